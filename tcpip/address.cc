@@ -1,0 +1,241 @@
+#include "tcpip/address.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <utility>
+
+#include "tcpip/error.h"
+#include "tcpip/internal/mutex.h"
+#include "tcpip/internal/named_thread.h"
+
+namespace tcpip {
+namespace {
+
+template <class Sockaddr>
+Sockaddr as(const Address& address) noexcept {
+  Sockaddr result{};
+  std::memcpy(&result, address.data(),
+              std::min(sizeof result, address.size()));
+  return result;
+}
+
+int raw_family(const Address& address) noexcept {
+  return address.empty() ? AF_UNSPEC
+                         : static_cast<int>(as<sockaddr>(address).sa_family);
+}
+
+struct Request {
+  std::string host;
+  std::string port;
+  addrinfo hints{};
+};
+
+struct Answer {
+  int status = 0;
+  int error_number = 0;  // where status is EAI_SYSTEM
+  std::vector<Address> addresses;
+};
+
+Answer ask(const Request& request, int more_flags) {
+  addrinfo hints = request.hints;
+  hints.ai_flags |= more_flags;
+  addrinfo* list = nullptr;
+  Answer answer;
+  answer.status =
+      ::getaddrinfo(request.host.empty() ? nullptr : request.host.c_str(),
+                    request.port.c_str(), &hints, &list);
+  answer.error_number = errno;
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(
+      list, &::freeaddrinfo);
+  if (answer.status != 0) return answer;
+  for (const addrinfo* i = list; i != nullptr; i = i->ai_next) {
+    Address address(i->ai_addr, i->ai_addrlen);
+    bool known = false;
+    for (const Address& other : answer.addresses) known |= other == address;
+    if (!known) answer.addresses.push_back(address);
+  }
+  if (answer.addresses.empty()) answer.status = EAI_NONAME;
+  return answer;
+}
+
+// Shared between the caller and the look-up, whichever ends last.
+struct Lookup {
+  internal::Mutex mutex;
+  internal::CondVar done_changed;
+  bool done TCPIP_GUARDED_BY(mutex) = false;
+  Answer answer TCPIP_GUARDED_BY(mutex);
+};
+
+Answer ask_name_server(Request request, const Wait& wait,
+                       const std::string& peer) {
+  if (wait.stop.stop_requested()) throw CancelledError("resolve", peer);
+  auto lookup = std::make_shared<Lookup>();
+  // The one thread of this library that nobody joins: getaddrinfo() cannot be
+  // woken, and a caller's deadline must hold all the same.
+  internal::start_thread(
+      {.role = ThreadRole::kResolve, .name = "tcpip-resolve"},
+      [lookup, request = std::move(request)](const std::stop_token&) {
+        Answer answer;
+        try {
+          answer = ask(request, 0);
+        } catch (...) {
+          answer.status = EAI_MEMORY;  // the caller must hear of it
+        }
+        const internal::MutexLock lock(lookup->mutex);
+        lookup->answer = std::move(answer);
+        lookup->done = true;
+        lookup->done_changed.notify_all();
+      })
+      .detach();
+  const internal::MutexLock lock(lookup->mutex);
+  switch (lookup->done_changed.wait(
+      lookup->mutex, wait,
+      [&]() TCPIP_REQUIRES(lookup->mutex) { return lookup->done; })) {
+    case internal::WaitResult::kStopped:
+      throw CancelledError("resolve", peer);
+    case internal::WaitResult::kTimeout:
+      throw TimeoutError("resolve", peer);
+    case internal::WaitResult::kReady:
+      break;
+  }
+  return std::move(lookup->answer);
+}
+
+}  // namespace
+
+Address::Address(const void* sockaddr, std::size_t size) : size_(size) {
+  if (size > storage_.size()) {
+    throw std::invalid_argument("Address: a sockaddr of more than 128 bytes");
+  }
+  if (size > 0) std::memcpy(storage_.data(), sockaddr, size);
+}
+
+std::string Address::host() const {
+  char text[INET6_ADDRSTRLEN] = "";
+  switch (raw_family(*this)) {
+    case AF_INET: {
+      const auto in = as<sockaddr_in>(*this);
+      ::inet_ntop(AF_INET, &in.sin_addr, text, sizeof text);
+      return text;
+    }
+    case AF_INET6: {
+      const auto in = as<sockaddr_in6>(*this);
+      ::inet_ntop(AF_INET6, &in.sin6_addr, text, sizeof text);
+      std::string result = text;
+      if (in.sin6_scope_id != 0) {
+        char name[IF_NAMESIZE] = "";
+        result += '%';
+        result += ::if_indextoname(in.sin6_scope_id, name) != nullptr
+                      ? std::string(name)
+                      : std::to_string(in.sin6_scope_id);
+      }
+      return result;
+    }
+    case AF_UNIX: {
+      const auto un = as<sockaddr_un>(*this);
+      const std::size_t start = offsetof(sockaddr_un, sun_path);
+      if (size_ <= start) return {};
+      return std::string(un.sun_path,
+                         ::strnlen(un.sun_path, size_ - start));
+    }
+    default:
+      return {};
+  }
+}
+
+std::uint16_t Address::port() const noexcept {
+  switch (raw_family(*this)) {
+    case AF_INET:
+      return ntohs(as<sockaddr_in>(*this).sin_port);
+    case AF_INET6:
+      return ntohs(as<sockaddr_in6>(*this).sin6_port);
+    default:
+      return 0;
+  }
+}
+
+void Address::set_port(std::uint16_t port) noexcept {
+  const auto put = [this](auto in, auto member, std::uint16_t value) {
+    in.*member = htons(value);
+    std::memcpy(storage_.data(), &in, sizeof in);
+  };
+  if (raw_family(*this) == AF_INET) {
+    put(as<sockaddr_in>(*this), &sockaddr_in::sin_port, port);
+  } else if (raw_family(*this) == AF_INET6) {
+    put(as<sockaddr_in6>(*this), &sockaddr_in6::sin6_port, port);
+  }
+}
+
+AddressFamily Address::family() const noexcept {
+  switch (raw_family(*this)) {
+    case AF_INET:
+      return AddressFamily::kIpv4;
+    case AF_INET6:
+      return AddressFamily::kIpv6;
+    default:
+      return AddressFamily::kAny;
+  }
+}
+
+std::string Address::to_string() const {
+  if (empty()) return {};
+  if (family() != AddressFamily::kAny) return host_and_port(host(), port());
+  const std::string path = host();
+  return path.empty() ? "unix socket" : path;
+}
+
+bool Address::operator==(const Address& other) const noexcept {
+  return size_ == other.size_ &&
+         std::memcmp(data(), other.data(), size_) == 0;
+}
+
+std::vector<Address> resolve(std::string_view host, int port, const Wait& wait,
+                             AddressFamily family, EmptyHost empty_host) {
+  if (port < 0 || port > 65535) {
+    throw std::invalid_argument(
+        fmt::format("resolve: port {} is not in 0...65535", port));
+  }
+  if (host.find('\0') != std::string_view::npos) {
+    throw std::invalid_argument("resolve: host name with a NUL byte");
+  }
+  const std::string peer = host_and_port(host, port);
+  Request request{std::string(host), std::to_string(port), {}};
+  request.hints.ai_socktype = SOCK_STREAM;
+  request.hints.ai_family = family == AddressFamily::kIpv4   ? AF_INET
+                            : family == AddressFamily::kIpv6 ? AF_INET6
+                                                             : AF_UNSPEC;
+  request.hints.ai_flags = AI_NUMERICSERV;
+  if (empty_host == EmptyHost::kAllInterfaces) {
+    request.hints.ai_flags |= AI_PASSIVE;
+  }
+  Answer answer = ask(request, AI_NUMERICHOST);
+  if (answer.status == EAI_NONAME && !host.empty()) {
+    answer = ask_name_server(std::move(request), wait, peer);
+  }
+  if (answer.status == EAI_SYSTEM) {
+    throw_os_error(answer.error_number, "resolve", peer);
+  }
+  if (answer.status != 0) {
+    throw ResolveError(std::error_code(answer.status, resolve_category()),
+                       "resolve", peer);
+  }
+  return std::move(answer.addresses);
+}
+
+std::string host_and_port(std::string_view host, int port) {
+  return host.find(':') == std::string_view::npos
+             ? fmt::format("{}:{}", host, port)
+             : fmt::format("[{}]:{}", host, port);
+}
+
+}  // namespace tcpip

@@ -1,0 +1,61 @@
+// Where the library's messages go: nowhere, until the program gives a sink.
+//
+// Threads: Log is a value that may be copied and used from any thread. The sink
+// is called from whichever thread has something to say, never under a lock of
+// the library; it must therefore be thread-safe. What it throws is dropped.
+#ifndef TCPIP_LOG_H_
+#define TCPIP_LOG_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace tcpip {
+
+enum class LogLevel { kDebug, kInfo, kWarning, kError };
+
+std::string_view to_string(LogLevel level) noexcept;
+
+class Log {
+ public:
+  // `name` and `message` are valid during the call only; `message` is one line
+  // without its end.
+  using Sink = std::function<void(LogLevel level, std::string_view name,
+                                  std::string_view message)>;
+
+  Log() noexcept = default;  // drops everything
+  explicit Log(Sink sink, LogLevel level = LogLevel::kInfo,
+               std::string name = {});
+
+  // The same sink and level under "name.child"; as in Python's getChild.
+  Log child(std::string_view name) const;
+
+  const std::string& name() const noexcept { return name_; }
+  LogLevel level() const noexcept { return level_; }
+  void set_level(LogLevel level) noexcept { level_ = level; }
+  bool is_enabled(LogLevel level) const noexcept {
+    return sink_ != nullptr && level >= level_;
+  }
+
+  void write(LogLevel level, std::string_view message) const noexcept;
+  void debug(std::string_view m) const noexcept { write(LogLevel::kDebug, m); }
+  void info(std::string_view m) const noexcept { write(LogLevel::kInfo, m); }
+  void warning(std::string_view m) const noexcept {
+    write(LogLevel::kWarning, m);
+  }
+  void error(std::string_view m) const noexcept { write(LogLevel::kError, m); }
+
+ private:
+  std::shared_ptr<const Sink> sink_;
+  LogLevel level_ = LogLevel::kInfo;
+  std::string name_;
+};
+
+// A sink for programs that have none of their own: one line on stderr for each
+// message, written by one system call.
+Log::Sink stderr_sink();
+
+}  // namespace tcpip
+
+#endif  // TCPIP_LOG_H_

@@ -1,0 +1,205 @@
+// TCP sockets: a connection's end, and a set of listening sockets.
+//
+// Threads: one thread at a time receives, one at a time sends; everything else
+// may be called from any thread at any time. close() only marks the socket,
+// says goodbye to the peer and wakes whoever is blocked. The descriptor is
+// closed by the destructor, when the last owner has let go: its number can
+// never come to mean another connection under a thread that still uses it.
+#ifndef TCPIP_SOCKET_H_
+#define TCPIP_SOCKET_H_
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tcpip/address.h"
+#include "tcpip/constants.h"
+#include "tcpip/unique_fd.h"
+#include "tcpip/wait.h"
+
+namespace tcpip {
+
+namespace internal {
+class Waker;
+}
+
+// Set on every connection when it is made.
+struct SocketOptions {
+  bool no_delay = true;  // TCP_NODELAY: do not hold small writes back
+  bool keepalive = true;
+  std::chrono::seconds keepalive_time = kKeepaliveTime;
+  std::chrono::seconds keepalive_interval = kKeepaliveInterval;
+  int keepalive_probes = kKeepaliveProbes;
+  // TCP_USER_TIMEOUT; zero leaves it to the kernel (some 15 minutes). It also
+  // ends a connection whose peer is alive but has not read for so long.
+  std::chrono::milliseconds user_timeout = kUserTimeout;
+  int send_buffer = 0;     // SO_SNDBUF in bytes; 0 leaves it to the kernel
+  int receive_buffer = 0;  // SO_RCVBUF, likewise
+};
+
+// How a transfer ended. kOk with a count of 0 from receive() is the end of the
+// stream.
+enum class IoStatus { kOk, kTimeout, kStopped, kClosed, kError };
+struct IoResult {
+  IoStatus status = IoStatus::kOk;
+  std::size_t count = 0;
+  int error_number = 0;  // where status is kError
+};
+
+class Socket {
+ public:
+  // Takes over a connected stream socket (TCP or Unix-domain), in blocking or
+  // non-blocking mode, and leaves its options as they are. Throws Error if it
+  // is none; the descriptor is then closed.
+  explicit Socket(UniqueFd fd);
+  ~Socket();
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+
+  // Receives at least one byte, at most `size`. Never throws for what happens
+  // on the connection; throws Error if the wait itself is not possible
+  // (EMFILE for its eventfd), and then nothing was received.
+  IoResult receive(void* data, std::size_t size, const Wait& wait);
+  // Sends what the kernel takes without blocking: kTimeout if nothing.
+  struct Piece {
+    const void* data;
+    std::size_t size;
+  };
+  IoResult send_now(std::span<const Piece> pieces) noexcept;
+  // kOk when send_now() has a chance, or the connection failed. Throws Error
+  // as receive() does.
+  IoStatus wait_sendable(const Wait& wait);
+  // kOk when receive() would return at once, with bytes, end or error.
+  IoStatus wait_receivable(const Wait& wait);
+
+  // Sends FIN after what was sent; receiving goes on. Returns an errno or 0.
+  int shutdown_send() noexcept;
+  // Marks the socket closed, sends FIN, wakes every blocked call, which then
+  // returns kClosed. Idempotent.
+  void close() noexcept;
+  bool is_closed() const noexcept { return closed_.load(); }
+
+  // After close(): reads and drops what the peer still sends, for as long as
+  // the peer lacks some of our bytes and the deadline has not passed. Closing
+  // the descriptor while bytes arrive would reset the connection, and the peer
+  // would lose our last ones.
+  void linger(Deadline deadline) noexcept;
+  // One step of that without blocking: false when the peer is done as well.
+  bool linger_step() noexcept;
+
+  // The bytes that receive() would find now; and those not yet acknowledged.
+  std::size_t receivable() const noexcept;
+  std::size_t unacknowledged() const noexcept;
+  // True if the peer has sent its FIN or a reset, even behind unread bytes.
+  bool peer_hung_up() const noexcept;
+  // True if the peer's end of stream is the next thing to receive. An error
+  // found on the way is kept for receive().
+  bool at_end() noexcept;
+  // The errno that ended the connection, as far as a call has met it; or 0.
+  int lost_error() const noexcept { return lost_error_.load(); }
+
+  // Throws Error if an option is refused.
+  void set_options(const SocketOptions& options);
+
+  const Address& local_address() const noexcept { return local_; }
+  const Address& peer_address() const noexcept { return peer_; }
+  // For setsockopt() and the like. Owned by the Socket; do not close it.
+  int native_handle() const noexcept { return fd_.get(); }
+
+ private:
+  IoResult receive_plain(void* data, std::size_t size);
+  IoResult receive_now(void* data, std::size_t size) noexcept;
+  IoStatus wait_for(short events, const Wait& wait, internal::Waker& waker);
+
+  const UniqueFd fd_;
+  Address local_;
+  Address peer_;
+  std::atomic<bool> closed_{false};
+  // True while a thread is in recv() without a poll: only SHUT_RD wakes it.
+  std::atomic<bool> in_plain_receive_{false};
+  // The kernel reports a reset once, to whichever call comes first; the other
+  // direction must hear of it too.
+  std::atomic<int> lost_error_{0};
+  // Separate, so that one wait does not take the other's signal.
+  const std::unique_ptr<internal::Waker> receive_waker_;
+  const std::unique_ptr<internal::Waker> send_waker_;
+};
+
+struct ConnectOptions {
+  SocketOptions socket = {};
+  AddressFamily family = AddressFamily::kAny;
+  std::string local_host = {};  // bind to this address first, if not empty
+  int local_port = 0;
+};
+
+// Connects to the first of `addresses` that answers, all under one wait: an
+// address that does not answer takes no more than its share of the time. Never
+// returns a socket that is connected to itself. `peer` is for messages.
+//
+// Throws Error, by its class or code() (ConnectionRefusedError, EHOSTUNREACH,
+// EADDRNOTAVAIL...), naming every address if they failed differently;
+// TimeoutError; CancelledError.
+std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
+                                       const ConnectOptions& options,
+                                       const Wait& wait, std::string_view peer);
+
+struct ListenOptions {
+  AddressFamily family = AddressFamily::kAny;
+  int backlog = kDefaultBacklog;
+  bool reuse_address = true;
+  bool reuse_port = false;
+};
+
+// One listening socket for each address of a host.
+class Listener {
+ public:
+  // Binds and listens. An absent or empty host means all interfaces, IPv4 and
+  // IPv6 each with a socket of its own (IPV6_V6ONLY). Port 0 takes a free
+  // port, the same on every socket. A machine without IPv6 gets IPv4 alone.
+  //
+  // Throws std::invalid_argument for a port or backlog out of range, and what
+  // resolve() throws; Error with the address if it is in use or not ours.
+  Listener(const std::optional<std::string>& host, int port,
+           const ListenOptions& options = {}, const Wait& wait = {});
+  ~Listener();
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+
+  struct Accepted {
+    UniqueFd fd;
+    Address peer;
+  };
+  // The next connection. Throws TimeoutError, CancelledError, ConnectionError
+  // once close() was called; Error for a lack of descriptors or memory, after
+  // which the connection still waits to be accepted.
+  Accepted accept(const Wait& wait = {});
+  // Without waiting, on the socket of that index: a connection, or nothing; or
+  // with `error_number` set if descriptors or memory lack.
+  std::optional<Accepted> try_accept(std::size_t index, int& error_number);
+
+  // Stops listening and wakes accept(). Connections that were not accepted are
+  // reset. The descriptors are closed by the destructor.
+  void close() noexcept;
+
+  std::uint16_t port() const noexcept { return addresses_.front().port(); }
+  const std::vector<Address>& addresses() const noexcept { return addresses_; }
+  std::span<const UniqueFd> sockets() const noexcept { return sockets_; }
+
+ private:
+  std::vector<UniqueFd> sockets_;
+  std::vector<Address> addresses_;
+  std::string name_;
+  std::atomic<bool> closed_{false};
+  const std::unique_ptr<internal::Waker> waker_;
+};
+
+}  // namespace tcpip
+
+#endif  // TCPIP_SOCKET_H_

@@ -1,0 +1,35 @@
+// An owned file descriptor, closed by the destructor.
+//
+// Threads: a value with one owner; like std::unique_ptr.
+#ifndef TCPIP_UNIQUE_FD_H_
+#define TCPIP_UNIQUE_FD_H_
+
+#include <utility>
+
+namespace tcpip {
+
+class UniqueFd {
+ public:
+  UniqueFd() noexcept = default;
+  explicit UniqueFd(int fd) noexcept : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(other.release()) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    reset(other.release());
+    return *this;
+  }
+  ~UniqueFd() { reset(); }
+
+  int get() const noexcept { return fd_; }
+  explicit operator bool() const noexcept { return fd_ >= 0; }
+  // Gives the descriptor to the caller, who closes it.
+  int release() noexcept { return std::exchange(fd_, -1); }
+  // Closes what is held and takes `fd`.
+  void reset(int fd = -1) noexcept;
+
+ private:
+  int fd_ = -1;
+};
+
+}  // namespace tcpip
+
+#endif  // TCPIP_UNIQUE_FD_H_

@@ -1,0 +1,96 @@
+// How long a blocking call may take, and what may interrupt it.
+//
+// Every call of this library that can block takes a Wait as its last parameter,
+// by default forever. It covers the whole operation, not one system call:
+//
+//   reader.read_line();                 // forever
+//   reader.read_line(2s);               // TimeoutError after two seconds
+//   reader.read_line(deadline);         // ... at that point in time
+//   reader.read_line(stop);             // CancelledError when stop is requested
+//   reader.read_line({2s, stop});       // both
+//   reader.read_line(Wait::none());     // what is there now, else TimeoutError
+//
+// A requested stop wins over everything. A deadline that has passed still lets
+// the call take what is there without waiting.
+//
+// Threads: Deadline and Wait are values.
+#ifndef TCPIP_WAIT_H_
+#define TCPIP_WAIT_H_
+
+#include <chrono>
+#include <compare>
+#include <stop_token>
+#include <type_traits>
+#include <utility>
+
+namespace tcpip {
+
+// A point on the steady clock, or never.
+class Deadline {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  constexpr Deadline() noexcept = default;  // never passes
+  constexpr explicit Deadline(Clock::time_point when) noexcept : when_(when) {}
+
+  // That long from now. Saturates: a duration that the clock cannot hold gives
+  // a deadline that never passes; a negative one (or a floating-point NaN) one
+  // that has passed.
+  template <class Rep, class Period>
+  static Deadline after(std::chrono::duration<Rep, Period> duration) noexcept {
+    using Seconds = std::chrono::duration<double>;
+    const Seconds seconds = std::chrono::duration_cast<Seconds>(duration);
+    // Written so that NaN counts as nothing to wait for.
+    if (!(seconds > Seconds::zero())) return Deadline(Clock::time_point::min());
+    if (seconds >= kLongest) return Deadline();
+    return Deadline(Clock::now() +
+                    std::chrono::ceil<Clock::duration>(duration));
+  }
+
+  constexpr bool is_never() const noexcept {
+    return when_ == Clock::time_point::max();
+  }
+  bool has_passed() const noexcept;
+  // Zero once passed; Clock::duration::max() if never.
+  Clock::duration remaining() const noexcept;
+  constexpr Clock::time_point when() const noexcept { return when_; }
+
+  auto operator<=>(const Deadline&) const = default;
+
+ private:
+  // A hundred years: far beyond use, far within what the clock can add.
+  static constexpr std::chrono::duration<double> kLongest{100.0 * 365 * 86400};
+
+  Clock::time_point when_ = Clock::time_point::max();
+};
+
+struct Wait {
+  Deadline deadline;
+  std::stop_token stop;
+
+  Wait() noexcept = default;  // forever
+  Wait(Deadline d) noexcept : deadline(d) {}
+  Wait(std::stop_token s) noexcept : stop(std::move(s)) {}
+  Wait(Deadline d, std::stop_token s) noexcept
+      : deadline(d), stop(std::move(s)) {}
+  template <class Rep, class Period>
+  Wait(std::chrono::duration<Rep, Period> d) noexcept
+      : deadline(Deadline::after(d)) {}
+  template <class Rep, class Period>
+  Wait(std::chrono::duration<Rep, Period> d, std::stop_token s) noexcept
+      : deadline(Deadline::after(d)), stop(std::move(s)) {}
+
+  // Try once: what is ready is returned, else TimeoutError.
+  static Wait none() noexcept {
+    return Wait(Deadline(Deadline::Clock::time_point::min()));
+  }
+
+  // Neither deadline nor stop: nothing but the connection can end the call.
+  bool is_forever() const noexcept {
+    return deadline.is_never() && !stop.stop_possible();
+  }
+};
+
+}  // namespace tcpip
+
+#endif  // TCPIP_WAIT_H_
