@@ -67,6 +67,8 @@ class Socket {
   // on the connection; throws Error if the wait itself is not possible
   // (EMFILE for its eventfd), and then nothing was received.
   IoResult receive(void* data, std::size_t size, const Wait& wait);
+  // The same without waiting, also after close(): kTimeout if there is nothing.
+  IoResult receive_now(void* data, std::size_t size) noexcept;
   // Sends what the kernel takes without blocking: kTimeout if nothing.
   struct Piece {
     const void* data;
@@ -115,7 +117,6 @@ class Socket {
 
  private:
   IoResult receive_plain(void* data, std::size_t size);
-  IoResult receive_now(void* data, std::size_t size) noexcept;
   IoStatus wait_for(short events, const Wait& wait, internal::Waker& waker);
 
   const UniqueFd fd_;
@@ -176,7 +177,7 @@ class Listener {
     UniqueFd fd;
     Address peer;
   };
-  // The next connection. Throws TimeoutError, CancelledError, ConnectionError
+  // The next connection; one thread at a time. Throws TimeoutError, CancelledError, ConnectionError
   // once close() was called; Error for a lack of descriptors or memory, after
   // which the connection still waits to be accepted.
   Accepted accept(const Wait& wait = {});

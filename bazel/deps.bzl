@@ -1,0 +1,48 @@
+"""What tcpip depends on, for Bazel's WORKSPACE lane.
+
+A project that embeds tcpip calls tcpip_dependencies() from its WORKSPACE; what
+it has declared before, under the same names, is kept.
+"""
+
+load("@bazel_tools//tools/build_defs/repo:utils.bzl", "maybe")
+load(":stubs.bzl", "stub_repository")
+load(":system_or_archive.bzl", "system_or_archive")
+
+def tcpip_dependencies():
+    """Declares the repositories that tcpip needs."""
+    maybe(
+        system_or_archive,
+        name = "fmt",
+        build_file = Label("//bazel:fmt.BUILD"),
+        system = {"include/fmt": ["/usr/include/fmt", "/usr/local/include/fmt"]},
+        system_sources = {Label("//bazel:fmt.cc"): "src/format.cc"},
+        system_version = {"include/fmt/core.h": "#define FMT_VERSION 9"},
+        url = "https://github.com/fmtlib/fmt/archive/refs/tags/9.1.0.tar.gz",
+        sha256 = "5dea48d1fcddc3ec571ce2058e13910a0d4a6bab4cc09a809d8b1dd1c88ae6f2",
+        strip_prefix = "fmt-9.1.0",
+    )
+    maybe(
+        system_or_archive,
+        name = "googletest",
+        build_file = Label("//bazel:googletest.BUILD"),
+        system = {
+            "googlemock": ["/usr/src/googletest/googlemock"],
+            "googletest": ["/usr/src/googletest/googletest"],
+        },
+        url = "https://github.com/google/googletest/archive/refs/tags/release-1.12.1.tar.gz",
+        sha256 = "81964fe578e9bd7c94dfdb09c8e4d6e6759e19967e397dbea48d1c10e45d0df2",
+        strip_prefix = "googletest-release-1.12.1",
+    )
+
+    # Bazel 4 wants these from the network for the simplest cc_library, and
+    # Debian's build of it (which has no version) is meant for use without one.
+    # Later versions have what they need, or fetch what fits them.
+    if native.bazel_version == "" or native.bazel_version.startswith("4."):
+        for name in [
+            "platforms",
+            "remote_coverage_tools",
+            "rules_cc",
+            "rules_java",
+            "rules_proto",
+        ]:
+            maybe(stub_repository, name = name)

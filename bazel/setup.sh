@@ -1,0 +1,91 @@
+# Sourced by the scripts that build: checks that the tools are there, installs
+# what is missing where there is apt-get, and sets BAZEL.
+#
+#   . bazel/setup.sh; set_up [flags for Bazel]
+#
+# All is looked up in the file system, not with apt, to cost no time when
+# nothing is missing.
+
+# The Bazel flags say which compiler is meant.
+_wants_clang() {
+  local flag
+  for flag in "$@"; do
+    case $flag in
+      --config=tsan | --config=clang | --repo_env=CC=clang*) return 0 ;;
+    esac
+  done
+  return 1
+}
+
+_clang_is_complete() {
+  command -v clang > /dev/null && command -v clang++ > /dev/null &&
+    compgen -G "$(clang -print-resource-dir)/lib/*/libclang_rt.tsan*.a" > /dev/null
+}
+
+_find_bazel() {
+  BAZEL=$(command -v bazel || command -v bazelisk)
+}
+
+# Prints "what it is|its Debian package" of all that is missing.
+_missing() {
+  _find_bazel || echo 'Bazel|bazel-bootstrap'
+  command -v g++ > /dev/null || echo 'g++|g++'
+  command -v python3 > /dev/null || echo 'python3|python3'
+  if _wants_clang "$@" && ! _clang_is_complete; then
+    echo 'clang with its sanitizer libraries|clang'
+    # Some releases have the libraries in a package of their own.
+    echo '|libclang-rt-dev?'
+  fi
+  # Elsewhere the pinned archives stand in for these two.
+  if command -v apt-get > /dev/null; then
+    [ -e /usr/include/fmt/core.h ] || echo 'fmt|libfmt-dev'
+    [ -e /usr/src/googletest/googletest ] || echo 'GoogleTest|googletest'
+  fi
+}
+
+_install() {
+  local sudo=
+  if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo > /dev/null; then
+      echo "Not root, and no sudo: please install: $*" >&2
+      return 1
+    fi
+    sudo=sudo
+  fi
+  local apt=($sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y
+    -o DPkg::Lock::Timeout=300)
+  echo "Installing: $*" >&2
+  # A stale index names packages that are gone. Offline the old one may do.
+  "${apt[@]}" update >&2 < /dev/null || true
+  local package packages=()
+  for package in "$@"; do
+    case $package in
+      *\?)
+        package=${package%\?}
+        apt-cache show "$package" > /dev/null 2>&1 || continue
+        ;;
+    esac
+    packages+=("$package")
+  done
+  "${apt[@]}" install --no-install-recommends "${packages[@]}" >&2 < /dev/null
+}
+
+set_up() {
+  # Bazel keeps its outputs under it.
+  export HOME="${HOME:-$(eval echo "~$(id -un)")}"
+
+  local missing
+  missing=$(_missing "$@")
+  if [ -n "$missing" ]; then
+    if command -v apt-get > /dev/null; then
+      _install $(cut -d '|' -f 2 <<< "$missing")
+      missing=$(_missing "$@")
+    fi
+    if [ -n "$missing" ]; then
+      echo 'Missing on this machine, please install:' >&2
+      cut -d '|' -f 1 <<< "$missing" | sed -n 's/^./  &/p' >&2
+      return 1
+    fi
+  fi
+  _find_bazel
+}

@@ -1,0 +1,148 @@
+// What Client and the servers have in common: at most one connection, and
+// reading from and writing to it.
+//
+// Threads: every member may be called from any thread at any time, also from
+// inside callbacks and the read handler. One thread at a time reads; a second
+// read at the same time throws std::logic_error. Any number of threads may
+// write; one message's bytes are never mixed with another's.
+//
+// What reads and writes have in common:
+//  * Without a connection they throw ConnectionError("Not connected") at once.
+//  * The Wait covers the whole call. TimeoutError at the deadline,
+//    CancelledError at a stop; the connection lives and nothing is lost: bytes
+//    that came are found by the next read, the unsent rest of a message is sent
+//    by the next write or drain().
+//  * One that finds the connection lost ends it: connected() is false and the
+//    disconnected event is queued before the exception (a ConnectionError) or
+//    the empty result reaches the caller.
+//  * Called in a read handler, they belong to the connection that the handler
+//    was started for: once that is over they throw, even if another client has
+//    connected meanwhile.
+#ifndef TCPIP_BASE_CLIENT_OR_SERVER_H_
+#define TCPIP_BASE_CLIENT_OR_SERVER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "tcpip/address.h"
+#include "tcpip/log.h"
+#include "tcpip/stream_reader.h"
+#include "tcpip/wait.h"
+#include "tcpip/wire_type.h"
+
+namespace tcpip {
+
+namespace internal {
+class EndpointCore;
+}
+
+class BaseClientOrServer {
+ public:
+  using Separators = StreamReader::Separators;
+
+  BaseClientOrServer(const BaseClientOrServer&) = delete;
+  BaseClientOrServer& operator=(const BaseClientOrServer&) = delete;
+
+  // --- State ---
+
+  // True from the moment a connection is made until it is closed here, or its
+  // loss is noticed and everything that came before has been read: bytes that
+  // the peer sent before it left can still be read, as in asyncio.
+  bool connected() const;
+  // True from connecting until close(), close_client(): an unexpected loss is
+  // `should_be_connected() && !connected()`.
+  bool should_be_connected() const;
+  // How many connections there have been; the current or last one's number.
+  std::uint64_t generation() const;
+  // The other end; empty if not connected.
+  Address peer_address() const;
+  // True once connected; false at the deadline or if closed.
+  bool wait_connected(const Wait& wait = {});
+  // True once close() is complete; false at the deadline.
+  bool wait_done(const Wait& wait = {});
+  const std::string& name() const noexcept;
+  const Log& log() const noexcept;
+  const std::string& terminator() const noexcept;
+  const std::string& encoding() const noexcept;
+
+  // --- Reading: as StreamReader's members of these names ---
+
+  std::string read(std::size_t n, const Wait& wait = {});
+  std::string read_exactly(std::size_t n, const Wait& wait = {});
+  void read_exactly(std::span<std::byte> out, const Wait& wait = {});
+  std::string read_line(const Wait& wait = {});
+  std::string read_until(std::string_view separator, const Wait& wait = {});
+  std::string read_until(Separators separators, const Wait& wait = {});
+  // One text message: through the terminator; without it and without white
+  // space at both ends. Throws DecodeError if it is not text in the encoding:
+  // that message is consumed and the connection lives. LimitOverrunError as
+  // read_until.
+  std::string read_str(const Wait& wait = {});
+  // One struct; `data` is left untouched on failure. See wire_struct.h.
+  template <class T>
+  void read_into(T& data, const Wait& wait = {}) {
+    read_exactly(internal::wire_target(data), wait);
+  }
+
+  std::optional<std::string> try_read(std::size_t n);
+  std::optional<std::string> try_read_line();
+  std::optional<std::string> try_read_until(std::string_view separator);
+  std::optional<std::string> try_read_exactly(std::size_t n);
+  std::optional<std::string> try_read_str();
+
+  bool wait_readable(const Wait& wait = {});
+  std::size_t skip(std::size_t n);
+  std::size_t discard();
+  std::size_t discard_until(std::string_view separator, const Wait& wait = {});
+
+  // --- Writing: write and drain in one ---
+  //
+  // They return when the kernel has all bytes. If the peer does not read, they
+  // wait; TimeoutError::queued() (CancelledError::queued()) then says whether
+  // the message stays queued, to go before any later one: do not write it
+  // again, call drain(). What is queued when the connection ends is dropped;
+  // nothing is carried over to another connection.
+
+  void write(std::string_view data, const Wait& wait = {});
+  // All parts as one message; no terminators are added.
+  void write_lines(std::span<const std::string_view> parts,
+                   const Wait& wait = {});
+  void write_lines(std::initializer_list<std::string_view> parts,
+                   const Wait& wait = {});
+  // The text and the terminator. Throws std::invalid_argument, with nothing
+  // sent, if the text is not valid UTF-8 or contains the terminator (it would
+  // arrive as two messages).
+  void write_str(std::string_view text, const Wait& wait = {});
+  // Structs, as one message; a Wait (or what converts to one) may come last.
+  template <class... Args>
+  void write_from(const Args&... structs_and_wait) {
+    internal::pack_wire(
+        [this](std::span<const std::string_view> parts, const Wait& wait) {
+          write_lines(parts, wait);
+        },
+        structs_and_wait...);
+  }
+  // Waits until nothing is queued.
+  void drain(const Wait& wait = {});
+  // The bytes that are queued.
+  std::size_t unsent() const;
+
+ protected:
+  explicit BaseClientOrServer(std::shared_ptr<internal::EndpointCore> core);
+  ~BaseClientOrServer();  // not virtual: nobody owns by this base
+
+  internal::EndpointCore& core() const noexcept { return *core_; }
+
+ private:
+  const std::shared_ptr<internal::EndpointCore> core_;
+};
+
+}  // namespace tcpip
+
+#endif  // TCPIP_BASE_CLIENT_OR_SERVER_H_

@@ -1,0 +1,118 @@
+#include "tcpip/client.h"
+
+#include <poll.h>
+
+#include <array>
+#include <memory>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "tcpip/address.h"
+#include "tcpip/error.h"
+#include "tcpip/internal/endpoint_core.h"
+#include "tcpip/internal/poller.h"
+
+namespace tcpip {
+namespace {
+
+std::shared_ptr<internal::EndpointCore> make_core(const ClientOptions& options,
+                                                  Client* client) {
+  internal::check_port(options.port, "Client");
+  internal::EndpointConfig config{
+      .name = options.name,
+      .log = options.log.child(options.name),
+      .callbacks = options.callbacks,
+      .on_event = {},
+      .thread_start_hook = options.thread_start_hook,
+      .encoding = options.encoding,
+      .terminator = options.terminator,
+      .limit = options.limit,
+      .write_limit = options.write_limit,
+      .socket = options.connect.socket,
+  };
+  if (options.connect_callback) {
+    config.on_event = [client, callback = options.connect_callback](
+                          const ConnectionEvent& event) {
+      callback(*client, event);
+    };
+  }
+  return std::make_shared<internal::EndpointCore>(std::move(config), client);
+}
+
+// The monitor thread: notices that the server has gone.
+void watch(internal::EndpointCore& core,
+           const std::shared_ptr<internal::Link>& link) {
+  std::array<pollfd, 2> fds{
+      pollfd{core.waker().open(), POLLIN, 0},
+      pollfd{link->socket->native_handle(), POLLRDHUP, 0}};
+  while (core.is_current(*link)) {
+    internal::poll_until(fds, Deadline());
+    if (fds[1].revents != 0) {
+      core.note_hang_up(link);
+      return;
+    }
+    core.waker().clear();
+  }
+}
+
+}  // namespace
+
+Client::Client(ClientOptions options)
+    : BaseClientOrServer(make_core(options, this)),
+      options_(std::move(options)) {
+  if (options_.host.empty()) core().close();
+}
+
+Client::~Client() { close(); }
+
+void Client::start(const Wait& wait) {
+  if (options_.host.empty()) return;
+  core().begin_start();
+  try {
+    // close() interrupts the connecting, and so does the caller's stop.
+    std::stop_source connecting = connecting_;
+    const std::stop_callback on_stop(
+        wait.stop, [&connecting]() noexcept { connecting.request_stop(); });
+    const Wait both(wait.deadline, connecting.get_token());
+    const std::string peer = host_and_port(options_.host, options_.port);
+    std::shared_ptr<Socket> socket;
+    try {
+      const std::vector<Address> addresses = resolve(
+          options_.host, options_.port, both, options_.connect.family);
+      socket = connect_socket(addresses, options_.connect, both, peer);
+    } catch (const CancelledError&) {
+      if (wait.stop.stop_requested()) throw;
+      throw ConnectionAbortedError(
+          std::make_error_code(std::errc::connection_aborted), "connect", peer,
+          "the client was closed");
+    }
+    core().start_dispatcher();
+    const Address address = socket->peer_address();
+    auto link = std::make_shared<internal::Link>(std::move(socket), address,
+                                                 options_.limit);
+    if (core().admit(link) != internal::EndpointCore::Admission::kAccepted) {
+      throw ConnectionAbortedError(
+          std::make_error_code(std::errc::connection_aborted), "connect", peer,
+          "the client was closed");
+    }
+    core().start_worker(ThreadRole::kMonitor, "tcpip-monitor",
+                        [link](internal::EndpointCore& core,
+                               const std::stop_token&) { watch(core, link); });
+  } catch (...) {
+    close();
+    throw;
+  }
+}
+
+void Client::close() {
+  connecting_.request_stop();
+  core().close();
+}
+
+void Client::basic_close() {
+  connecting_.request_stop();
+  core().close(true);
+}
+
+}  // namespace tcpip

@@ -1,0 +1,520 @@
+#include "tcpip/internal/endpoint_core.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <exception>
+#include <stdexcept>
+#include <utility>
+
+#include "tcpip/constants.h"
+#include "tcpip/internal/named_thread.h"
+
+namespace tcpip {
+
+std::string_view to_string(DisconnectReason reason) noexcept {
+  switch (reason) {
+    case DisconnectReason::kNone:
+      return "none";
+    case DisconnectReason::kPeerClosed:
+      return "peer closed";
+    case DisconnectReason::kReset:
+      return "reset";
+    case DisconnectReason::kTimedOut:
+      return "timed out";
+    case DisconnectReason::kHeartbeatLost:
+      return "heartbeat lost";
+    case DisconnectReason::kClosedHere:
+      return "closed here";
+    case DisconnectReason::kReplaced:
+      return "replaced";
+  }
+  return "?";
+}
+
+namespace internal {
+
+namespace {
+
+// What broke the connection; no error if the peer closed it.
+std::error_code lost_error(const Link& link) noexcept {
+  const int lost = link.socket->lost_error();
+  if (lost == 0) return {};
+  return {lost, std::generic_category()};
+}
+
+}  // namespace
+
+void check_port(int port, const char* what) {
+  if (port >= 0 && port <= 65535) return;
+  throw std::invalid_argument(
+      fmt::format("{}: port {} is not in 0...65535", what, port));
+}
+
+struct EndpointCore::Ended {
+  explicit Ended(EndpointCore& c) noexcept : core(c) {}
+  // Runs after the lock is released: sends what can be sent, says goodbye,
+  // wakes whoever is blocked, and then everybody who waits for a change.
+  ~Ended() {
+    if (!link) return;
+    link->writer.close();
+    link->stop.request_stop();
+    core.changed_.notify_all();
+    core.waker_.signal();
+    if (unread > 0) {
+      core.log().warning(fmt::format("{} unread bytes from {} are dropped",
+                                     unread, link->peer.to_string()));
+    }
+    core.log().info(fmt::format("connection to {} ended: {}",
+                                link->peer.to_string(), to_string(reason)));
+  }
+  Ended(const Ended&) = delete;
+  Ended& operator=(const Ended&) = delete;
+
+  EndpointCore& core;
+  std::shared_ptr<Link> link;
+  DisconnectReason reason = DisconnectReason::kNone;
+  std::size_t unread = 0;
+};
+
+EndpointCore::EndpointCore(EndpointConfig config, const void* owner)
+    : config_(std::move(config)), owner_(owner) {
+  if (config_.terminator.empty()) {
+    throw std::invalid_argument("the terminator must have at least one byte");
+  }
+  if (config_.encoding != kDefaultEncoding) {
+    throw std::invalid_argument(
+        fmt::format("unknown encoding \"{}\"", config_.encoding));
+  }
+  if (config_.limit == 0) {
+    throw std::invalid_argument("the limit must be positive");
+  }
+}
+
+EndpointCore::~EndpointCore() {
+  // Normally there are none left. If the last reference went in one of them,
+  // that one cannot be joined.
+  std::vector<std::jthread> workers;
+  {
+    const MutexLock lock(mutex_);
+    workers.swap(workers_);
+  }
+  for (std::jthread& worker : workers) join_or_detach(worker);
+}
+
+DisconnectReason EndpointCore::reason_for(std::error_code error) noexcept {
+  if (!error || error == Errc::kIncompleteRead) {
+    return DisconnectReason::kPeerClosed;
+  }
+  switch (error.value()) {
+    case EPIPE:
+      return DisconnectReason::kPeerClosed;
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case ENETDOWN:
+      return DisconnectReason::kTimedOut;
+    default:
+      return DisconnectReason::kReset;
+  }
+}
+
+// --- Life ---
+
+void EndpointCore::begin_start() {
+  const MutexLock lock(mutex_);
+  if (closing_) throw std::logic_error("start() called after close()");
+  if (started_) throw std::logic_error("start() called twice");
+  started_ = true;
+}
+
+void EndpointCore::start_dispatcher() {
+  if (!config_.on_event) return;
+  std::shared_ptr<CallbackThread> dispatcher;
+  if (config_.callbacks == nullptr) {
+    dispatcher = std::make_shared<CallbackThread>(CallbackThread::Options{
+        .name = "tcpip-callback",
+        .log = config_.log,
+        .thread_start_hook = config_.thread_start_hook});
+  }
+  auto callbacks = std::make_shared<CallbackOwner>(
+      dispatcher ? dispatcher->queue() : *config_.callbacks, owner_);
+  const MutexLock lock(mutex_);
+  if (closing_) return;  // `dispatcher` ends here
+  dispatcher_ = std::move(dispatcher);
+  callbacks_ = std::move(callbacks);
+}
+
+void EndpointCore::start_worker(
+    ThreadRole role, const char* name,
+    std::function<void(EndpointCore&, std::stop_token)> work) {
+  waker_.open();
+  auto body = [self = shared_from_this(),
+               work = std::move(work)](std::stop_token stop) {
+    struct End {
+      EndpointCore& core;
+      ~End() { core.worker_ended(); }
+    } const end{*self};
+    {
+      const MutexLock lock(self->mutex_);
+      self->worker_ids_.push_back(std::this_thread::get_id());
+    }
+    work(*self, std::move(stop));
+  };
+  const MutexLock lock(mutex_);
+  if (closing_) throw_connection_error(ENOTCONN, "start", config_.name);
+  // Reserved first: a thread that was started must not be lost.
+  workers_.reserve(workers_.size() + 1);
+  worker_ids_.reserve(worker_ids_.size() + 1);
+  workers_.push_back(start_thread({.role = role,
+                                   .name = name,
+                                   .hook = config_.thread_start_hook,
+                                   .log = config_.log},
+                                  std::move(body)));
+  ++live_workers_;
+}
+
+void EndpointCore::worker_ended() {
+  const MutexLock lock(mutex_);
+  std::erase(worker_ids_, std::this_thread::get_id());
+  --live_workers_;
+  changed_.notify_all();
+}
+
+bool EndpointCore::is_worker_thread() const {
+  for (const std::thread::id id : worker_ids_) {
+    if (id == std::this_thread::get_id()) return true;
+  }
+  return false;
+}
+
+bool EndpointCore::is_closing() const {
+  const MutexLock lock(mutex_);
+  return closing_;
+}
+
+void EndpointCore::tell_all_to_end(bool keep_should_be_connected) {
+  std::vector<std::stop_source> stops;
+  std::shared_ptr<CallbackOwner> callbacks;
+  {
+    const MutexLock lock(mutex_);
+    closing_ = true;
+    callbacks = callbacks_;
+    for (std::jthread& worker : workers_) {
+      stops.push_back(worker.get_stop_source());
+    }
+  }
+  if (callbacks) callbacks->refuse_posts();
+  close_link(keep_should_be_connected);
+  for (std::stop_source& stop : stops) stop.request_stop();
+  waker_.signal();
+  changed_.notify_all();
+}
+
+void EndpointCore::join_workers() {
+  std::vector<std::jthread> workers;
+  {
+    const MutexLock lock(mutex_);
+    // One caller joins, the others wait for it.
+    while (joining_) {
+      changed_.wait(mutex_, {}, [this]() TCPIP_REQUIRES(mutex_) {
+        return !joining_;
+      });
+    }
+    if (workers_.empty()) return;
+    workers.swap(workers_);
+    joining_ = true;
+  }
+  for (std::jthread& worker : workers) worker.join();
+  const MutexLock lock(mutex_);
+  joining_ = false;
+  changed_.notify_all();
+}
+
+void EndpointCore::end_callbacks() {
+  std::shared_ptr<CallbackThread> dispatcher;
+  std::shared_ptr<CallbackOwner> callbacks;
+  {
+    const MutexLock lock(mutex_);
+    dispatcher = dispatcher_;
+    callbacks = callbacks_;
+  }
+  if (dispatcher) {
+    dispatcher->close();
+  } else if (callbacks) {
+    callbacks->retire();
+  }
+}
+
+void EndpointCore::close(bool keep_should_be_connected) {
+  // A callback that closes may also destroy the object.
+  const std::shared_ptr<EndpointCore> self = shared_from_this();
+  tell_all_to_end(keep_should_be_connected);
+  {
+    const MutexLock lock(mutex_);
+    if (is_worker_thread()) return;
+    ++closers_;
+  }
+  join_workers();
+  // A client has no accept thread that would have done it.
+  const Deadline deadline = Deadline::after(kCloseLingerTime);
+  for (const std::shared_ptr<Socket>& socket : take_ended()) {
+    socket->linger(deadline);
+  }
+  end_callbacks();
+  const MutexLock lock(mutex_);
+  --closers_;
+  changed_.notify_all();
+}
+
+void EndpointCore::release() {
+  const std::shared_ptr<EndpointCore> self = shared_from_this();
+  close();
+  std::vector<std::jthread> workers;
+  {
+    const MutexLock lock(mutex_);
+    if (!is_worker_thread()) return;
+    workers.swap(workers_);
+  }
+  // The object is destroyed in a worker thread, which goes on to the end of its
+  // function with a reference of its own to this core.
+  for (std::jthread& worker : workers) join_or_detach(worker);
+  end_callbacks();
+}
+
+bool EndpointCore::wait_done(const Wait& wait) {
+  const MutexLock lock(mutex_);
+  const WaitResult result =
+      changed_.wait(mutex_, wait, [this]() TCPIP_REQUIRES(mutex_) {
+        return closing_ && live_workers_ == 0 && closers_ == 0;
+      });
+  if (result == WaitResult::kStopped) {
+    throw CancelledError("wait_done", config_.name);
+  }
+  return result == WaitResult::kReady;
+}
+
+// --- The connection ---
+
+bool EndpointCore::connected() const {
+  const MutexLock lock(mutex_);
+  return current_ != nullptr;
+}
+
+bool EndpointCore::should_be_connected() const {
+  const MutexLock lock(mutex_);
+  return should_be_connected_;
+}
+
+std::uint64_t EndpointCore::generation() const {
+  const MutexLock lock(mutex_);
+  return generation_;
+}
+
+Address EndpointCore::peer_address() const {
+  const MutexLock lock(mutex_);
+  return current_ ? current_->peer : Address();
+}
+
+std::shared_ptr<Link> EndpointCore::current() const {
+  const MutexLock lock(mutex_);
+  return current_;
+}
+
+bool EndpointCore::is_current(const Link& link) const {
+  const MutexLock lock(mutex_);
+  return current_.get() == &link;
+}
+
+bool EndpointCore::wait_connected(const Wait& wait) {
+  const MutexLock lock(mutex_);
+  const WaitResult result =
+      changed_.wait(mutex_, wait, [this]() TCPIP_REQUIRES(mutex_) {
+        return current_ != nullptr || closing_;
+      });
+  if (result == WaitResult::kStopped) {
+    throw CancelledError("wait_connected", config_.name);
+  }
+  return current_ != nullptr;
+}
+
+std::shared_ptr<Link> EndpointCore::wait_for_link(std::uint64_t generation) {
+  const MutexLock lock(mutex_);
+  changed_.wait(mutex_, {}, [this, generation]() TCPIP_REQUIRES(mutex_) {
+    return closing_ || (current_ && current_->generation > generation);
+  });
+  return closing_ ? nullptr : current_;
+}
+
+void EndpointCore::wait_until_told(const Link& link) {
+  const MutexLock lock(mutex_);
+  changed_.wait(mutex_, {}, [this, &link]() TCPIP_REQUIRES(mutex_) {
+    return current_.get() != &link || !callbacks_ ||
+           told_generation_ >= link.generation;
+  });
+}
+
+EndpointCore::Admission EndpointCore::admit(std::shared_ptr<Link> link) {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  if (closing_) return Admission::kClosing;
+  if (current_) {
+    // Of a peer that has gone we may not have heard yet, or it left bytes that
+    // nobody has read: neither is a reason to turn its successor away.
+    if (!current_->hung_up && !current_->socket->peer_hung_up()) {
+      return Admission::kRefused;
+    }
+    // A thread that is inside a read has its own view of the buffer; then the
+    // kernel's has to do.
+    const bool drained = current_->reading ? current_->socket->at_end()
+                                           : is_drained(*current_);
+    if (!drained) {
+      ended.unread = current_->socket->receivable() +
+                     (current_->reading ? 0 : current_->reader.buffered());
+    }
+    const std::error_code error = lost_error(*current_);
+    end_link(current_,
+             drained ? reason_for(error) : DisconnectReason::kReplaced, error,
+             ended);
+  }
+  link->generation = ++generation_;
+  should_be_connected_ = true;
+  current_ = std::move(link);
+  post_event({.connected = true,
+              .peer = current_->peer,
+              .generation = generation_,
+              .time = std::chrono::steady_clock::now()});
+  changed_.notify_all();
+  return Admission::kAccepted;
+}
+
+void EndpointCore::end_link(const std::shared_ptr<Link>& link,
+                            DisconnectReason reason, std::error_code error,
+                            Ended& ended) {
+  if (!link || current_ != link) return;
+  ended.link = link;
+  ended.reason = reason;
+  ended_.push_back(link->socket);
+  post_event({.connected = false,
+              .reason = reason,
+              .error = error,
+              .peer = link->peer,
+              .generation = link->generation,
+              .time = std::chrono::steady_clock::now()});
+  current_ = nullptr;  // last: `link` may be a reference to it
+}
+
+bool EndpointCore::is_drained(const Link& link) const {
+  return link.reader.buffered() == 0 &&
+         (link.reader.has_ended() || link.socket->at_end());
+}
+
+void EndpointCore::lose(const std::shared_ptr<Link>& link,
+                        DisconnectReason reason, std::error_code error) {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  end_link(link, reason, error, ended);
+}
+
+void EndpointCore::note_hang_up(const std::shared_ptr<Link>& link) {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  if (current_ != link) return;
+  link->hung_up = true;
+  // A read that is under way looks for itself when it ends.
+  if (link->reading || !is_drained(*link)) return;
+  const std::error_code error = lost_error(*link);
+  end_link(link, reason_for(error), error, ended);
+}
+
+void EndpointCore::close_link(bool keep_should_be_connected,
+                              const std::shared_ptr<Link>& only) {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  if (only && current_ != only) return;
+  if (!keep_should_be_connected) should_be_connected_ = false;
+  end_link(std::shared_ptr<Link>(current_), DisconnectReason::kClosedHere, {},
+           ended);
+}
+
+std::vector<std::shared_ptr<Socket>> EndpointCore::take_ended() {
+  std::vector<std::shared_ptr<Socket>> result;
+  const MutexLock lock(mutex_);
+  result.swap(ended_);
+  return result;
+}
+
+void EndpointCore::bind_this_thread(std::shared_ptr<Link> link) {
+  std::shared_ptr<Link> old;  // destroyed after the lock is released
+  const MutexLock lock(mutex_);
+  bound_thread_ = link ? std::this_thread::get_id() : std::thread::id();
+  old = std::exchange(bound_link_, std::move(link));
+}
+
+std::shared_ptr<Link> EndpointCore::link_of_this_thread(
+    const char* operation) const {
+  std::shared_ptr<Link> link;
+  {
+    const MutexLock lock(mutex_);
+    link = current_;
+    if (bound_link_ && bound_thread_ == std::this_thread::get_id() &&
+        bound_link_ != current_) {
+      link = nullptr;
+    }
+  }
+  if (!link) throw_connection_error(ENOTCONN, operation, config_.name);
+  return link;
+}
+
+// --- Transfers ---
+
+std::shared_ptr<Link> EndpointCore::begin_read(const char* operation) {
+  std::shared_ptr<Link> link = link_of_this_thread(operation);
+  const MutexLock lock(mutex_);
+  if (link->reading) {
+    throw std::logic_error(fmt::format(
+        "{}: another thread is already reading this connection", operation));
+  }
+  link->reading = true;
+  return link;
+}
+
+void EndpointCore::end_read(const std::shared_ptr<Link>& link,
+                            const ConnectionError* failure) {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  link->reading = false;
+  if (current_ != link) return;
+  if (failure != nullptr) {
+    end_link(link, reason_for(failure->code()),
+             failure->code() == Errc::kIncompleteRead ? std::error_code()
+                                                      : failure->code(),
+             ended);
+  } else if ((link->hung_up || link->reader.has_ended()) && is_drained(*link)) {
+    const std::error_code error = lost_error(*link);
+    end_link(link, reason_for(error), error, ended);
+  }
+}
+
+void EndpointCore::post_event(ConnectionEvent event) {
+  if (!callbacks_) return;
+  callbacks_->post_event(
+      [self = shared_from_this(), event] { self->run_event(event); });
+}
+
+void EndpointCore::run_event(const ConnectionEvent& event) {
+  try {
+    config_.on_event(event);
+  } catch (const std::exception& e) {
+    log().error(fmt::format("connect_callback failed: {}", e.what()));
+  } catch (...) {
+    log().error("connect_callback failed with an unknown exception");
+  }
+  const MutexLock lock(mutex_);
+  if (event.connected) told_generation_ = event.generation;
+  changed_.notify_all();
+}
+
+}  // namespace internal
+}  // namespace tcpip

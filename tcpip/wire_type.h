@@ -1,0 +1,448 @@
+// Which types may cross the wire as they lie in memory, and numbers in a fixed
+// byte order to build them from; the counterpart of ctypes.Structure.
+//
+//   struct Header {
+//     BigEndian<std::uint32_t> id;
+//     BigEndian<double> tai;
+//     LittleEndian<std::int16_t> axis;
+//   };
+//   std::string bytes = pack(Header{.id = 5, .tai = now, .axis = -1});
+//
+// The wire has exactly the bytes that the struct has in memory. Plain numbers
+// therefore travel in this machine's byte order; BigEndian and LittleEndian do
+// not, need no alignment and so make no padding.
+//
+// What is no plain data is refused by the compiler, with a message that says
+// what to do: types that are not trivially copyable, pointers and references,
+// unions, and padding (the unused bytes before an aligned member, whose content
+// is whatever the stack held). See allow_padding and allow_opaque.
+//
+// Values that come from the wire are not checked. Where the peer may send
+// anything, do not declare
+//  * bool: any byte but 0 and 1 makes its use undefined. Take
+//    BigEndian<bool>, which reads every byte but 0 as true, or std::uint8_t;
+//  * an enum without an underlying type, for the same reason. With one
+//    (enum class, or enum E : std::uint8_t) any value is defined, though it may
+//    be none of yours.
+//
+// Threads: values.
+#ifndef TCPIP_WIRE_TYPE_H_
+#define TCPIP_WIRE_TYPE_H_
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "tcpip/wait.h"
+
+namespace tcpip {
+
+// Set it for a struct whose padding is meant, because the peer's struct has it
+// too. The padding is sent as zeros, never as what memory held, and ignored
+// when it comes in. At namespace scope, before the first use:
+//   template <>
+//   inline constexpr bool tcpip::allow_padding<MyStruct> = true;
+template <class T>
+inline constexpr bool allow_padding = false;
+
+// Set it for a struct that the compiler cannot look through: one with a union,
+// with bit-fields or std::complex (clang), or whose constructors are none of
+// them constexpr. It goes out byte by byte as it is; padding is cleared only as
+// far as the compiler finds it, so clear such an object (std::memset) before
+// filling it in. It is for you to see that there is no pointer inside.
+template <class T>
+inline constexpr bool allow_opaque = false;
+
+namespace internal {
+
+template <class T>
+struct PlainBytes {
+  std::array<std::byte, sizeof(T)> bytes;
+};
+
+// A signed char, unlike a std::byte, must not be made of padding.
+template <class T>
+struct DefiniteBytes {
+  signed char bytes[sizeof(T)];
+};
+
+struct ByteOne {
+  unsigned char value = 1;
+};
+template <class T>
+struct BytesOne {
+  ByteOne bytes[sizeof(T)];
+};
+
+// C++20 cannot list a struct's members, but evaluating std::bit_cast at compile
+// time makes the compiler look at every one of them. Each of these is a
+// constant expression only if it finds what the name says. None has a loop:
+// compilers limit the steps, and a struct may hold a megabyte.
+template <class T>
+constexpr bool has_no_pointer() {
+  static_cast<void>(std::bit_cast<T>(PlainBytes<T>{}));
+  return true;
+}
+template <class T>
+constexpr bool has_no_gap() {
+  static_cast<void>(
+      std::bit_cast<DefiniteBytes<T>>(std::bit_cast<T>(PlainBytes<T>{})));
+  return true;
+}
+// gcc counts the unused bytes of a long double as definite; but it refuses to
+// make one of this pattern, which is no number on x87.
+template <class T>
+constexpr bool has_no_long_double() {
+#if !defined(__clang__)
+  static_cast<void>(std::bit_cast<T>(BytesOne<T>{}));
+#endif
+  return true;
+}
+
+template <class T>
+concept VisibleBytes = requires {
+  typename std::bool_constant<has_no_pointer<T>()>;
+};
+
+template <class T>
+concept WithoutGap = requires {
+  typename std::bool_constant<has_no_gap<T>()>;
+};
+
+template <class T>
+concept WithoutLongDouble = requires {
+  typename std::bool_constant<has_no_long_double<T>()>;
+};
+
+template <class T>
+concept WithoutPadding = WithoutGap<T> &&
+    (std::has_unique_object_representations_v<T> || WithoutLongDouble<T>);
+
+template <class T>
+concept StructOrNumber = std::is_class_v<T> || std::is_union_v<T> ||
+    std::is_arithmetic_v<T> || std::is_enum_v<T>;
+
+template <class T>
+concept IsWait = std::is_convertible_v<const T&, Wait>;
+
+}  // namespace internal
+
+// A type that may be read and written byte by byte: a struct, number, enum or
+// std::array, trivially copyable and of definite bytes.
+template <class T>
+concept WireStruct =
+    internal::StructOrNumber<T> && !internal::IsWait<T> &&
+    std::is_trivially_copyable_v<T> &&
+    (allow_opaque<T> || (internal::VisibleBytes<T> &&
+                         (allow_padding<T> || internal::WithoutPadding<T>)));
+
+namespace internal {
+
+template <class T>
+inline constexpr bool kNever = false;
+
+// WireStruct<T> with an explanation for the human who reads the compiler's
+// output.
+template <class T>
+constexpr void check_wire_struct() {
+  if constexpr (IsWait<T>) {
+    static_assert(kNever<T>,
+                  "tcpip: a wait (duration, Deadline, stop_token, Wait) is no "
+                  "data and must be the last argument. To send a time, put it "
+                  "into a struct or send its count().");
+  } else if constexpr (!StructOrNumber<T>) {
+    static_assert(kNever<T>,
+                  "tcpip: this is no struct, number or enum. Of an array make "
+                  "a std::array or a struct; of a pointer, what it points to; "
+                  "send text with write_str or write.");
+  } else if constexpr (!std::is_trivially_copyable_v<T>) {
+    static_assert(kNever<T>,
+                  "tcpip: this type cannot travel as bytes because it is not "
+                  "trivially copyable: it holds a string, a vector, a virtual "
+                  "function, a constructor that copies... Use only numbers, "
+                  "enums, std::array, and structs of them.");
+  } else if constexpr (allow_opaque<T>) {
+  } else if constexpr (!VisibleBytes<T>) {
+    static_assert(kNever<T>,
+                  "tcpip: this type holds a pointer or reference (string_view "
+                  "and span do). What that points to would not be sent: put "
+                  "the data itself into the struct. Or it holds what the "
+                  "compiler cannot look through: a union (std::optional), for "
+                  "clang a bit-field; or it has constructors and none is "
+                  "constexpr: make one so. If there is no pointer inside, opt "
+                  "in with 'template <> inline constexpr bool "
+                  "tcpip::allow_opaque<MyStruct> = true;'.");
+  } else if constexpr (!allow_padding<T> && !WithoutPadding<T>) {
+    static_assert(kNever<T>,
+                  "tcpip: this struct has padding: bytes that belong to no "
+                  "member. Use tcpip::BigEndian or LittleEndian members, which "
+                  "need no alignment; or name the gaps, as in "
+                  "'std::array<std::uint8_t, 4> spare{};'; or pack the struct. "
+                  "If the peer's struct has this padding too, opt in with "
+                  "'template <> inline constexpr bool "
+                  "tcpip::allow_padding<MyStruct> = true;'.");
+  }
+}
+
+#if !__has_builtin(__builtin_clear_padding)
+// What one constant expression can search within clang's limit of steps.
+inline constexpr std::size_t kMaxPadded = 128 * 1024;
+
+// 0xff for a byte of a member, 0 for one of padding. (A byte of which a part
+// is padding would be of a bit-field, which these compilers do not look into.)
+template <class T>
+constexpr std::array<std::byte, sizeof(T)> find_members() {
+  std::array<std::byte, sizeof(T)> result{};
+  const auto probe =
+      std::bit_cast<PlainBytes<T>>(std::bit_cast<T>(PlainBytes<T>{}));
+  for (std::size_t i = 0; i < sizeof(T); ++i) {
+    if (__builtin_constant_p(probe.bytes[i])) result[i] = std::byte{0xff};
+  }
+  return result;
+}
+template <class T>
+inline constexpr std::array<std::byte, sizeof(T)> kMembers = find_members<T>();
+#endif
+
+// Zeroes the padding of the T whose bytes these are.
+template <class T>
+void clear_padding(std::byte* bytes) noexcept {
+#if __has_builtin(__builtin_clear_padding)
+  __builtin_clear_padding(reinterpret_cast<T*>(bytes));
+#else
+  if constexpr (VisibleBytes<T>) {
+    static_assert(sizeof(T) <= kMaxPadded,
+                  "tcpip: with this compiler a struct of more than 128 KiB "
+                  "must not have padding: name the gaps, as in "
+                  "'std::array<std::uint8_t, 4> spare{};'.");
+    if constexpr (sizeof(T) <= kMaxPadded) {
+      for (std::size_t i = 0; i < sizeof(T); ++i) bytes[i] &= kMembers<T>[i];
+    }
+  }
+#endif
+}
+
+// The bytes of a struct: of the object itself where they are all definite, else
+// of a copy with its padding cleared.
+template <class T, bool = WithoutPadding<T>>
+class WireView {
+ public:
+  std::string_view of(const T& value) noexcept {
+    return {reinterpret_cast<const char*>(std::addressof(value)), sizeof(T)};
+  }
+};
+
+template <class T>
+class WireView<T, false> {
+ public:
+  WireView() noexcept {}  // leaves the copy as it is
+  std::string_view of(const T& value) noexcept {
+    std::memcpy(copy_, std::addressof(value), sizeof(T));
+    clear_padding<T>(copy_);
+    return {reinterpret_cast<const char*>(copy_), sizeof(T)};
+  }
+
+ private:
+  alignas(T) std::byte copy_[sizeof(T)];
+};
+
+// Padded structs of more bytes than this go by way of the heap.
+inline constexpr std::size_t kMaxStackCopy = 4096;
+
+template <class Send, class... Ts>
+void pack_structs(const Send& send, const Wait& wait, const Ts&... structs) {
+  static_assert(sizeof...(Ts) > 0, "tcpip: there is no struct to write.");
+  (check_wire_struct<Ts>(), ...);
+  if constexpr ((WireStruct<Ts> && ...)) {
+    using Views = std::tuple<WireView<Ts>...>;
+    const auto send_views = [&](auto&... views) {
+      const std::array<std::string_view, sizeof...(Ts)> parts{
+          views.of(structs)...};
+      send(std::span<const std::string_view>(parts), wait);
+    };
+    if constexpr (sizeof(Views) <= kMaxStackCopy) {
+      Views views;
+      std::apply(send_views, views);
+    } else {
+      const auto views = std::make_unique_for_overwrite<Views>();
+      std::apply(send_views, *views);
+    }
+  }
+}
+
+// What every write_from() does with its arguments, one or more structs and then
+// perhaps something that is a Wait: one call of
+//   send(std::span<const std::string_view> parts, const Wait& wait)
+// The parts are the structs' bytes, in order, and valid during that call.
+template <class Send, class... Args>
+void pack_wire(const Send& send, const Args&... args) {
+  static_assert(sizeof...(Args) > 0, "tcpip: there is no struct to write.");
+  if constexpr (sizeof...(Args) > 0) {
+    const auto all = std::tie(args...);
+    constexpr std::size_t kLast = sizeof...(Args) - 1;
+    if constexpr (IsWait<std::tuple_element_t<kLast, std::tuple<Args...>>>) {
+      const Wait& wait = std::get<kLast>(all);
+      [&]<std::size_t... kIndex>(std::index_sequence<kIndex...>) {
+        pack_structs(send, wait, std::get<kIndex>(all)...);
+      }
+      (std::make_index_sequence<kLast>());
+    } else {
+      pack_structs(send, Wait(), args...);
+    }
+  }
+}
+
+// The memory of a struct, to read into.
+template <class T>
+std::span<std::byte> wire_target(T& data) noexcept {
+  if constexpr (std::is_copy_assignable_v<T>) {
+    check_wire_struct<T>();
+    return {reinterpret_cast<std::byte*>(std::addressof(data)), sizeof(T)};
+  } else {
+    static_assert(kNever<T>,
+                  "tcpip: this cannot be read into: it is const, or has "
+                  "members that cannot be assigned.");
+    return {};
+  }
+}
+
+template <std::size_t kSize>
+struct UnsignedOf;
+template <>
+struct UnsignedOf<1> {
+  using Type = std::uint8_t;
+};
+template <>
+struct UnsignedOf<2> {
+  using Type = std::uint16_t;
+};
+template <>
+struct UnsignedOf<4> {
+  using Type = std::uint32_t;
+};
+template <>
+struct UnsignedOf<8> {
+  using Type = std::uint64_t;
+};
+
+constexpr std::uint8_t swap_bytes(std::uint8_t x) noexcept { return x; }
+constexpr std::uint16_t swap_bytes(std::uint16_t x) noexcept {
+  return __builtin_bswap16(x);
+}
+constexpr std::uint32_t swap_bytes(std::uint32_t x) noexcept {
+  return __builtin_bswap32(x);
+}
+constexpr std::uint64_t swap_bytes(std::uint64_t x) noexcept {
+  return __builtin_bswap64(x);
+}
+
+}  // namespace internal
+
+// The bytes of all structs, one after the other.
+template <class... Ts>
+std::string pack(const Ts&... structs) {
+  std::string result;
+  internal::pack_structs(
+      [&result](std::span<const std::string_view> parts, const Wait&) {
+        result.reserve((sizeof(Ts) + ... + 0));
+        for (const std::string_view part : parts) result += part;
+      },
+      Wait(), structs...);
+  return result;
+}
+
+// The reverse for one struct, as for a body that was read with
+// read_exactly_view() once its header had told what it is. Throws
+// std::invalid_argument, data untouched, unless there are sizeof(T) bytes.
+template <class T>
+void unpack(std::string_view bytes, T& data) {
+  const std::span<std::byte> target = internal::wire_target(data);
+  if (bytes.size() != target.size()) {
+    throw std::invalid_argument("unpack: " + std::to_string(bytes.size()) +
+                                " bytes for a struct of " +
+                                std::to_string(target.size()));
+  }
+  std::memcpy(target.data(), bytes.data(), target.size());
+}
+
+// A number, enum or bool that lies in memory in that byte order. It has
+// alignment 1, is zero unless initialised, and converts from and to T, so that
+// it computes and compares as a T does. Bits are kept exactly: NaN payloads,
+// -0. A bool is one byte; any but 0 reads as true.
+template <class T, std::endian kOrder>
+class WireNumber {
+  static_assert(std::is_arithmetic_v<T> || std::is_enum_v<T>,
+                "tcpip: BigEndian and LittleEndian are for numbers and enums.");
+  static_assert(!std::is_same_v<T, long double>,
+                "tcpip: long double has padding and differs between machines; "
+                "use double.");
+
+ public:
+  using value_type = T;
+
+  constexpr WireNumber() noexcept = default;
+  constexpr WireNumber(T value) noexcept : bytes_(store(value)) {}
+  constexpr WireNumber& operator=(T value) noexcept {
+    bytes_ = store(value);
+    return *this;
+  }
+
+  constexpr operator T() const noexcept { return value(); }
+  constexpr T value() const noexcept {
+    const Raw raw = in_order(std::bit_cast<Raw>(bytes_));
+    if constexpr (std::is_same_v<T, bool>) {
+      return raw != 0;
+    } else {
+      return std::bit_cast<T>(raw);
+    }
+  }
+
+  constexpr WireNumber& operator+=(T other) noexcept {
+    return *this = static_cast<T>(value() + other);
+  }
+  constexpr WireNumber& operator-=(T other) noexcept {
+    return *this = static_cast<T>(value() - other);
+  }
+  constexpr WireNumber& operator|=(T other) noexcept {
+    return *this = static_cast<T>(value() | other);
+  }
+  constexpr WireNumber& operator&=(T other) noexcept {
+    return *this = static_cast<T>(value() & other);
+  }
+  constexpr WireNumber& operator++() noexcept {
+    return *this += static_cast<T>(1);
+  }
+
+ private:
+  using Raw = typename internal::UnsignedOf<sizeof(T)>::Type;
+  using Bytes = std::array<std::byte, sizeof(T)>;
+
+  static constexpr Raw in_order(Raw raw) noexcept {
+    return kOrder == std::endian::native ? raw : internal::swap_bytes(raw);
+  }
+  static constexpr Bytes store(T value) noexcept {
+    return std::bit_cast<Bytes>(in_order(std::bit_cast<Raw>(value)));
+  }
+
+  Bytes bytes_{};
+};
+
+// Network byte order.
+template <class T>
+using BigEndian = WireNumber<T, std::endian::big>;
+template <class T>
+using LittleEndian = WireNumber<T, std::endian::little>;
+
+}  // namespace tcpip
+
+#endif  // TCPIP_WIRE_TYPE_H_

@@ -1,0 +1,46 @@
+"""The project's tests."""
+
+load("@rules_cc//cc:defs.bzl", "cc_test")
+
+# Tests look behind the face, so they name the floors (layering_check).
+FLOORS = [
+    "//tcpip:base",
+    "//tcpip:callback",
+    "//tcpip:endpoint",
+    "//tcpip:net",
+    "//tcpip:read_loop",
+    "//tcpip:stream",
+]
+
+def tcpip_test(name, size = "small", deps = [], **kwargs):
+    """One GoogleTest program, made of NAME.cc.
+
+    Args:
+      name: of the test and of its source file.
+      size: says how long it may take; see --test_timeout in .bazelrc.
+      deps: what it needs beside the library and GoogleTest.
+      **kwargs: as in cc_test.
+    """
+    cc_test(
+        name = name,
+        size = size,
+        srcs = [name + ".cc"],
+        features = ["layering_check"],
+        deps = deps + FLOORS + [
+            ":test_main",
+            ":test_support",
+            "@googletest//:gtest",
+        ],
+        **kwargs
+    )
+
+def tcpip_tests(sources, special):
+    """A tcpip_test for each source file.
+
+    Args:
+      sources: the files, NAME.cc.
+      special: NAME -> further arguments of its tcpip_test.
+    """
+    names = [source[:-len(".cc")] for source in sources]
+    for name in names:
+        tcpip_test(name = name, **special.get(name, {}))
