@@ -7,7 +7,7 @@ def _run(ctx, *command):
 
 def _find_on_system(ctx):
     """Maps each wanted directory to where the system has it, or returns None."""
-    if ctx.os.environ.get("TCPIP_DEPS", "") == "archive":
+    if ctx.name in ctx.os.environ.get("TCPIP_ARCHIVES", "").split(","):
         return None
     found = {}
     for wanted, places in ctx.attr.system.items():
@@ -45,7 +45,7 @@ def _system_or_archive_impl(ctx):
     ctx.symlink(ctx.attr.build_file, "BUILD.bazel")
 
 system_or_archive = repository_rule(
-    doc = "With --repo_env=TCPIP_DEPS=archive what the system has is ignored.",
+    doc = "With --repo_env=TCPIP_ARCHIVES=fmt,googletest the system's are ignored.",
     implementation = _system_or_archive_impl,
     attrs = {
         "build_file": attr.label(mandatory = True, allow_single_file = True),
@@ -64,5 +64,5 @@ system_or_archive = repository_rule(
         ),
         "url": attr.string(mandatory = True),
     },
-    environ = ["TCPIP_DEPS"],
+    environ = ["TCPIP_ARCHIVES"],
 )

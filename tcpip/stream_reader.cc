@@ -59,7 +59,8 @@ std::optional<Match> find_one(std::string_view data,
     const void* hit = std::memchr(data.data() + i, last, data.size() - i);
     if (hit == nullptr) return std::nullopt;
     i = static_cast<std::size_t>(static_cast<const char*>(hit) - data.data());
-    if (std::memcmp(data.data() + i - before, separator.data(), before) == 0) {
+    if (before == 0 ||
+        std::memcmp(data.data() + i - before, separator.data(), before) == 0) {
       return Match{i - before, i + 1};
     }
     ++i;
@@ -499,6 +500,11 @@ std::string_view StreamReader::read_until_view(std::string_view separator,
                                                const Wait& wait) {
   check_separators({&separator, 1}, "read_until");
   const Reading reading(*this, "read_until");
+  // A message that is already buffered: the way that must be short.
+  if (scanned_ == 0 && !wait.stop.stop_requested()) {
+    const std::optional<Match> match = find_one(buffer(), separator, 0);
+    if (match && match->start <= limit_) return take(match->end);
+  }
   Attempt attempt{wait, "read_until"};
   return value_or_timeout(until({&separator, 1}, attempt), "read_until",
                           socket_);

@@ -771,7 +771,8 @@ TEST(CallbackQueueTest, WaitFdIsReadableExactlyWhileNotEmpty) {
   EXPECT_FALSE(is_readable(fd));
   queue.post([] {});
   EXPECT_TRUE(is_readable(fd));
-  queue.post([] {}, &owner);
+  queue.post([keep = on_destruction([&] { EXPECT_FALSE(is_readable(fd)); })] {},
+             &owner);
   queue.run_one();
   EXPECT_TRUE(is_readable(fd));
   queue.cancel(&owner);

@@ -1,0 +1,63 @@
+// Waiting for what another thread does, without sleeping "to let it happen".
+#ifndef TESTS_SUPPORT_WAIT_UNTIL_H_
+#define TESTS_SUPPORT_WAIT_UNTIL_H_
+
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <initializer_list>
+#include <string>
+
+namespace tcpip_tests {
+
+// Looks every millisecond whether `predicate()`; false if it is not by `limit`.
+// The limit is generous: it only matters to a test that fails.
+template <class Predicate>
+bool wait_until(Predicate predicate,
+                std::chrono::milliseconds limit = std::chrono::seconds(5)) {
+  const auto end = std::chrono::steady_clock::now() + limit;
+  while (!predicate()) {
+    if (std::chrono::steady_clock::now() >= end) return predicate();
+    ::poll(nullptr, 0, 1);
+  }
+  return true;
+}
+
+inline pid_t this_thread_id() {
+  return static_cast<pid_t>(::syscall(SYS_gettid));
+}
+
+// True if that thread of this process is inside one of these system calls, or,
+// on a kernel that does not tell, if it is asleep.
+inline bool is_blocked_in(pid_t thread, std::initializer_list<long> calls) {
+  const std::string task = "/proc/self/task/" + std::to_string(thread);
+  std::string first;
+  if (std::ifstream(task + "/syscall") >> first) {
+    for (const long call : calls) {
+      if (first == std::to_string(call)) return true;
+    }
+    return false;
+  }
+  std::string pid;
+  std::string name;
+  std::string state;
+  std::ifstream(task + "/stat") >> pid >> name >> state;
+  return state == "S";
+}
+
+// A receive without deadline and stop blocks in recv, every other call of the
+// library that waits for a descriptor in ppoll.
+inline bool is_blocked_in_receive(pid_t thread) {
+  return is_blocked_in(thread, {SYS_recvfrom});
+}
+inline bool is_blocked_in_poll(pid_t thread) {
+  return is_blocked_in(thread, {SYS_ppoll});
+}
+
+}  // namespace tcpip_tests
+
+#endif  // TESTS_SUPPORT_WAIT_UNTIL_H_
