@@ -27,7 +27,8 @@ BaseClientOrServer::BaseClientOrServer(
     std::shared_ptr<internal::EndpointCore> core)
     : core_(std::move(core)) {}
 
-BaseClientOrServer::~BaseClientOrServer() { core_->release(); }
+// The final classes have released the core, while they were still whole.
+BaseClientOrServer::~BaseClientOrServer() = default;
 
 bool BaseClientOrServer::connected() const { return core_->connected(); }
 bool BaseClientOrServer::should_be_connected() const {

@@ -64,7 +64,10 @@ Client::Client(ClientOptions options)
   if (options_.host.empty()) core().close();
 }
 
-Client::~Client() { close(); }
+Client::~Client() {
+  connecting_.request_stop();
+  core().release();
+}
 
 void Client::start(const Wait& wait) {
   if (options_.host.empty()) return;
@@ -91,14 +94,17 @@ void Client::start(const Wait& wait) {
     const Address address = socket->peer_address();
     auto link = std::make_shared<internal::Link>(std::move(socket), address,
                                                  options_.limit);
-    if (core().admit(link) != internal::EndpointCore::Admission::kAccepted) {
+    // Before the program is told of the connection, since it may fail.
+    core().start_worker(
+        ThreadRole::kMonitor, "tcpip-monitor",
+        [](internal::EndpointCore& core, const std::stop_token&) {
+          if (const auto link = core.wait_for_link(0)) watch(core, link);
+        });
+    if (core().admit(std::move(link)) != internal::EndpointCore::Admission::kAccepted) {
       throw ConnectionAbortedError(
           std::make_error_code(std::errc::connection_aborted), "connect", peer,
           "the client was closed");
     }
-    core().start_worker(ThreadRole::kMonitor, "tcpip-monitor",
-                        [link](internal::EndpointCore& core,
-                               const std::stop_token&) { watch(core, link); });
   } catch (...) {
     close();
     throw;

@@ -74,6 +74,6 @@ OneClientReadLoopServer::OneClientReadLoopServer(
   }
 }
 
-OneClientReadLoopServer::~OneClientReadLoopServer() { close(); }
+OneClientReadLoopServer::~OneClientReadLoopServer() { core().release(); }
 
 }  // namespace tcpip

@@ -80,6 +80,6 @@ OneClientServer::OneClientServer(OneClientServerOptions options)
     : ServerBase(internal::make_server_core(options, this), options.host,
                  options.port, options.listen, {}) {}
 
-OneClientServer::~OneClientServer() { close(); }
+OneClientServer::~OneClientServer() { core().release(); }
 
 }  // namespace tcpip

@@ -96,6 +96,7 @@ class ServerBase : public BaseClientOrServer {
   // queue; else it is dropped.
   void close();
 
+  const std::optional<std::string>& host() const noexcept { return host_; }
   // The port, once started; before that the one that was asked for. It is the
   // same on all sockets.
   int port() const;
