@@ -47,27 +47,27 @@ _install() {
   local sudo=
   if [ "$(id -u)" -ne 0 ]; then
     if ! command -v sudo > /dev/null; then
-      echo "Not root, and no sudo: please install: $*" >&2
+      echo "Not root, and no sudo. The packages are: ${*%\?}" >&2
       return 1
     fi
     sudo=sudo
   fi
   local apt=($sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -y
     -o DPkg::Lock::Timeout=300)
-  echo "Installing: $*" >&2
+  echo "Installing: ${*%\?}" >&2
   # A stale index names packages that are gone. Offline the old one may do.
-  "${apt[@]}" update >&2 < /dev/null || true
+  "${apt[@]}" update > /dev/null < /dev/null || true
   local package packages=()
   for package in "$@"; do
-    case $package in
-      *\?)
-        package=${package%\?}
-        apt-cache show "$package" > /dev/null 2>&1 || continue
-        ;;
-    esac
+    # A "?" marks what not every release has.
+    if [[ $package == *\? ]]; then
+      package=${package%\?}
+      apt-cache show "$package" > /dev/null 2>&1 || continue
+    fi
     packages+=("$package")
   done
-  "${apt[@]}" install --no-install-recommends "${packages[@]}" >&2 < /dev/null
+  "${apt[@]}" install --no-install-recommends "${packages[@]}" \
+    > /dev/null < /dev/null
 }
 
 set_up() {

@@ -21,6 +21,18 @@ std::string decode(std::string_view message, std::string_view terminator,
   return std::string(message);
 }
 
+// True if the peer would find `end` in `text` + `end` before the end of it.
+bool ends_early(std::string_view text, std::string_view end) {
+  if (text.find(end) != std::string_view::npos) return true;
+  // Also where the text's last bytes and the terminator's first make one.
+  for (std::size_t n = 1; n < end.size(); ++n) {
+    if (text.ends_with(end.substr(0, n)) && end.starts_with(end.substr(n))) {
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 BaseClientOrServer::BaseClientOrServer(
@@ -181,9 +193,8 @@ void BaseClientOrServer::write_str(std::string_view text, const Wait& wait) {
   if (internal::find_invalid_utf8(text)) {
     throw std::invalid_argument("write_str: the text is not valid UTF-8");
   }
-  // Also where its end and the terminator's beginning would make one together.
   const std::string_view end = terminator();
-  if (text.find(end) != std::string_view::npos) {
+  if (ends_early(text, end)) {
     throw std::invalid_argument("write_str: the text contains the terminator");
   }
   write_lines({text, end}, wait);

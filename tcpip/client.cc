@@ -98,7 +98,7 @@ void Client::start(const Wait& wait) {
     core().start_worker(
         ThreadRole::kMonitor, "tcpip-monitor",
         [](internal::EndpointCore& core, const std::stop_token&) {
-          if (const auto link = core.wait_for_link(0)) watch(core, link);
+          if (const auto made = core.wait_for_link(0)) watch(core, made);
         });
     if (core().admit(std::move(link)) != internal::EndpointCore::Admission::kAccepted) {
       throw ConnectionAbortedError(

@@ -64,6 +64,14 @@ Socket::Socket(UniqueFd fd)
   if (type != SOCK_STREAM) {
     throw_os_error(EPROTOTYPE, "adopt socket", {}, "not a stream socket");
   }
+  // Not by getpeername(): a connection that was reset has no peer any more.
+  int listens = 0;
+  size = sizeof listens;
+  if (::getsockopt(fd_.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) ==
+          0 &&
+      listens != 0) {
+    throw_os_error(EINVAL, "adopt socket", {}, "a listening socket");
+  }
   local_ = ask_address(fd_.get(), ::getsockname);
   peer_ = ask_address(fd_.get(), ::getpeername);
 }

@@ -249,7 +249,10 @@ StreamReader::Fill StreamReader::fill(Attempt& attempt) {
 
   const bool first_after_deadline =
       !attempt.expired && attempt.wait.deadline.has_passed();
-  if (attempt.expired && attempt.budget == 0) return Fill::kTimeout;
+  // What there is includes the end of the stream.
+  if (attempt.expired && attempt.budget == 0 && !socket_->at_end()) {
+    return Fill::kTimeout;
+  }
   make_room();
   const IoResult result = receive(attempt);
   switch (result.status) {
@@ -443,6 +446,7 @@ std::string StreamReader::read_all(const Wait& wait) {
 std::string StreamReader::read_all(std::size_t max, const Wait& wait) {
   const Reading reading(*this, "read_all");
   Attempt attempt{wait, "read_all"};
+  if (wait.stop.stop_requested()) throw CancelledError("read_all", peer());
   for (;;) {
     if (buffered() > max) {
       throw LimitOverrunError(
@@ -608,6 +612,7 @@ std::size_t StreamReader::discard_until(std::string_view separator,
   check_separators({&separator, 1}, "discard_until");
   const Reading reading(*this, "discard_until");
   Attempt attempt{wait, "discard_until"};
+  if (wait.stop.stop_requested()) throw CancelledError("discard_until", peer());
   std::size_t dropped = 0;
   for (;;) {
     if (const auto match = find_one(buffer(), separator, 0)) {

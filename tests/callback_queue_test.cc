@@ -581,8 +581,9 @@ struct Server {
   std::function<void()> callback() {
     ++made;
     return [this, keep = on_destruction([this] { ++destroyed; })] {
-      ++ran;
       ++seen;
+      std::this_thread::yield();  // to the one that waits to cancel this
+      ++ran;
     };
   }
 };

@@ -71,8 +71,9 @@ TEST(StartThread, BlocksAllSignalsThereButNotHere) {
   const std::vector<int> before = unblocked_signals();
   std::vector<int> in_hook{-1};
   std::vector<int> in_work{-1};
-  start_thread({.hook = [&](ThreadRole) { in_hook = unblocked_signals(); }},
-               [&](const std::stop_token&) { in_work = unblocked_signals(); })
+  start_thread(
+      {.name = {}, .hook = [&](ThreadRole) { in_hook = unblocked_signals(); }},
+      [&](const std::stop_token&) { in_work = unblocked_signals(); })
       .join();
   EXPECT_EQ(in_hook, std::vector<int>());
   EXPECT_EQ(in_work, std::vector<int>());
@@ -105,7 +106,8 @@ TEST(StartThread, RunsTheHookFirstInThatThread) {
 TEST(StartThread, LogsAnExceptionOfTheHookAndGoesOn) {
   std::vector<std::string> lines;
   bool worked = false;
-  start_thread({.hook = [](ThreadRole) { throw std::runtime_error("no RT"); },
+  start_thread({.name = {},
+                .hook = [](ThreadRole) { throw std::runtime_error("no RT"); },
                 .log = collecting_log(lines)},
                [&](const std::stop_token&) { worked = true; })
       .join();
@@ -117,10 +119,12 @@ TEST(StartThread, LogsAnExceptionOfTheHookAndGoesOn) {
 TEST(StartThread, LogsAnExceptionOfTheWork) {
   std::vector<std::string> lines;
   const Log log = collecting_log(lines);
-  start_thread({.log = log}, [](const std::stop_token&) {
-    throw std::runtime_error("bad");
-  }).join();
-  start_thread({.log = log}, [](const std::stop_token&) { throw 42; }).join();
+  start_thread({.name = {}, .hook = {}, .log = log},
+               [](const std::stop_token&) { throw std::runtime_error("bad"); })
+      .join();
+  start_thread({.name = {}, .hook = {}, .log = log},
+               [](const std::stop_token&) { throw 42; })
+      .join();
   EXPECT_EQ(lines, (std::vector<std::string>{
                        "ERROR thread failed: bad",
                        "ERROR thread failed with an unknown exception"}));

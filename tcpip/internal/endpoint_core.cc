@@ -194,12 +194,16 @@ bool EndpointCore::is_closing() const {
   return closing_;
 }
 
-void EndpointCore::tell_all_to_end(bool keep_should_be_connected) {
+bool EndpointCore::tell_all_to_end(bool keep_should_be_connected) {
   std::vector<std::stop_source> stops;
   std::shared_ptr<CallbackOwner> callbacks;
+  bool is_worker = false;
   {
     const MutexLock lock(mutex_);
     closing_ = true;
+    is_worker = is_worker_thread();
+    // Counted from here on, or wait_done() could think that all is over.
+    if (!is_worker) ++closers_;
     callbacks = callbacks_;
     for (std::jthread& worker : workers_) {
       stops.push_back(worker.get_stop_source());
@@ -210,6 +214,7 @@ void EndpointCore::tell_all_to_end(bool keep_should_be_connected) {
   for (std::stop_source& stop : stops) stop.request_stop();
   waker_.signal();
   changed_.notify_all();
+  return !is_worker;
 }
 
 void EndpointCore::join_workers() {
@@ -243,19 +248,21 @@ void EndpointCore::end_callbacks() {
   if (dispatcher) {
     dispatcher->close();
   } else if (callbacks) {
-    callbacks->retire();
+    // What the program has posted for this object may throw; closing goes on.
+    try {
+      callbacks->retire();
+    } catch (const std::exception& e) {
+      log().error(fmt::format("callback failed: {}", e.what()));
+    } catch (...) {
+      log().error("callback failed with an unknown exception");
+    }
   }
 }
 
 void EndpointCore::close(bool keep_should_be_connected) {
   // A callback that closes may also destroy the object.
   const std::shared_ptr<EndpointCore> self = shared_from_this();
-  tell_all_to_end(keep_should_be_connected);
-  {
-    const MutexLock lock(mutex_);
-    if (is_worker_thread()) return;
-    ++closers_;
-  }
+  if (!tell_all_to_end(keep_should_be_connected)) return;
   join_workers();
   // A client has no accept thread that would have done it.
   const Deadline deadline = Deadline::after(kCloseLingerTime);

@@ -187,7 +187,8 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   void post_event(ConnectionEvent event) TCPIP_REQUIRES(mutex_);
   void run_event(const ConnectionEvent& event);
   bool is_worker_thread() const TCPIP_REQUIRES(mutex_);
-  void tell_all_to_end(bool keep_should_be_connected);
+  // False in a worker thread, which has to leave the rest of it to another.
+  bool tell_all_to_end(bool keep_should_be_connected);
   void end_callbacks();
   void worker_ended();
   void join_workers();

@@ -32,8 +32,8 @@ void check(int result, const char* what) {
 
 void await(int fd, short events, Deadline deadline, const char* what) {
   for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-        deadline.remaining());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline.remaining());
     pollfd entry{fd, events, 0};
     const int ready = ::poll(&entry, 1, static_cast<int>(left.count()));
     if (ready > 0) return;
@@ -235,8 +235,7 @@ void half_close(const UniqueFd& fd) {
 
 void reset(UniqueFd fd) {
   const linger at_once{1, 0};
-  check(::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once,
-                     sizeof at_once),
+  check(::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once),
         "SO_LINGER");
 }
 

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -20,6 +21,13 @@
 namespace tcpip_tests {
 
 enum class PrivateNetwork { kPassed, kFailed, kNotPermitted };
+
+inline constexpr int kNotPermittedStatus = 77;
+
+// For a body that finds that it may not do what it needs.
+[[noreturn]] inline void leave_as_not_permitted() {
+  ::_exit(kNotPermittedStatus);
+}
 
 // False if the kernel has no such setting, or it is not ours to write.
 inline bool write_setting(const std::string& path, const std::string& value) {
@@ -32,7 +40,6 @@ inline bool write_setting(const std::string& path, const std::string& value) {
 // kFailed. The caller must have no other thread.
 template <class Body>
 PrivateNetwork in_private_network(Body body) {
-  constexpr int kNotPermitted = 77;
   std::fflush(nullptr);
   const pid_t child = ::fork();
   if (child < 0) return PrivateNetwork::kFailed;
@@ -40,13 +47,13 @@ PrivateNetwork in_private_network(Body body) {
     ::alarm(60);
     if (::unshare(CLONE_NEWNET | CLONE_NEWNS) != 0 &&
         ::unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS) != 0) {
-      ::_exit(kNotPermitted);
+      leave_as_not_permitted();
     }
     const int any = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     ifreq request{};
     std::strcpy(request.ifr_name, "lo");
     request.ifr_flags = IFF_UP;
-    if (::ioctl(any, SIOCSIFFLAGS, &request) != 0) ::_exit(kNotPermitted);
+    if (::ioctl(any, SIOCSIFFLAGS, &request) != 0) leave_as_not_permitted();
     ::close(any);
     try {
       body();
@@ -59,7 +66,7 @@ PrivateNetwork in_private_network(Body body) {
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  if (WIFEXITED(status) && WEXITSTATUS(status) == kNotPermitted) {
+  if (WIFEXITED(status) && WEXITSTATUS(status) == kNotPermittedStatus) {
     return PrivateNetwork::kNotPermitted;
   }
   return WIFEXITED(status) && WEXITSTATUS(status) == 0

@@ -1,0 +1,222 @@
+// A control loop with a TCP port: 100 times a second, in the main thread and at
+// exact points in time, it takes commands, moves a (simulated) axis and sends
+// telemetry. Whatever clients do, it never waits for one.
+//
+//   control_loop [--host HOST] [--port PORT] [--seconds N]
+//
+// Try it with `nc 127.0.0.1 PORT`. Commands are lines of text:
+//
+//   move POSITION
+//   stop
+//
+// Each is answered by "ok" or "error ..."; in between come lines such as
+// "position 1.25 demand 2.00". Ends after N seconds, at Ctrl-C or SIGTERM, and
+// tells how late the loop ever was.
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <exception>
+#include <iostream>
+#include <limits>
+#include <sstream>
+#include <stop_token>
+#include <string>
+#include <thread>
+
+#include "tcpip/callback_queue.h"
+#include "tcpip/connection_event.h"
+#include "tcpip/error.h"
+#include "tcpip/log.h"
+#include "tcpip/one_client_read_loop_server.h"
+#include "tcpip/wait.h"
+
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+using Server = tcpip::OneClientReadLoopServer;
+
+constexpr Clock::duration kPeriod = 10ms;
+// Commands that wait for the loop. When there are more, the reading thread
+// waits for room and TCP slows the client down, so that a flood of commands
+// costs a period no more time than this many.
+constexpr std::size_t kMaxCommands = 16;
+// A client that takes no telemetry for so long has to make way for another.
+constexpr Clock::duration kMaxStall = 2s;
+
+// Everything here runs in the loop's thread, callbacks too: no locks.
+class Controller {
+ public:
+  Controller(const std::string& host, int port)
+      : server_({.host = host,
+                 .port = port,
+                 .name = "control",
+                 .log = tcpip::Log(tcpip::stderr_sink(),
+                                   tcpip::LogLevel::kWarning),
+                 .callbacks = &queue_,
+                 .connect_callback =
+                     [this](Server&, const tcpip::ConnectionEvent& event) {
+                       on_change(event);
+                     },
+                 // read_str() takes off a "\r" too.
+                 .terminator = "\n",
+                 // A command longer than this ends the connection.
+                 .limit = 1024,
+                 // Telemetry is dropped, not queued, while the client does not
+                 // take what was sent before: it would be out of date.
+                 .write_limit = 0},
+                [this](Server& server, std::stop_token stop) {
+                  // The one thing that runs in another thread, the server's.
+                  // Going through the queue of the connection events, commands
+                  // never overtake the news of their client.
+                  std::string line = server.read_str(stop);
+                  queue_.post_wait([this, line] { on_command(line); }, &server,
+                                   stop);
+                }) {}
+
+  void start() {
+    server_.start();
+    std::cout << "listening on " << server_.addresses().front().to_string()
+              << std::endl;
+  }
+
+  // One period's work.
+  void step() {
+    queue_.run_pending();
+    const double way = demand_ - position_;
+    position_ += std::clamp(way, -kStep, kStep);
+    std::ostringstream text;
+    text << "position " << position_ << " demand " << demand_;
+    send(text.str());
+  }
+
+  int clients() const { return clients_; }
+
+ private:
+  static constexpr double kStep = 0.05;
+
+  void on_change(const tcpip::ConnectionEvent& event) {
+    connected_ = event.connected;
+    if (event.connected) {
+      ++clients_;
+      last_sent_ = Clock::now();
+      return;
+    }
+    // What to do when nobody is in command; here: stand still.
+    demand_ = position_;
+  }
+
+  void on_command(const std::string& line) {
+    std::istringstream words(line);
+    std::string verb;
+    double position = 0;
+    words >> verb;
+    if (verb == "stop") {
+      demand_ = position_;
+      send("ok");
+    } else if (verb == "move" && words >> position) {
+      demand_ = position;
+      send("ok");
+    } else {
+      send("error unknown command: " + verb);
+    }
+  }
+
+  // Never waits: what the client's side does not take is dropped.
+  void send(const std::string& text) {
+    if (!connected_) return;
+    try {
+      server_.write_str(text, tcpip::Wait::none());
+      last_sent_ = Clock::now();
+    } catch (const tcpip::TimeoutError& e) {
+      // queued(): the message is under way, its last bytes go with the next.
+      if (e.queued() || Clock::now() - last_sent_ < kMaxStall) return;
+      server_.log().warning("the client takes no telemetry");
+      server_.close_client();
+    } catch (const tcpip::ConnectionError&) {
+      // The client has gone; on_change() will hear of it.
+    }
+  }
+
+  bool connected_ = false;
+  int clients_ = 0;
+  Clock::time_point last_sent_;
+  double position_ = 0;
+  double demand_ = 0;
+  // Last, and in this order: as long as the server lives it uses the queue, and
+  // the callbacks use the rest.
+  tcpip::CallbackQueue queue_{kMaxCommands};
+  Server server_;
+};
+
+// True if one of the signals has come. Does not wait.
+bool has_come(const sigset_t& signals) {
+  const timespec now{};
+  return ::sigtimedwait(&signals, nullptr, &now) > 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  std::string host = "127.0.0.1";
+  int port = 0;
+  double seconds = std::numeric_limits<double>::infinity();
+  const option kOptions[] = {{"host", required_argument, nullptr, 'h'},
+                             {"port", required_argument, nullptr, 'p'},
+                             {"seconds", required_argument, nullptr, 's'},
+                             {}};
+  for (int c; (c = ::getopt_long(argc, argv, "", kOptions, nullptr)) != -1;) {
+    if (c == 'h') {
+      host = optarg;
+    } else if (c == 'p') {
+      port = std::stoi(optarg);
+    } else if (c == 's') {
+      seconds = std::stod(optarg);
+    } else {
+      return 2;
+    }
+  }
+
+  // Blocked in all threads, the loop looks for them itself.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+
+  Controller controller(host, port);
+  controller.start();
+
+  // The schedule is absolute: a late period does not make the next one late.
+  const tcpip::Deadline end =
+      tcpip::Deadline::after(std::chrono::duration<double>(seconds));
+  long periods = 0;
+  long missed = 0;
+  Clock::duration worst{};
+  Clock::time_point due = Clock::now();
+  while (!end.has_passed() && !has_come(signals)) {
+    due += kPeriod;
+    std::this_thread::sleep_until(due);
+    const Clock::duration late = Clock::now() - due;
+    worst = std::max(worst, late);
+    ++periods;
+    // Those that lie wholly in the past are left out, not made up for in haste.
+    const auto lost = late / kPeriod;
+    missed += lost;
+    due += lost * kPeriod;
+    controller.step();
+  }
+  std::cout << "periods " << periods << " missed " << missed << " clients "
+            << controller.clients() << " worst lateness "
+            << std::chrono::duration<double, std::milli>(worst).count() << " ms"
+            << std::endl;
+  return 0;
+} catch (const std::exception& e) {
+  std::cerr << "control_loop: " << e.what() << std::endl;
+  return 1;
+}

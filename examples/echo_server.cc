@@ -1,0 +1,103 @@
+// Sends back every line it gets, to one client at a time.
+//
+//   echo_server [--host HOST] [--port PORT]
+//
+// Without --port it takes any that is free; the first line it prints ends in
+// "HOST:PORT". Try it with `nc 127.0.0.1 PORT`.
+//
+// The line "struct" announces a binary message, a Sample. It comes back with
+// its sequence number one higher.
+//
+// Ends at Ctrl-C or SIGTERM.
+#include <getopt.h>
+#include <signal.h>
+
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <iostream>
+#include <stop_token>
+#include <string>
+
+#include "tcpip/log.h"
+#include "tcpip/one_client_read_loop_server.h"
+#include "tcpip/wait.h"
+#include "tcpip/wire_struct.h"
+
+namespace {
+
+using namespace std::chrono_literals;
+
+// In Python: struct.Struct(">Id").
+struct Sample {
+  tcpip::BigEndian<std::uint32_t> sequence;
+  tcpip::BigEndian<double> value;
+};
+
+// Deals with one message. The server calls it again and again, on a thread of
+// its own, for as long as the client is there. `stop` is requested when the
+// connection ends or the server closes; what blocks gets it and then throws.
+// Nothing need be caught: an exception ends the connection, and the server goes
+// on to the next client.
+void echo(tcpip::OneClientReadLoopServer& server, std::stop_token stop) {
+  // With read_str() the client would have to end its lines in "\r\n", which
+  // netcat does not.
+  const std::string line = server.read_until("\n", stop);
+  // A client that stops reading, or sends half a struct, shall not keep others
+  // out for ever.
+  const tcpip::Wait wait(5s, stop);
+  if (line == "struct\n" || line == "struct\r\n") {
+    Sample sample;
+    server.read_into(sample, wait);
+    ++sample.sequence;
+    server.write_from(sample, wait);
+  } else {
+    server.write(line, wait);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  std::string host = "127.0.0.1";
+  int port = 0;
+  const option kOptions[] = {{"host", required_argument, nullptr, 'h'},
+                             {"port", required_argument, nullptr, 'p'},
+                             {}};
+  for (int c; (c = ::getopt_long(argc, argv, "", kOptions, nullptr)) != -1;) {
+    if (c == 'h') {
+      host = optarg;
+    } else if (c == 'p') {
+      port = std::stoi(optarg);
+    } else {
+      return 2;
+    }
+  }
+
+  // Signals are the program's business, the library does not touch them. To
+  // block them before any thread starts, and then wait for them in one, is the
+  // way that needs no handler.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+
+  tcpip::OneClientReadLoopServer server(
+      {.host = host,
+       .port = port,
+       .name = "echo",
+       .log = tcpip::Log(tcpip::stderr_sink(), tcpip::LogLevel::kWarning)},
+      echo);
+  server.start();
+  std::cout << "listening on " << server.addresses().front().to_string()
+            << std::endl;
+
+  int signal = 0;
+  ::sigwait(&signals, &signal);
+  server.close();
+  return 0;
+} catch (const std::exception& e) {
+  std::cerr << "echo_server: " << e.what() << std::endl;
+  return 1;
+}
