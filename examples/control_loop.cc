@@ -68,8 +68,10 @@ class Controller {
                  // A command longer than this ends the connection.
                  .limit = 1024,
                  // Telemetry is dropped, not queued, while the client does not
-                 // take what was sent before: it would be out of date.
-                 .write_limit = 0},
+                 // take what was sent before: it would be out of date. Nor
+                 // shall much of it queue in the kernel.
+                 .write_limit = 0,
+                 .socket = {.send_buffer = 8 * 1024}},
                 [this](Server& server, std::stop_token stop) {
                   // The one thing that runs in another thread, the server's.
                   // Going through the queue of the connection events, commands

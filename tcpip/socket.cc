@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -40,6 +41,9 @@ void set_option(int fd, int level, int name, int value, const char* text) {
     throw_os_error(errno, text);
   }
 }
+
+// A wait that is shorter is polled for: see Socket::receive.
+constexpr std::chrono::milliseconds kCoarse{50};
 
 bool would_block(int error_number) noexcept {
   return error_number == EAGAIN || error_number == EWOULDBLOCK;
@@ -107,8 +111,27 @@ void Socket::set_options(const SocketOptions& options) {
 IoResult Socket::receive(void* data, std::size_t size, const Wait& wait) {
   if (wait.stop.stop_requested()) return {IoStatus::kStopped};
   if (is_closed()) return {IoStatus::kClosed};
-  if (wait.is_forever()) return receive_plain(data, size);
-  if (wait.deadline.has_passed()) return receive_now(data, size);
+  if (!wait.stop.stop_possible()) {
+    const Deadline::Clock::duration left = wait.deadline.remaining();
+    if (left == Deadline::Clock::duration::zero()) {
+      return receive_now(data, size);
+    }
+    // A receive time-out that the kernel keeps saves the poll. It is coarse and
+    // costs a call to change, so any will do that ends before the deadline but
+    // not much: what is left then is polled for.
+    if (wait.deadline.is_never()) return receive_plain(data, size, {});
+    if (left >= kCoarse) {
+      const auto limit =
+          std::chrono::duration_cast<std::chrono::microseconds>(left);
+      const bool fits =
+          receive_timeout_ <= limit && receive_timeout_ >= limit / 2;
+      const IoResult result = receive_plain(
+          data, size, fits ? receive_timeout_ : limit * 3 / 4);
+      if (result.status != IoStatus::kTimeout) return result;
+    }
+  } else if (wait.deadline.has_passed()) {
+    return receive_now(data, size);
+  }
   for (;;) {
     // Poll before recv: in request and reply the bytes are not there yet nine
     // times in ten, and the failed recv would cost more than the poll.
@@ -134,7 +157,20 @@ IoResult Socket::receive_now(void* data, std::size_t size) noexcept {
   }
 }
 
-IoResult Socket::receive_plain(void* data, std::size_t size) {
+// One recv() without a poll, for `timeout` at most, or forever if that is 0.
+IoResult Socket::receive_plain(void* data, std::size_t size,
+                               std::chrono::microseconds timeout) {
+  if (timeout != receive_timeout_) {
+    const auto whole =
+        std::chrono::duration_cast<std::chrono::seconds>(timeout);
+    const timeval value{static_cast<time_t>(whole.count()),
+                        static_cast<suseconds_t>((timeout - whole).count())};
+    if (::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &value,
+                     sizeof value) != 0) {
+      return {IoStatus::kError, 0, errno};
+    }
+    receive_timeout_ = timeout;
+  }
   for (;;) {
     // Either close() sees the flag and wakes the recv, or this sees the mark.
     in_plain_receive_.store(true);
@@ -150,6 +186,12 @@ IoResult Socket::receive_plain(void* data, std::size_t size) {
     if (got == 0) {
       const int lost = lost_error();
       return lost == 0 ? IoResult{} : IoResult{IoStatus::kError, 0, lost};
+    }
+    // The kernel's time-out begins anew with each recv: signals must not
+    // stretch the deadline.
+    if (timeout.count() > 0 &&
+        (error_number == EINTR || would_block(error_number))) {
+      return {IoStatus::kTimeout};
     }
     if (error_number == EINTR) continue;
     if (would_block(error_number)) {

@@ -56,7 +56,8 @@ struct IoResult {
 class Socket {
  public:
   // Takes over a connected stream socket (TCP or Unix-domain), in blocking or
-  // non-blocking mode, and leaves its options as they are. Throws Error if it
+  // non-blocking mode, and leaves its options as they are, but for SO_RCVTIMEO,
+  // which must not be set. Throws Error if it
   // is none; the descriptor is then closed.
   explicit Socket(UniqueFd fd);
   ~Socket();
@@ -116,7 +117,8 @@ class Socket {
   int native_handle() const noexcept { return fd_.get(); }
 
  private:
-  IoResult receive_plain(void* data, std::size_t size);
+  IoResult receive_plain(void* data, std::size_t size,
+                         std::chrono::microseconds timeout);
   IoStatus wait_for(short events, const Wait& wait, internal::Waker& waker);
 
   const UniqueFd fd_;
@@ -125,6 +127,8 @@ class Socket {
   std::atomic<bool> closed_{false};
   // True while a thread is in recv() without a poll: only SHUT_RD wakes it.
   std::atomic<bool> in_plain_receive_{false};
+  // SO_RCVTIMEO, as it is set; the receiving thread's.
+  std::chrono::microseconds receive_timeout_{0};
   // The kernel reports a reset once, to whichever call comes first; the other
   // direction must hear of it too.
   std::atomic<int> lost_error_{0};

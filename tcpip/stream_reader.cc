@@ -101,7 +101,9 @@ struct StreamReader::Attempt {
   const Wait& wait;
   const char* operation;
   // Once the deadline has passed, what the kernel holds at that moment is still
-  // taken, and no more: a flood cannot keep the call here.
+  // taken, and no more: a flood cannot keep the call here. The first fill is
+  // free, and does not look at the clock for this.
+  bool filled = false;
   bool expired = false;
   std::size_t budget = 0;
 };
@@ -247,8 +249,11 @@ StreamReader::Fill StreamReader::fill(Attempt& attempt) {
     ~Filling() { flag.store(false); }
   } const filling{filling_};
 
-  const bool first_after_deadline =
-      !attempt.expired && attempt.wait.deadline.has_passed();
+  if (attempt.filled && !attempt.expired &&
+      attempt.wait.deadline.has_passed()) {
+    attempt.expired = true;
+    attempt.budget = socket_->receivable();
+  }
   // What there is includes the end of the stream.
   if (attempt.expired && attempt.budget == 0 && !socket_->at_end()) {
     return Fill::kTimeout;
@@ -276,12 +281,8 @@ StreamReader::Fill StreamReader::fill(Attempt& attempt) {
   }
   filled_up_ = result.count == capacity_ - tail_;
   tail_ += result.count;
-  if (first_after_deadline) {
-    attempt.expired = true;
-    attempt.budget = socket_->receivable();
-  } else if (attempt.expired) {
-    attempt.budget -= std::min(attempt.budget, result.count);
-  }
+  attempt.filled = true;
+  attempt.budget -= std::min(attempt.budget, result.count);
   return Fill::kData;
 }
 

@@ -603,6 +603,7 @@ TEST(CallbackQueueTest, NothingOfAnOwnerIsTouchedAfterCancel) {
         if (server != nullptr) queue.post(server->callback(), server);
       }
       queue.post(others.callback(), &others);
+      std::this_thread::yield();  // std::mutex is not fair
     }
   });
   for (int round = 0; round < kRounds; ++round) {

@@ -349,6 +349,7 @@ TEST(ClientEventTest, CallbackMayThrowAnything) {
       ASSERT_TRUE(events.wait_for(1));
       c.client->write("a");
       EXPECT_EQ(recv_exact(c.peer, 1), "a");
+      c.client.reset();
     }
     EXPECT_EQ(events.text(), "connected 1, closed here 1");
     EXPECT_EQ(lines.count("connect_callback failed"), 2u) << lines.text();

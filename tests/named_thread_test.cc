@@ -6,9 +6,7 @@
 
 #include <array>
 #include <atomic>
-#include <future>
 #include <memory>
-#include <optional>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
@@ -181,18 +179,16 @@ TEST(JoinOrDetach, LetsItsOwnThreadGo) {
     ~Owner() { join_or_detach(thread); }
     std::jthread thread;
   };
-  auto owner = std::make_shared<Owner>();
-  std::promise<void> handed_over;
-  std::promise<void> gone;
-  owner->thread =
-      start_thread({}, [&, started = handed_over.get_future().share()](
-                           const std::stop_token&) mutable {
-        started.wait();
-        owner.reset();
-        gone.set_value_at_thread_exit();
-      });
-  handed_over.set_value();
-  gone.get_future().wait();
+  auto owner = std::make_unique<Owner>();
+  std::atomic<bool> handed_over{false};
+  std::atomic<bool> gone{false};
+  owner->thread = start_thread({}, [&](const std::stop_token&) {
+    EXPECT_TRUE(tcpip_tests::wait_until([&] { return handed_over.load(); }));
+    owner.reset();
+    gone = true;
+  });
+  handed_over = true;
+  EXPECT_TRUE(tcpip_tests::wait_until([&] { return gone.load(); }));
   EXPECT_EQ(owner, nullptr);
 }
 

@@ -143,11 +143,13 @@ void AcceptLoop::see_off(bool closing) {
            lingering.deadline.has_passed();
   });
   for (std::shared_ptr<Socket>& socket : core_.take_ended()) {
-    if (closing) {
-      socket->linger(Deadline::after(kCloseLingerTime));
-    } else {
-      linger(std::move(socket));
-    }
+    linger(std::move(socket));
+  }
+  if (!closing) return;
+  // A close that comes right after close_client() does not cut it short.
+  const Deadline deadline = Deadline::after(kCloseLingerTime);
+  for (const Lingering& lingering : lingering_) {
+    lingering.socket->linger(deadline);
   }
 }
 

@@ -1,0 +1,533 @@
+#include "tcpip/one_client_read_loop_server.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <future>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tcpip/error.h"
+#include "tests/support/event_log.h"
+#include "tests/support/loopback.h"
+#include "tests/support/raw_client.h"
+#include "tests/support/wait_until.h"
+
+namespace tcpip {
+namespace {
+
+using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_tests::connect_to;
+using tcpip_tests::EventLog;
+using tcpip_tests::HangGuard;
+using tcpip_tests::kPatience;
+using tcpip_tests::kPrompt;
+using tcpip_tests::LogRecorder;
+using tcpip_tests::recv_exact;
+using tcpip_tests::recv_until_eof;
+using tcpip_tests::seconds_of;
+using tcpip_tests::send_all;
+using tcpip_tests::SharedList;
+using tcpip_tests::wait_until;
+
+using Handler = OneClientReadLoopServer::ReadHandler;
+
+// A started server that records its events and its log.
+class Server {
+ public:
+  explicit Server(Handler handler,
+                  OneClientReadLoopServerOptions options = {}) {
+    options.host = "127.0.0.1";
+    options.log = lines.log();
+    if (!options.connect_callback) {
+      options.connect_callback = events.callback();
+    }
+    server.emplace(std::move(options), std::move(handler));
+    server->start();
+  }
+  OneClientReadLoopServer* operator->() { return &*server; }
+
+  UniqueFd connect() {
+    const std::uint64_t before = server->generation();
+    UniqueFd peer = connect_to(server->port());
+    EXPECT_TRUE(wait_until([&] { return server->generation() > before; }, 20s))
+        << "not accepted\n"
+        << lines.text();
+    return peer;
+  }
+
+  HangGuard guard;
+  LogRecorder lines;
+  EventLog events;
+  std::optional<OneClientReadLoopServer> server;
+};
+
+void echo(OneClientReadLoopServer& server, const std::stop_token& stop) {
+  server.write_str(server.read_str(stop), stop);
+}
+
+TEST(ReadLoopOptionsTest, BadOptionsAreRefusedByTheConstructor) {
+  using Server = OneClientReadLoopServer;
+  EXPECT_THROW(Server({}, Handler()), std::invalid_argument);
+  EXPECT_THROW(Server({.port = 65536}, echo), std::invalid_argument);
+  EXPECT_THROW(Server({.port = -1}, echo), std::invalid_argument);
+  EXPECT_THROW(Server({.encoding = "utf-32"}, echo), std::invalid_argument);
+  EXPECT_THROW(Server({.terminator = ""}, echo), std::invalid_argument);
+  EXPECT_THROW(Server({.limit = 0}, echo), std::invalid_argument);
+}
+
+TEST(ReadLoopTest, CallsTheHandlerAgainAndAgainForClientAfterClient) {
+  Server server(echo);
+  for (int client = 0; client < 3; ++client) {
+    const UniqueFd peer = server.connect();
+    for (const char* text : {"one\r\n", "two\r\n", "three\r\n"}) {
+      send_all(peer, text);
+      EXPECT_EQ(recv_exact(peer, std::string(text).size()), text);
+    }
+    server->close_client();
+    EXPECT_EQ(recv_until_eof(peer), "");
+  }
+  server->close();
+  EXPECT_EQ(server.events.text(),
+            "connected 1, closed here 1, connected 2, closed here 2, "
+            "connected 3, closed here 3");
+  EXPECT_EQ(server.lines.count("failed"), 0u) << server.lines.text();
+}
+
+TEST(ReadLoopTest, OneReaderThreadLivesAsLongAsTheServer) {
+  SharedList<std::thread::id> where;
+  Server server([&](auto& s, const std::stop_token& stop) {
+    where.add(std::this_thread::get_id());
+    s.read_str(stop);
+  });
+  for (std::size_t i = 1; i <= 3; ++i) {
+    const UniqueFd peer = server.connect();
+    ASSERT_TRUE(where.wait_for(i));
+    server->close_client();
+  }
+  for (const std::thread::id id : where.values()) {
+    EXPECT_EQ(id, where.values()[0]);
+  }
+}
+
+TEST(ReadLoopTest, HookIsCalledForTheReaderToo) {
+  SharedList<ThreadRole> roles;
+  Server server(echo, {.thread_start_hook = [&](ThreadRole role) {
+                  roles.add(role);
+                }});
+  ASSERT_TRUE(roles.wait_for(3));
+  auto values = roles.values();
+  EXPECT_EQ(std::count(values.begin(), values.end(), ThreadRole::kReader), 1);
+  EXPECT_EQ(values.size(), 3u);
+}
+
+// --- What ends a connection ---
+
+TEST(ReadLoopFailureTest, AnyExceptionIsLoggedAndEndsTheConnection) {
+  struct Case {
+    const char* name;
+    std::function<void()> thrower;
+    std::string logged;
+  };
+  const Case kCases[] = {
+      {"std", [] { throw std::runtime_error("parse error"); }, "parse error"},
+      {"int", [] { throw 7; }, "unknown exception"},  // NOLINT
+      {"timeout", [] { throw TimeoutError("mine"); }, "mine"},
+      {"logic", [] { throw std::logic_error("bug"); }, "bug"},
+      // Also those, while the connection is fine.
+      {"cancelled", [] { throw CancelledError("mine"); }, "mine"},
+      {"connection",
+       [] { throw_connection_error(ECONNREFUSED, "another", "host:1"); },
+       "host:1"},
+  };
+  for (const Case& c : kCases) {
+    bool first = true;
+    Server server([&](auto& s, const std::stop_token& stop) {
+      const std::string text = s.read_str(stop);
+      if (std::exchange(first, false)) c.thrower();
+      s.write_str(text);
+    });
+    const UniqueFd peer = server.connect();
+    send_all(peer, "a\r\n");
+    EXPECT_EQ(recv_until_eof(peer), "") << c.name;
+    EXPECT_FALSE(server->should_be_connected()) << c.name;
+    EXPECT_EQ(server.lines.count("read handler failed"), 1u) << c.name;
+    EXPECT_EQ(server.lines.count(c.logged), 1u) << server.lines.text();
+    const UniqueFd next = server.connect();
+    send_all(next, "b\r\n");
+    EXPECT_EQ(recv_exact(next, 3), "b\r\n") << "the next client is served";
+    server->close();
+    EXPECT_EQ(server.events.text(),
+              "connected 1, closed here 1, connected 2, closed here 2");
+  }
+}
+
+TEST(ReadLoopFailureTest, EndOfTheConnectionIsNoFailure) {
+  struct Case {
+    const char* name;
+    std::function<void(Server&, UniqueFd&)> end;
+    std::string event;
+  };
+  const Case kCases[] = {
+      {"peer closes", [](auto&, auto& peer) { peer.reset(); }, "peer closed 1"},
+      {"peer closes in a message",
+       [](auto&, auto& peer) {
+         send_all(peer, "hal");
+         peer.reset();
+       },
+       "peer closed 1"},
+      {"peer resets",
+       [](auto&, auto& peer) { tcpip_tests::reset(std::move(peer)); },
+       "reset 1"},
+      {"close_client", [](auto& server, auto&) { server->close_client(); },
+       "closed here 1"},
+      {"close", [](auto& server, auto&) { server->close(); }, "closed here 1"},
+  };
+  for (const Case& c : kCases) {
+    for (const bool with_stop : {true, false}) {
+      std::atomic<pid_t> id{0};
+      Server server([&](auto& s, const std::stop_token& stop) {
+        id = tcpip_tests::this_thread_id();
+        s.read_str(with_stop ? Wait(stop) : Wait());
+      });
+      UniqueFd peer = server.connect();
+      ASSERT_TRUE(wait_until([&] {
+        return id != 0 && (with_stop ? tcpip_tests::is_blocked_in_poll(id)
+                                     : tcpip_tests::is_blocked_in_receive(id));
+      }));
+      c.end(server, peer);
+      ASSERT_TRUE(server.events.wait_for(2)) << c.name;
+      server->close();
+      EXPECT_EQ(server.events.text(), "connected 1, " + c.event) << c.name;
+      EXPECT_EQ(server.lines.count("failed"), 0u)
+          << c.name << "\n" << server.lines.text();
+    }
+  }
+}
+
+// Upstream's loop ends and callback(false) never comes.
+TEST(UpstreamDefect1, LossMetByReadOrReadLineIsReported) {
+  for (const bool line : {true, false}) {
+    SharedList<std::string> messages;
+    Server server([&](auto& s, const std::stop_token& stop) {
+      messages.add(line ? s.read_line(stop) : s.read(100, stop));
+    });
+    UniqueFd peer = server.connect();
+    send_all(peer, "whole\nhal");
+    peer.reset();
+    ASSERT_TRUE(server.events.wait_for(2));
+    EXPECT_EQ(server.events.text(), "connected 1, peer closed 1");
+    const UniqueFd next = server.connect();
+    EXPECT_TRUE(server.events.wait_for(3));
+    ASSERT_GE(messages.size(), 1u);
+    EXPECT_TRUE(messages.values()[0].starts_with("whole\n"));
+  }
+}
+
+// Upstream has it false after the loss, even inside callback(false).
+TEST(UpstreamDefect2, ShouldBeConnectedStaysTrueOverALoss) {
+  SharedList<bool> should;
+  Server server(echo, {.connect_callback = [&](auto& s,
+                                               const ConnectionEvent&) {
+                  should.add(s.should_be_connected());
+                }});
+  UniqueFd peer = server.connect();
+  ASSERT_TRUE(should.wait_for(1));
+  peer.reset();
+  ASSERT_TRUE(should.wait_for(2));
+  EXPECT_EQ(should.values(), (std::vector{true, true}));
+  // Also once the reader thread is through with it.
+  const UniqueFd next = server.connect();
+  send_all(next, "a\r\n");
+  EXPECT_EQ(recv_exact(next, 3), "a\r\n");
+  EXPECT_TRUE(server->should_be_connected());
+}
+
+// A command cut short by the end of the connection is not carried out.
+TEST(UpstreamDefect5, TruncatedCommandIsNotDispatched) {
+  SharedList<std::string> commands;
+  Server server([&](auto& s, const std::stop_token& stop) {
+    commands.add(s.read_str(stop));
+  });
+  UniqueFd peer = server.connect();
+  send_all(peer, "move 1\r\nmove 20");
+  peer.reset();
+  ASSERT_TRUE(server.events.wait_for(2));
+  server->close();
+  EXPECT_EQ(commands.values(), std::vector<std::string>{"move 1"});
+}
+
+// Upstream drops lines that came before a reset.
+TEST(UpstreamDefect10, LinesBeforeAResetAreHandled) {
+  SharedList<std::string> commands;
+  std::promise<void> let_go;
+  std::shared_future<void> gate(let_go.get_future());
+  Server server([&](auto& s, const std::stop_token& stop) {
+    gate.wait_for(kPatience);  // until all of it and the reset have come
+    commands.add(s.read_str(stop));
+  });
+  UniqueFd peer = server.connect();
+  const int port = tcpip_tests::local_port(peer.get());
+  send_all(peer, "one\r\ntwo\r\n");
+  tcpip_tests::reset(std::move(peer));
+  const auto fd = tcpip_tests::socket_connected_to(port);
+  if (fd) tcpip_tests::await_hang_up(*fd);
+  let_go.set_value();
+  ASSERT_TRUE(server.events.wait_for(2));
+  server->close();
+  EXPECT_EQ(commands.values(), (std::vector<std::string>{"one", "two"}));
+  EXPECT_EQ(server.events.text(), "connected 1, reset 1");
+}
+
+// --- The stop token ---
+
+TEST(ReadLoopStopTest, StopIsRequestedHoweverTheConnectionEnds) {
+  const std::function<void(Server&, UniqueFd&)> kEnds[] = {
+      [](auto&, auto& peer) { peer.reset(); },
+      [](auto&, auto& peer) { tcpip_tests::reset(std::move(peer)); },
+      [](auto& server, auto&) { server->close_client(); },
+      [](auto& server, auto&) { server->close(); },
+  };
+  for (const auto& end : kEnds) {
+    std::atomic<bool> inside{false};
+    std::atomic<bool> stopped{false};
+    // A handler that is busy with something else than the connection.
+    Server server([&](auto&, const std::stop_token& stop) {
+      inside = true;
+      stopped = wait_until([&] { return stop.stop_requested(); }, 20s);
+    });
+    UniqueFd peer = server.connect();
+    ASSERT_TRUE(wait_until([&] { return inside.load(); }));
+    end(server, peer);
+    EXPECT_TRUE(wait_until([&] { return stopped.load(); }));
+  }
+}
+
+TEST(ReadLoopStopTest, NextClientHasATokenOfItsOwn) {
+  SharedList<bool> requested;
+  Server server([&](auto& s, const std::stop_token& stop) {
+    requested.add(stop.stop_requested());
+    s.read_str(stop);
+  });
+  for (std::size_t i = 1; i <= 3; ++i) {
+    const UniqueFd peer = server.connect();
+    ASSERT_TRUE(requested.wait_for(i));
+    server->close_client();
+  }
+  for (const bool value : requested.values()) EXPECT_FALSE(value);
+}
+
+// --- A handler's calls belong to its connection ---
+
+TEST(ReadLoopBindingTest, LateReplyDoesNotReachTheNextClient) {
+  SharedList<std::string> outcomes;
+  std::promise<void> let_go;
+  std::shared_future<void> gate(let_go.get_future());
+  std::atomic<bool> first{true};
+  std::atomic<bool> inside{false};
+  Server server([&](auto& s, const std::stop_token& stop) {
+    const std::string text = s.read_str(stop);
+    if (!first.exchange(false)) {
+      s.write_str("reply to " + text);
+      return;
+    }
+    inside = true;
+    gate.wait_for(kPatience);  // meanwhile another client connects
+    try {
+      s.write_str("reply to " + text);
+      outcomes.add("sent");
+    } catch (const ConnectionError&) {
+      outcomes.add("not sent");
+    }
+    try {
+      outcomes.add(s.read_str(1s));
+    } catch (const ConnectionError&) {
+      outcomes.add("not read");
+    }
+  });
+  UniqueFd a = server.connect();
+  send_all(a, "A\r\n");
+  ASSERT_TRUE(wait_until([&] { return inside.load(); }));
+  a.reset();
+  const UniqueFd b = server.connect();
+  send_all(b, "B\r\n");
+  // Threads of the program's own are not bound: they talk to the client that
+  // is connected.
+  server->write_str("from elsewhere");
+  let_go.set_value();
+  const std::string expected = "from elsewhere\r\nreply to B\r\n";
+  EXPECT_EQ(recv_exact(b, expected.size()), expected);
+  EXPECT_EQ(outcomes.values(),
+            (std::vector<std::string>{"not sent", "not read"}));
+}
+
+TEST(ReadLoopBindingTest, AnotherReaderIsRefusedWhileTheHandlerReads) {
+  std::atomic<pid_t> id{0};
+  Server server([&](auto& s, const std::stop_token& stop) {
+    id = tcpip_tests::this_thread_id();
+    s.write_str(s.read_str(stop));
+  });
+  const UniqueFd peer = server.connect();
+  ASSERT_TRUE(wait_until(
+      [&] { return id != 0 && tcpip_tests::is_blocked_in_poll(id); }));
+  EXPECT_THROW(server->read_str(1s), std::logic_error);
+  send_all(peer, "a\r\n");
+  EXPECT_EQ(recv_exact(peer, 3), "a\r\n");
+}
+
+TEST(ReadLoopBindingTest, CloseClientInTheHandlerEndsThatConnection) {
+  Server server([](auto& s, const std::stop_token& stop) {
+    if (s.read_str(stop) == "quit") s.close_client();
+  });
+  for (int i = 0; i < 3; ++i) {
+    const UniqueFd peer = server.connect();
+    send_all(peer, "work\r\nquit\r\nnever read\r\n");
+    const tcpip_tests::Ending ending = tcpip_tests::recv_ending(peer);
+    EXPECT_EQ(ending.error, 0);
+  }
+  EXPECT_EQ(server.lines.count("failed"), 0u);
+}
+
+// --- With the callbacks ---
+
+TEST(ReadLoopQueueTest, MessagesAndEventsGoThroughOneQueueInOrder) {
+  CallbackQueue queue;
+  std::vector<std::string> seen;
+  Server server(
+      [&](auto& s, const std::stop_token& stop) {
+        queue.post_wait(
+            [&seen, text = s.read_str(stop)] { seen.push_back(text); }, &s,
+            stop);
+      },
+      {.callbacks = &queue,
+       .connect_callback = [&](auto&, const ConnectionEvent& event) {
+         seen.push_back(tcpip_tests::describe(event));
+       }});
+  for (int i = 0; i < 2; ++i) {
+    UniqueFd peer = server.connect();
+    send_all(peer, "one\r\ntwo\r\n");
+    peer.reset();
+    ASSERT_TRUE(wait_until([&] { return !server->connected(); }));
+  }
+  // The second message may still be on its way into the queue.
+  ASSERT_TRUE(wait_until([&] { return queue.size() >= 8; }));
+  queue.run_pending();
+  ASSERT_EQ(seen.size(), 8u);
+  EXPECT_EQ(seen[0], "connected 1");
+  EXPECT_EQ(seen[1], "one");
+}
+
+// Backpressure: the reader waits for room, and the connection's end frees it.
+TEST(ReadLoopQueueTest, FullQueueHoldsTheReaderUpButNotClose) {
+  CallbackQueue queue(1);
+  std::atomic<int> read{0};
+  Server server(
+      [&](auto& s, const std::stop_token& stop) {
+        const std::string text = s.read_str(stop);
+        ++read;
+        queue.post_wait([] {}, &s, stop);
+      },
+      {.callbacks = &queue});
+  const UniqueFd peer = server.connect();
+  send_all(peer, "1\r\n2\r\n3\r\n4\r\n");
+  ASSERT_TRUE(wait_until([&] { return read == 2; }));
+  EXPECT_LE(seconds_of([&] { server->close(); }), kPrompt);
+  EXPECT_EQ(read, 2);
+  EXPECT_TRUE(queue.empty());
+  EXPECT_FALSE(server.lines.count("failed")) << server.lines.text();
+}
+
+TEST(ReadLoopQueueTest, ReadsWithoutWaitingForTheCallback) {
+  CallbackQueue queue;  // nobody drains it
+  Server server(echo, {.callbacks = &queue});
+  const UniqueFd peer = server.connect();
+  send_all(peer, "a\r\n");
+  EXPECT_EQ(recv_exact(peer, 3), "a\r\n");
+}
+
+TEST(ReadLoopQueueTest, ReadAfterCallbackWaitsForIt) {
+  CallbackQueue queue;
+  std::atomic<bool> told{false};
+  SharedList<bool> told_at;
+  Server server(
+      [&](auto& s, const std::stop_token& stop) {
+        told_at.add(told);
+        s.read_str(stop);
+      },
+      {.callbacks = &queue,
+       .connect_callback =
+           [&](auto&, const ConnectionEvent& event) {
+             if (event.connected) told = true;
+           },
+       .read_after_callback = true});
+  for (std::size_t i = 1; i <= 3; ++i) {
+    told = false;
+    const UniqueFd peer = server.connect();
+    send_all(peer, "a\r\n");
+    EXPECT_FALSE(told_at.wait_for(2 * i - 1, 20ms)) << "nobody has been told";
+    queue.run_pending();
+    ASSERT_TRUE(told_at.wait_for(2 * i));  // with the message, and for more
+    server->close_client();
+    queue.run_pending();
+  }
+  for (const bool value : told_at.values()) EXPECT_TRUE(value);
+}
+
+TEST(ReadLoopQueueTest, ReadAfterCallbackLetsGoWhenTheConnectionEnds) {
+  CallbackQueue queue;
+  Server server(echo, {.callbacks = &queue, .read_after_callback = true});
+  const UniqueFd first = server.connect();
+  server->close_client();  // nobody was told of it
+  const UniqueFd second = server.connect();
+  EXPECT_LE(seconds_of([&] { server->close(); }), kPrompt);
+}
+
+TEST(ReadLoopQueueTest, ReadAfterCallbackWithoutCallbackReadsAtOnce) {
+  const HangGuard guard;
+  OneClientReadLoopServer server(
+      {.host = "127.0.0.1", .read_after_callback = true}, echo);
+  server.start();
+  const UniqueFd peer = connect_to(server.port());
+  send_all(peer, "a\r\n");
+  EXPECT_EQ(recv_exact(peer, 3), "a\r\n");
+}
+
+// --- Close from inside ---
+
+TEST(ReadLoopCloseTest, CloseInTheHandlerIsCompleteWhenItHasReturned) {
+  const HangGuard guard;
+  const EventLog events;
+  const int before = tcpip_tests::count_threads();
+  OneClientReadLoopServer server(
+      {.host = "127.0.0.1", .connect_callback = events.callback()},
+      [](auto& s, const std::stop_token& stop) {
+        s.read_str(stop);
+        s.close();
+        s.close();
+      });
+  server.start();
+  const int port = server.port();
+  const UniqueFd peer = connect_to(port);
+  send_all(peer, "quit\r\n");
+  EXPECT_EQ(recv_until_eof(peer), "");
+  EXPECT_TRUE(server.wait_done(kPatience));
+  EXPECT_THROW(connect_to(port), std::system_error);
+  EXPECT_THROW(server.start(), std::logic_error);
+  // No thread is left, although the server has not been destroyed.
+  EXPECT_TRUE(
+      wait_until([&] { return tcpip_tests::count_threads() == before; }))
+      << tcpip_tests::count_threads() - before << " threads are left";
+  EXPECT_EQ(events.text(), "connected 1, closed here 1");
+}
+
+}  // namespace
+}  // namespace tcpip
