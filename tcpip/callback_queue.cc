@@ -103,8 +103,6 @@ class CallbackQueue::Impl {
   void changed() TCPIP_REQUIRES(mutex_);
   void cancel_waiters(const void* owner) TCPIP_REQUIRES(mutex_);
   bool is_refused(const void* owner) const TCPIP_REQUIRES(mutex_);
-  template <class Predicate>
-  WaitResult wait_for(const Wait& wait, Predicate done) TCPIP_REQUIRES(mutex_);
 
   const std::size_t max_size_;
 
@@ -155,7 +153,7 @@ void CallbackQueue::Impl::post_wait(Callback callback, const void* owner,
     // time that this thread wakes.
     Waiter waiter{owner, is_refused(owner)};
     waiters_.push_back(&waiter);
-    result = wait_for(wait, [&]() TCPIP_REQUIRES(mutex_) {
+    result = changed_.wait(mutex_, wait, [&]() TCPIP_REQUIRES(mutex_) {
       return waiter.cancelled || posted_ < max_size_;
     });
     std::erase(waiters_, &waiter);
@@ -209,7 +207,7 @@ CallbackQueue::Impl::Next CallbackQueue::Impl::run_next(const Wait& wait) {
   {
     const MutexLock lock(mutex_);
     drainer_ = this_thread();
-    const WaitResult result = wait_for(wait, [this]() TCPIP_REQUIRES(mutex_) {
+    const WaitResult result = changed_.wait(mutex_, wait, [this]() TCPIP_REQUIRES(mutex_) {
       return !queue_.empty() || closed_;
     });
     if (result == WaitResult::kStopped) return Next::kStopped;
@@ -245,7 +243,7 @@ void CallbackQueue::Impl::cancel(const void* owner) {
   const MutexLock lock(mutex_);
   const ThreadNumber self = this_thread();
   const std::uint64_t last = last_ticket_;
-  wait_for({}, [&]() TCPIP_REQUIRES(mutex_) {
+  changed_.wait(mutex_, {}, [&]() TCPIP_REQUIRES(mutex_) {
     return std::none_of(running_.begin(), running_.end(), [&](const Item& i) {
       return i.owner == owner && i.ticket <= last && i.thread != self;
     });
@@ -402,13 +400,6 @@ bool CallbackQueue::Impl::is_refused(const void* owner) const {
   return closed_ || refused_.contains(owner);
 }
 
-template <class Predicate>
-WaitResult CallbackQueue::Impl::wait_for(const Wait& wait, Predicate done) {
-  const WaitResult result = changed_.wait(mutex_, wait, std::move(done));
-  // A stop wins also over what came while this thread was waking up.
-  return wait.stop.stop_requested() ? WaitResult::kStopped : result;
-}
-
 CallbackQueue::CallbackQueue(std::size_t max_size)
     : impl_(max_size > 0 ? std::make_shared<Impl>(max_size)
                          : throw std::invalid_argument(
@@ -461,7 +452,7 @@ class CallbackThread::Impl {
  public:
   Impl(std::size_t max_size, Log log) : queue(max_size), log_(std::move(log)) {}
 
-  void start(std::shared_ptr<Impl> self, internal::ThreadOptions options)
+  void start(std::shared_ptr<Impl> self, const internal::ThreadOptions& options)
       TCPIP_EXCLUDES(mutex_);
   void close() TCPIP_EXCLUDES(mutex_);
   // Closes and lets go of the thread; for the destructor.
@@ -483,7 +474,7 @@ class CallbackThread::Impl {
 };
 
 void CallbackThread::Impl::start(std::shared_ptr<Impl> self,
-                                 internal::ThreadOptions options) {
+                                 const internal::ThreadOptions& options) {
   std::jthread thread = internal::start_thread(
       options,
       [self = std::move(self)](const std::stop_token&) { self->run(); });

@@ -34,7 +34,7 @@ void serve(internal::EndpointCore& core,
     core.log().error("read handler failed with an unknown exception");
   }
   // An end that came first explains the exception; nothing to complain of.
-  if (!failure.empty() && core.is_current(*link)) {
+  if (!failure.empty() && core.is_current(*link) && !core.is_closing()) {
     core.log().error(fmt::format("read handler failed: {}", failure));
   }
   core.close_link(false, link);

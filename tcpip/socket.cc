@@ -417,6 +417,10 @@ Attempt try_connect(const Address& peer, const std::vector<Address>& locals,
     // A connect to a free port of the ephemeral range can meet itself: TCP's
     // simultaneous open with one socket as both ends.
     if (connected == ask_address(fd.get(), ::getsockname)) {
+      // Closed normally it would keep the port in TIME_WAIT for a minute, in
+      // the way of the server that belongs there.
+      const linger at_once{1, 0};
+      ::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
       return {{}, IoStatus::kError, Errc::kSelfConnect};
     }
     break;

@@ -257,7 +257,7 @@ TEST(WaitConnectedTest, FalseIfClosedMeanwhile) {
     return server.wait_connected();
   });
   ASSERT_TRUE(tcpip_tests::wait_until(
-      [&] { return id != 0 && tcpip_tests::is_blocked_in(id, {SYS_futex}); }));
+      [&] { return tcpip_tests::is_blocked(id); }));
   server.close();
   EXPECT_FALSE(waiting.get());
 }
@@ -424,7 +424,7 @@ TEST(ReadingTest, CancellationLosesNothing) {
     return served.server->read_str(stop.get_token());
   });
   ASSERT_TRUE(tcpip_tests::wait_until(
-      [&] { return id != 0 && tcpip_tests::is_blocked_in_poll(id); }));
+      [&] { return tcpip_tests::is_blocked(id); }));
   stop.request_stop();
   EXPECT_THROW(reading.get(), CancelledError);
   send_all(served.peer, "c\r\n");
@@ -475,7 +475,7 @@ TEST(ReadingTest, SecondReaderIsRefusedAndTheFirstGoesOn) {
     return served.server->read_str();
   });
   ASSERT_TRUE(tcpip_tests::wait_until(
-      [&] { return id != 0 && tcpip_tests::is_blocked_in_receive(id); }));
+      [&] { return tcpip_tests::is_blocked(id); }));
   for (const Call& call : transfers()) {
     const std::string_view name = call.name;
     if (name.starts_with("write") || name == "drain") continue;
@@ -806,7 +806,7 @@ TEST(WritingTest, ReadingAndWritingAtOnceIsFine) {
     return served.server->read_str();
   });
   ASSERT_TRUE(tcpip_tests::wait_until(
-      [&] { return id != 0 && tcpip_tests::is_blocked_in_receive(id); }));
+      [&] { return tcpip_tests::is_blocked(id); }));
   served.server->write_str("ping");
   EXPECT_EQ(recv_exact(served.peer, 6), "ping\r\n");
   send_all(served.peer, "pong\r\n");

@@ -222,7 +222,7 @@ TEST(ClientStartTest, StopIsCancelledError) {
     client.start(stop.get_token());
   });
   ASSERT_TRUE(wait_until(
-      [&] { return id != 0 && tcpip_tests::is_blocked_in_poll(id); }));
+      [&] { return tcpip_tests::is_blocked(id); }));
   stop.request_stop();
   EXPECT_THROW(starting.get(), CancelledError);
   expect_closed(client, events);
@@ -241,7 +241,7 @@ TEST(ClientStartTest, CloseMeanwhileIsAConnectionErrorAndPrompt) {
     client.start();
   });
   ASSERT_TRUE(wait_until(
-      [&] { return id != 0 && tcpip_tests::is_blocked_in_poll(id); }));
+      [&] { return tcpip_tests::is_blocked(id); }));
   EXPECT_LE(seconds_of([&] {
               client.close();
               EXPECT_THROW(starting.get(), ConnectionAbortedError);

@@ -358,11 +358,7 @@ TEST(OneClientServerTest, CloseClientWakesABlockedRead) {
       id = tcpip_tests::this_thread_id();
       return server->read_str(with_deadline ? Wait(kPatience) : Wait());
     });
-    ASSERT_TRUE(wait_until([&] {
-      return id != 0 && (with_deadline
-                             ? tcpip_tests::is_blocked_in_poll(id)
-                             : tcpip_tests::is_blocked_in_receive(id));
-    }));
+    ASSERT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
     EXPECT_LE(seconds_of([&] {
                 server->close_client();
                 EXPECT_THROW(reading.get(), ConnectionError);

@@ -678,10 +678,11 @@ TEST(StreamReader, FailedWaitLosesNothing) {
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &saved), 0);
   const rlimit none{0, saved.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
-  // A deadline needs a descriptor for close() to wake it.
+  // A stop needs a descriptor to wake the wait.
+  const std::stop_source stop;
   std::error_code code;
   try {
-    pair.reader.read_line(kPatience);
+    pair.reader.read_line(Wait(kPatience, stop.get_token()));
   } catch (const Error& e) {
     code = e.code();
   }

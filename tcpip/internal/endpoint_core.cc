@@ -262,7 +262,10 @@ void EndpointCore::end_callbacks() {
 void EndpointCore::close(bool keep_should_be_connected) {
   // A callback that closes may also destroy the object.
   const std::shared_ptr<EndpointCore> self = shared_from_this();
-  if (!tell_all_to_end(keep_should_be_connected)) return;
+  if (!tell_all_to_end(keep_should_be_connected)) {
+    end_dispatcher_later();
+    return;
+  }
   join_workers();
   // A client has no accept thread that would have done it.
   const Deadline deadline = Deadline::after(kCloseLingerTime);
@@ -270,6 +273,32 @@ void EndpointCore::close(bool keep_should_be_connected) {
     socket->linger(deadline);
   }
   end_callbacks();
+  closer_ended();
+}
+
+// For a close() in a worker thread, which must not wait: the dispatcher ends by
+// itself, behind the last event, be there another close() to join it or not.
+void EndpointCore::end_dispatcher_later() {
+  std::shared_ptr<CallbackThread> dispatcher;
+  std::shared_ptr<CallbackOwner> callbacks;
+  {
+    const MutexLock lock(mutex_);
+    if (!dispatcher_) return;
+    dispatcher = dispatcher_;
+    callbacks = callbacks_;
+    ++closers_;
+  }
+  // Also if the callback is dropped, because somebody else closes.
+  std::shared_ptr<void> end(nullptr, [self = shared_from_this()](void*) {
+    self->closer_ended();
+  });
+  callbacks->post_event(
+      [dispatcher = std::move(dispatcher), end = std::move(end)] {
+        dispatcher->close();
+      });
+}
+
+void EndpointCore::closer_ended() {
   const MutexLock lock(mutex_);
   --closers_;
   changed_.notify_all();

@@ -190,6 +190,8 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   // False in a worker thread, which has to leave the rest of it to another.
   bool tell_all_to_end(bool keep_should_be_connected);
   void end_callbacks();
+  void end_dispatcher_later();
+  void closer_ended();
   void worker_ended();
   void join_workers();
 
@@ -212,7 +214,7 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   std::vector<std::thread::id> worker_ids_ TCPIP_GUARDED_BY(mutex_);
   int live_workers_ TCPIP_GUARDED_BY(mutex_) = 0;
   bool joining_ TCPIP_GUARDED_BY(mutex_) = false;
-  int closers_ TCPIP_GUARDED_BY(mutex_) = 0;  // inside close(), not workers
+  int closers_ TCPIP_GUARDED_BY(mutex_) = 0;  // calls of close() under way
   // The thread that runs the callbacks, unless the program has a queue.
   std::shared_ptr<CallbackThread> dispatcher_ TCPIP_GUARDED_BY(mutex_);
   std::shared_ptr<CallbackOwner> callbacks_ TCPIP_GUARDED_BY(mutex_);

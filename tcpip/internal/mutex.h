@@ -84,9 +84,9 @@ class CondVar {
       ready =
           condition_.wait_until(mutex, wait.deadline.when(), std::move(done));
     }
-    if (ready) return WaitResult::kReady;
-    return wait.stop.stop_requested() ? WaitResult::kStopped
-                                      : WaitResult::kTimeout;
+    // A stop wins also over what came while this thread was waking up.
+    if (wait.stop.stop_requested()) return WaitResult::kStopped;
+    return ready ? WaitResult::kReady : WaitResult::kTimeout;
   }
 
  private:

@@ -15,6 +15,7 @@
 #include "tcpip/unique_fd.h"
 #include "tests/support/leak_guard.h"
 #include "tests/support/loopback.h"
+#include "tests/support/wait_until.h"
 
 // The sanitizers make everything several times slower.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -56,6 +57,12 @@ std::chrono::duration<double> seconds_of(Function function) {
 
 inline tcpip::UniqueFd connect_to(int port) {
   return connect_plain(Transport::kIpv4, static_cast<std::uint16_t>(port));
+}
+
+// True if that thread is inside a call of the library that blocks.
+inline bool is_blocked(pid_t thread) {
+  return thread != 0 &&
+         is_blocked_in(thread, {SYS_recvfrom, SYS_ppoll, SYS_futex});
 }
 
 // A port that does not answer: its queue of connections is full.

@@ -1,0 +1,453 @@
+"""The Python half of python_interop_test.cc: asyncio streams as they come, with
+nothing of ours. Each function below is one test's; it raises if the C++ half
+does anything else than a Python peer would.
+
+Usage: python_peer.py NAME [PORT]
+
+With the test it talks over standard input and output, line by line. The exit
+status is 0 only if nothing was wrong.
+"""
+
+import asyncio
+import ctypes
+import hashlib
+import random
+import socket
+import struct
+import sys
+
+HOST = "127.0.0.1"
+MIB = 1024 * 1024
+LINE_SIZES = (0, 1, 2, 63, 1000, 4095, 4096, 65534, 65535, 65536, 65537, MIB)
+
+told_reader = None  # made by main()
+
+
+def say(text):
+    print(text, flush=True)
+
+
+async def told():
+    """The next line from the test; empty when the test has closed."""
+    return (await told_reader.readline()).decode().rstrip("\n")
+
+
+def same(actual, expected):
+    if actual != expected:
+        raise AssertionError(f"{actual!r:.300} is not {expected!r:.300}")
+
+
+async def connect(port, limit=2 * MIB):
+    return await asyncio.open_connection(HOST, port, limit=limit)
+
+
+async def close(writer):
+    writer.close()
+    await writer.wait_closed()
+
+
+async def exchange(reader, writer, line):
+    writer.write(line)
+    await writer.drain()
+    same(await reader.readuntil(b"\r\n"), line)
+
+
+def text_of(size):
+    """That many bytes of UTF-8 without line ends, of characters of all sizes."""
+    cut = ("aé€😀" * (size // 10 + 1)).encode()[:size]
+    return cut.decode(errors="ignore").encode().ljust(size, b"z")
+
+
+def abort(writer):
+    """Has the connection end in a reset, whatever was read."""
+    writer.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
+    writer.transport.abort()
+
+
+# --- A Python client ---
+
+
+async def lines(port):
+    reader, writer = await connect(port)
+    for size in LINE_SIZES:
+        await exchange(reader, writer, text_of(size) + b"\r\n")
+    await exchange(reader, writer, b"lone \r and \n and \r\r\n")
+    # Many in one piece.
+    many = b"".join(b"%d\r\n" % i for i in range(10000))
+    writer.write(many)
+    same(await reader.readexactly(len(many)), many)
+    # One in many pieces.
+    for i in range(len(b"pieces\r\n")):
+        writer.write(b"pieces\r\n"[i : i + 1])
+        await writer.drain()
+    same(await reader.readuntil(b"\r\n"), b"pieces\r\n")
+    await close(writer)
+
+
+async def too_long(port):
+    reader, writer = await connect(port)
+    for size, reply in [
+        (65536, None),
+        (65537, b"too long\r\n"),
+        (MIB, b"too long\r\n"),
+        (65536, None),
+    ]:
+        line = b"x" * size + b"\r\n"
+        writer.write(line)
+        await writer.drain()
+        same(await reader.readuntil(b"\r\n"), reply or line)
+    await close(writer)
+
+
+async def text(port):
+    reader, writer = await connect(port)
+    messages = [
+        "",
+        "plain",
+        "  spaces around \t",
+        "\v\f odd spaces \r",
+        "\u00a0 no-break spaces stay \u00a0",
+        "grüß dich",
+        "日本語 العربية עברית ไทย",
+        "e\u0301 \u200d \ufeff \u2028 \x00 \x85",
+        "👩‍🚀🏳️‍🌈",
+        "\x7f\x80\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff",
+    ]
+    raw = [message.encode() for message in messages]
+    raw += [
+        b"\x80",
+        b"ok \xff",
+        b"\xc0\x80",  # overlong
+        b"\xe0\x80\x80",
+        b"\xf0\x80\x80\x80",
+        b"\xed\xa0\x80",  # a surrogate
+        b"\xf4\x90\x80\x80",  # above U+10FFFF
+        b"cut \xe2\x82",
+        b"cut \xf0\x9f\x94",
+        "utf-16".encode("utf-16"),
+    ]
+    rng = random.Random(1)
+    for _ in range(2000):
+        message = rng.choice(raw) + bytes(
+            rng.choice((*b"az \t", *range(0x80, 0x100))) for _ in range(3)
+        )
+        raw.append(message)
+    for message in raw:
+        writer.write(message + b"\r\n")
+    await writer.drain()
+    for message in raw:
+        try:
+            expected = message.strip().decode().encode()
+        except UnicodeDecodeError as e:
+            expected = b"bad at %d" % e.start
+        same((await reader.readuntil(b"\r\n"))[:-2], expected)
+    await close(writer)
+
+
+# Every width that the struct module and C++ have in common.
+FIELDS = "bBhHiIqQfd?"
+BIG = struct.Struct(">" + FIELDS)
+LITTLE = struct.Struct("<" + FIELDS)
+NUMBERS = [
+    (0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, False),
+    (-1, 1, -1, 1, -1, 1, -1, 1, -1.5, -1.5, True),
+    (
+        *(-128, 255, -32768, 65535, -(2**31), 2**32 - 1, -(2**63), 2**64 - 1),
+        *(-3.4028234663852886e38, -1.7976931348623157e308, True),
+    ),
+    (
+        *(127, 128, 32767, 32768, 2**31 - 1, 2**31, 2**63 - 1, 2**63),
+        *(1.401298464324817e-45, 5e-324, True),
+    ),
+    (*range(1, 9), float("inf"), float("-inf"), False),
+    (1, 2, 258, 772, 16909060, 84281096, 2**53 + 1, 2**56, 0.1, 0.1, True),
+]
+NUMBERS = [BIG.unpack(BIG.pack(*values)) for values in NUMBERS]
+
+
+async def numbers(port):
+    """Sends big-endian numbers, gets them in little-endian order and as text."""
+    reader, writer = await connect(port)
+    for values in NUMBERS:
+        writer.write(BIG.pack(*values))
+        same(LITTLE.unpack(await reader.readexactly(LITTLE.size)), values)
+        words = (await reader.readuntil(b"\r\n")).decode().split()
+        ints, floats, flag = words[:8], words[8:10], words[10]
+        same(tuple(int(word) for word in ints), values[:8])
+        same(tuple(float(word) for word in floats), values[8:10])
+        same(bool(int(flag)), values[10])
+    # Any bits: NaNs keep theirs, a bool is one byte of which 0 is false.
+    rng = random.Random(2)
+    for _ in range(200):
+        raw = rng.randbytes(BIG.size)
+        expected, start = b"", 0
+        for field in FIELDS[:-1]:
+            size = struct.calcsize("<" + field)
+            expected += raw[start : start + size][::-1]
+            start += size
+        expected += b"\1" if raw[-1] else b"\0"
+        writer.write(raw)
+        same(await reader.readexactly(LITTLE.size), expected)
+        await reader.readuntil(b"\r\n")
+    await close(writer)
+
+
+class Padded(ctypes.Structure):
+    _fields_ = [
+        ("kind", ctypes.c_uint8),
+        ("value", ctypes.c_double),
+        ("counts", ctypes.c_int16 * 3),
+    ]
+
+
+class Packed(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = Padded._fields_
+
+
+class Reply(ctypes.BigEndianStructure):
+    _pack_ = 1
+    _fields_ = [("size", ctypes.c_uint16), ("value", ctypes.c_double)]
+
+
+async def ctypes_structs(port):
+    """Structs as ctypes has them; the three of the reply come as one message."""
+    reader, writer = await connect(port)
+    padded = Padded(1, 2.5, (1, -2, 3))
+    packed = Packed(2, -2.5, (-1, 2, -3))
+    writer.write(bytes(padded) + bytes(packed))
+    reply = Reply.from_buffer_copy(await reader.readexactly(ctypes.sizeof(Reply)))
+    same((reply.size, reply.value), (ctypes.sizeof(Padded), 0.25))
+    raw = await reader.readexactly(ctypes.sizeof(Padded))
+    echoed = Padded.from_buffer_copy(raw)
+    same((echoed.kind, echoed.value, echoed.counts[:]), (1, 2.5, [1, -2, 3]))
+    same(raw, bytes(padded))  # the padding too: zeros
+    same(await reader.readexactly(ctypes.sizeof(Packed)), bytes(packed))
+    await close(writer)
+
+
+async def half_close(port):
+    reader, writer = await connect(port)
+    writer.write(b"one\r\ntwo\r\nthree\r\npar")
+    writer.write_eof()
+    same(await reader.read(), b"")
+    await close(writer)
+
+
+async def reset(port):
+    reader, writer = await connect(port)
+    writer.write(b"one\r\ntwo\r\nthree\r\npar")
+    await writer.drain()
+    abort(writer)
+    try:
+        await writer.wait_closed()
+    except ConnectionError:
+        pass
+    say("aborted")
+    await told()
+
+
+async def second(port):
+    reader, writer = await connect(port)
+    await exchange(reader, writer, b"first\r\n")
+    for i in range(20):
+        reader2, writer2 = await connect(port)
+        # One that says nothing, one that speaks first, one that never stops.
+        writer2.write((b"", b"hello\r\n", b"x" * MIB)[i % 3])
+        same(await reader2.read(), b"")
+        writer2.close()
+        await exchange(reader, writer, b"still served\r\n")
+    await close(writer)
+    # The place is free at once.
+    reader, writer = await connect(port)
+    await exchange(reader, writer, b"next\r\n")
+    await close(writer)
+
+
+async def reconnect(port):
+    for i in range(100):
+        reader, writer = await connect(port)
+        await exchange(reader, writer, b"%d\r\n" % i)
+        if i % 4 == 0:
+            abort(writer)
+        elif i % 4 == 1:
+            writer.write_eof()
+            same(await reader.read(), b"")
+        # The last descriptor is closed when this returns, not before.
+        await close(writer)
+
+
+async def closed_while_sending(port):
+    """Reads last words and the end of the stream, though it never stopped."""
+    reader, writer = await connect(port)
+
+    async def send():
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    sending = asyncio.create_task(send())
+    same(await reader.readuntil(b"\r\n"), b"last words\r\n")
+    same(await reader.read(), b"")
+    sending.cancel()
+    writer.transport.abort()
+
+
+async def server_closed_while_sending(port):
+    """The server is no more: sending fails in the end, and soon."""
+    reader, writer = await connect(port)
+    try:
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            if reader.at_eof():
+                break
+    except ConnectionError:
+        pass
+    writer.transport.abort()
+
+
+async def large(port):
+    reader, writer = await connect(port)
+    data = random.Random(3).randbytes(16 * MIB)
+
+    async def send():
+        for start in range(0, len(data), 1000003):
+            writer.write(data[start : start + 1000003])
+            await writer.drain()
+
+    sending = asyncio.create_task(send())
+    got = await reader.readexactly(len(data))
+    await sending
+    same(hashlib.sha256(got).digest(), hashlib.sha256(data).digest())
+    await close(writer)
+
+
+# --- A Python server ---
+
+
+async def serve(handle):
+    """Serves until the test closes our standard input."""
+    failures = []
+
+    async def connected(reader, writer):
+        try:
+            await handle(reader, writer)
+        except Exception as e:
+            failures.append(e)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, HOST, 0, limit=2 * MIB)
+    say(f"port {server.sockets[0].getsockname()[1]}")
+    await told()
+    server.close()
+    if failures:
+        raise failures[0]
+
+
+async def echo_server():
+    async def handle(reader, writer):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+
+    await serve(handle)
+
+
+async def text_server():
+    """Answers each line in capital letters."""
+
+    async def handle(reader, writer):
+        while line := await reader.readline():
+            writer.write(line.decode().upper().encode())
+
+    await serve(handle)
+
+
+async def numbers_server():
+    """Sends numbers big-endian, checks that they come back little-endian."""
+
+    async def handle(reader, writer):
+        writer.write(struct.pack(">H", len(NUMBERS)))
+        for values in NUMBERS:
+            writer.write(BIG.pack(*values))
+            same(LITTLE.unpack(await reader.readexactly(LITTLE.size)), values)
+        writer.write(b"all right\r\n")
+
+    await serve(handle)
+
+
+async def half_close_server():
+    """Reads all, then answers; and the other way round."""
+
+    async def handle(reader, writer):
+        if await reader.readline() == b"you first\r\n":
+            data = await reader.read()
+            writer.write(data[::-1])
+        else:
+            writer.write(b"that was all of mine\r\n")
+            writer.write_eof()
+            data = await reader.read()
+            say(f"got {len(data)} {hashlib.sha256(data).hexdigest()}")
+
+    await serve(handle)
+
+
+async def reset_server():
+    async def handle(reader, writer):
+        await reader.readline()  # a reset while it connects is none of this
+        writer.write(b"one\r\ntwo\r\nthree\r\npar")
+        await writer.drain()
+        abort(writer)
+        try:
+            await writer.wait_closed()
+        except ConnectionError:
+            pass
+        say("aborted")
+
+    await serve(handle)
+
+
+async def busy_server():
+    """Turns everybody away."""
+
+    async def handle(reader, writer):
+        pass
+
+    await serve(handle)
+
+
+async def flood_server():
+    """Sends and sends; says what it reads meanwhile."""
+
+    async def handle(reader, writer):
+        async def send():
+            while True:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+
+        sending = asyncio.create_task(send())
+        say((await reader.readuntil(b"\r\n")).decode().strip())
+        try:
+            same(await reader.read(), b"")
+        except ConnectionError:
+            pass
+        sending.cancel()
+        say("ended")
+
+    await serve(handle)
+
+
+async def main(name, *arguments):
+    global told_reader
+    told_reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(told_reader), sys.stdin
+    )
+    await globals()[name](*(int(argument) for argument in arguments))
+
+
+asyncio.run(main(*sys.argv[1:]))
