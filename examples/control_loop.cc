@@ -20,6 +20,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <iostream>
 #include <limits>
@@ -74,11 +75,14 @@ class Controller {
                  .socket = {.send_buffer = 8 * 1024}},
                 [this](Server& server, std::stop_token stop) {
                   // The one thing that runs in another thread, the server's.
-                  // Going through the queue of the connection events, commands
-                  // never overtake the news of their client.
+                  // The number tells whose command it is.
+                  const auto client = server.generation();
                   std::string line = server.read_str(stop);
-                  queue_.post_wait([this, line] { on_command(line); }, &server,
-                                   stop);
+                  queue_.post_wait(
+                      [this, client, line] {
+                        if (client == client_) on_command(line);
+                      },
+                      &server, stop);
                 }) {}
 
   void start() {
@@ -97,20 +101,20 @@ class Controller {
     send(text.str());
   }
 
-  int clients() const { return clients_; }
+  std::uint64_t clients() const { return server_.generation(); }
 
  private:
   static constexpr double kStep = 0.05;
 
   void on_change(const tcpip::ConnectionEvent& event) {
-    connected_ = event.connected;
     if (event.connected) {
-      ++clients_;
+      client_ = event.generation;
       last_sent_ = Clock::now();
-      return;
+    } else {
+      client_ = 0;
+      // What to do when nobody is in command; here: stand still.
+      demand_ = position_;
     }
-    // What to do when nobody is in command; here: stand still.
-    demand_ = position_;
   }
 
   void on_command(const std::string& line) {
@@ -131,7 +135,8 @@ class Controller {
 
   // Never waits: what the client's side does not take is dropped.
   void send(const std::string& text) {
-    if (!connected_) return;
+    // One client may have made way for the next and the loop not know it yet.
+    if (client_ == 0 || client_ != server_.generation()) return;
     try {
       server_.write_str(text, tcpip::Wait::none());
       last_sent_ = Clock::now();
@@ -145,8 +150,7 @@ class Controller {
     }
   }
 
-  bool connected_ = false;
-  int clients_ = 0;
+  std::uint64_t client_ = 0;  // its number; 0 if there is none
   Clock::time_point last_sent_;
   double position_ = 0;
   double demand_ = 0;

@@ -58,6 +58,12 @@ class Error : public std::system_error {
   Error(std::error_code code, std::string_view operation,
         std::string_view peer = {}, std::string_view detail = {});
 
+  // Copied, never moved from: what() of a moved-from exception would have
+  // nothing to say. So it is in the whole family.
+  Error(const Error&) = default;
+  Error& operator=(const Error&) = default;
+  ~Error() override = default;
+
   const char* what() const noexcept override;
   const std::string& operation() const noexcept;
   const std::string& peer() const noexcept;
@@ -94,6 +100,10 @@ class IncompleteReadError final : public ConnectionError {
  public:
   IncompleteReadError(std::string_view operation, std::string_view peer,
                       std::string partial, std::optional<std::size_t> expected);
+  IncompleteReadError(const IncompleteReadError&) = default;
+  IncompleteReadError& operator=(const IncompleteReadError&) = default;
+  ~IncompleteReadError() override = default;
+
   const std::string& partial() const noexcept { return *partial_; }
   // The number of bytes asked for; nothing if that is unknown (read_until).
   std::optional<std::size_t> expected() const noexcept { return expected_; }
@@ -141,6 +151,10 @@ class DecodeError final : public Error {
   // `position` is the index in `data` of the first byte that is wrong.
   DecodeError(std::string_view operation, std::string_view peer,
               std::string data, std::size_t position);
+  DecodeError(const DecodeError&) = default;
+  DecodeError& operator=(const DecodeError&) = default;
+  ~DecodeError() override = default;
+
   const std::string& data() const noexcept { return *data_; }
   std::size_t position() const noexcept { return position_; }
 
@@ -161,6 +175,10 @@ class CancelledError final : public std::exception {
  public:
   explicit CancelledError(std::string_view operation,
                           std::string_view peer = {}, bool queued = false);
+  CancelledError(const CancelledError&) = default;
+  CancelledError& operator=(const CancelledError&) = default;
+  ~CancelledError() override = default;
+
   const char* what() const noexcept override { return text_->c_str(); }
   bool queued() const noexcept { return queued_; }
 

@@ -78,8 +78,9 @@ class ServerBase : public BaseClientOrServer {
 
   // Ends the connection, if there is one, and goes on serving. Wakes every
   // blocked call, sends what the kernel takes at once, then FIN; never waits.
-  // The client reads our last bytes and the end of the stream, even if it was
-  // still sending (for up to a second).
+  // The client reads our last bytes and the end of the stream, even if it is
+  // still sending (for up to a second; and unless a read without a stop token
+  // had to be woken: then it may meet a reset behind our last bytes).
   void close_client();
   // The same but leaves should_be_connected() as it is.
   void basic_close_client();

@@ -457,6 +457,9 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
                                        const ConnectOptions& options,
                                        const Wait& wait,
                                        std::string_view peer) {
+  if (addresses.empty()) {
+    throw std::invalid_argument("connect_socket: no address to connect to");
+  }
   std::vector<Address> locals;
   if (!options.local_host.empty() || options.local_port != 0) {
     locals = resolve(options.local_host, options.local_port, wait,
@@ -522,12 +525,13 @@ std::optional<Bound> bind_all(std::vector<Address> addresses, bool any_port,
     const bool last_chance =
         bound.sockets.empty() && &address == &addresses.back();
     if (!fd) {
+      const int error_number = errno;
       // A kernel without that family; the others will do.
-      if (errno == EAFNOSUPPORT && !last_chance) {
-        skipped = errno;
+      if (error_number == EAFNOSUPPORT && !last_chance) {
+        skipped = error_number;
         continue;
       }
-      throw_os_error(errno, "listen", address.to_string());
+      throw_os_error(error_number, "listen", address.to_string());
     }
     if (options.reuse_address) {
       set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR");
@@ -541,12 +545,15 @@ std::optional<Bound> bind_all(std::vector<Address> addresses, bool any_port,
     if (::bind(fd.get(), raw(address),
                static_cast<socklen_t>(address.size())) != 0 ||
         ::listen(fd.get(), options.backlog) != 0) {
-      if (errno == EADDRNOTAVAIL && !last_chance) {
-        skipped = errno;
+      const int error_number = errno;
+      if (error_number == EADDRNOTAVAIL && !last_chance) {
+        skipped = error_number;
         continue;
       }
-      if (errno == EADDRINUSE && any_port && !bound.sockets.empty()) return {};
-      throw_os_error(errno, "listen", address.to_string());
+      if (error_number == EADDRINUSE && any_port && !bound.sockets.empty()) {
+        return {};
+      }
+      throw_os_error(error_number, "listen", address.to_string());
     }
     bound.addresses.push_back(ask_address(fd.get(), ::getsockname));
     bound.sockets.push_back(std::move(fd));

@@ -85,7 +85,9 @@ class Socket {
   // Sends FIN after what was sent; receiving goes on. Returns an errno or 0.
   int shutdown_send() noexcept;
   // Marks the socket closed, sends FIN, wakes every blocked call, which then
-  // returns kClosed. Idempotent.
+  // returns kClosed. Idempotent. A peer that goes on sending meets a reset
+  // behind our last bytes if a receive() without a stop token was blocked, as
+  // that one cannot be woken otherwise; else see linger().
   void close() noexcept;
   bool is_closed() const noexcept { return closed_.load(); }
 

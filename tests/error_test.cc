@@ -95,7 +95,7 @@ TEST(Error, KeepsItsTextAcrossCopiesAndThreads) {
   }
 }
 
-TEST(Error, DISABLED_SurvivesBeingMovedFrom) {
+TEST(Error, SurvivesBeingMovedFrom) {
   Error error(os_code(EIO), "read", "peer");
   const Error moved = std::move(error);
   EXPECT_STREQ(moved.what(), "read [peer]: Input/output error");

@@ -239,8 +239,8 @@ Numbers<LittleEndian> reordered(const Numbers<BigEndian>& n) {
 }
 
 std::string in_words(const Numbers<BigEndian>& n) {
-  std::array<char, 64> floats{};
-  std::snprintf(floats.data(), floats.size(), "%.9g %.17g",
+  std::array<char, 80> floats{};
+  std::snprintf(floats.data(), floats.size(), "%.17g %.17g",
                 static_cast<double>(n.f.value()), n.d.value());
   std::string result;
   for (const std::int64_t value : {std::int64_t{n.i8.value()},

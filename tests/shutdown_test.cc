@@ -508,11 +508,11 @@ class CallbackCase {
   }
 
   CallbackQueue queue;
-  std::unique_ptr<OneClientServer> server;
   UniqueFd peer;
   EventLog events;
   std::atomic<bool> ready{false};
   std::atomic<bool> acted{false};
+  std::unique_ptr<OneClientServer> server;  // last: it uses what is above
 };
 
 class InCallbackTest

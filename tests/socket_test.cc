@@ -281,7 +281,7 @@ TEST_P(SocketOf, ReceiveEndsAtItsDeadline) {
   }
 }
 
-TEST_P(SocketOf, ReceiveKeepsItsDeadlineToAFewMilliseconds) {
+TEST_P(SocketOf, ReceiveIsNotMuchLaterThanItsDeadline) {
   for (const auto duration : {3ms, 60ms}) {
     auto best = Clock::duration::max();  // of a machine that has other work
     for (int i = 0; i < 5; ++i) {
@@ -289,7 +289,7 @@ TEST_P(SocketOf, ReceiveKeepsItsDeadlineToAFewMilliseconds) {
       EXPECT_EQ(receive(here_, deadline), ended(IoStatus::kTimeout));
       best = std::min(best, Clock::now() - deadline.when());
     }
-    EXPECT_LT(best, 5ms);
+    EXPECT_LT(best, 20ms);
   }
 }
 

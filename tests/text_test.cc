@@ -41,8 +41,9 @@ TEST(FindInvalidUtf8Test, NothingBeyondTheLastCharacterIsValid) {
 }
 
 TEST(FindInvalidUtf8Test, EveryCharacterCutShortIsInvalid) {
-  for (const char32_t c : {0x80, 0x7ff, 0x800, 0xffff, 0x10000, 0x10ffff}) {
-    const std::string whole = encode(static_cast<char32_t>(c));
+  for (const char32_t c : {U'\u0080', U'\u07ff', U'\u0800', U'\uffff',
+                           U'\U00010000', U'\U0010ffff'}) {
+    const std::string whole = encode(c);
     for (std::size_t n = 1; n < whole.size(); ++n) {
       EXPECT_EQ(find_invalid_utf8("ab" + whole.substr(0, n)), 2u);
       EXPECT_EQ(find_invalid_utf8("ab" + whole.substr(0, n) + "c"), 2u);
