@@ -286,6 +286,18 @@ StreamReader::Fill StreamReader::fill(Attempt& attempt) {
   return Fill::kData;
 }
 
+// Takes what has come without waiting. True if it was anything. What is wrong
+// with the connection is for the read that finds the buffer empty.
+bool StreamReader::top_up() {
+  const Wait wait = Wait::none();
+  Attempt attempt{wait, "read"};
+  try {
+    return error_ == 0 && fill(attempt) == Fill::kData;
+  } catch (const ConnectionError&) {
+    return false;
+  }
+}
+
 std::optional<std::string_view> StreamReader::read_some(std::size_t n,
                                                         Attempt& attempt) {
   if (attempt.wait.stop.stop_requested()) {
@@ -293,7 +305,11 @@ std::optional<std::string_view> StreamReader::read_some(std::size_t n,
   }
   if (n == 0) return std::string_view();
   check_size(n, attempt.operation);
-  if (buffered() == 0 && fill(attempt) == Fill::kTimeout) return std::nullopt;
+  if (buffered() == 0) {
+    if (fill(attempt) == Fill::kTimeout) return std::nullopt;
+  } else if (buffered() < n) {
+    top_up();  // what has come is one, whether it is in our buffer or not
+  }
   return take(n);
 }
 
@@ -331,6 +347,8 @@ std::optional<std::string_view> StreamReader::until(Span separators,
     }
     scanned = data.size();
     if (data.size() + 1 > longest && data.size() + 1 - longest > limit_) {
+      // asyncio has read up to twice the limit by now; look as far as it does.
+      if (data.size() / 2 <= limit_ && top_up()) continue;
       throw_overrun("separator is not found, and chunk exceeds the limit",
                     data.size() + 1 - longest);
     }

@@ -144,6 +144,7 @@ class StreamReader {
   }
   Fill fill(Attempt& attempt);
   IoResult receive(Attempt& attempt);
+  bool top_up();
   void make_room();
   std::optional<std::string_view> read_some(std::size_t n, Attempt& attempt);
   std::optional<std::string_view> until(Span separators, Attempt& attempt);
