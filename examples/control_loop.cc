@@ -54,36 +54,36 @@ constexpr Clock::duration kMaxStall = 2s;
 class Controller {
  public:
   Controller(const std::string& host, int port)
-      : server_({.host = host,
-                 .port = port,
-                 .name = "control",
-                 .log = tcpip::Log(tcpip::stderr_sink(),
-                                   tcpip::LogLevel::kWarning),
-                 .callbacks = &queue_,
-                 .connect_callback =
-                     [this](Server&, const tcpip::ConnectionEvent& event) {
-                       on_change(event);
-                     },
-                 // read_str() takes off a "\r" too.
-                 .terminator = "\n",
-                 // A command longer than this ends the connection.
-                 .limit = 1024,
-                 // Telemetry is dropped, not queued, while the client does not
-                 // take what was sent before: it would be out of date. Nor
-                 // shall much of it queue in the kernel.
-                 .write_limit = 0,
-                 .socket = {.send_buffer = 8 * 1024}},
-                [this](Server& server, std::stop_token stop) {
-                  // The one thing that runs in another thread, the server's.
-                  // The number tells whose command it is.
-                  const auto client = server.generation();
-                  std::string line = server.read_str(stop);
-                  queue_.post_wait(
-                      [this, client, line] {
-                        if (client == client_) on_command(line);
-                      },
-                      &server, stop);
-                }) {}
+      : server_(
+            {.host = host,
+             .port = port,
+             .name = "control",
+             .log = tcpip::Log(tcpip::stderr_sink(), tcpip::LogLevel::kWarning),
+             .callbacks = &queue_,
+             .connect_callback =
+                 [this](Server&, const tcpip::ConnectionEvent& event) {
+                   on_change(event);
+                 },
+             // read_str() takes off a "\r" too.
+             .terminator = "\n",
+             // A command longer than this ends the connection.
+             .limit = 1024,
+             // Telemetry is dropped, not queued, while the client does not
+             // take what was sent before: it would be out of date. Nor
+             // shall much of it queue in the kernel.
+             .write_limit = 0,
+             .socket = {.send_buffer = 8 * 1024}},
+            [this](Server& server, std::stop_token stop) {
+              // The one thing that runs in another thread, the server's.
+              // The number tells whose command it is.
+              const auto client = server.generation();
+              std::string line = server.read_str(stop);
+              queue_.post_wait(
+                  [this, client, line] {
+                    if (client == client_) on_command(line);
+                  },
+                  &server, stop);
+            }) {}
 
   void start() {
     server_.start();
@@ -143,8 +143,8 @@ class Controller {
     } catch (const tcpip::TimeoutError& e) {
       // queued(): the message is under way, its last bytes go with the next.
       if (e.queued() || Clock::now() - last_sent_ < kMaxStall) return;
-      server_.log().warning("the client takes no telemetry");
       server_.close_client();
+      server_.log().warning("the client took no telemetry, it has to go");
     } catch (const tcpip::ConnectionError&) {
       // The client has gone; on_change() will hear of it.
     }

@@ -16,9 +16,13 @@ SAMPLE = struct.Struct(">Id")  # sequence, value
 PATIENCE = 10  # seconds
 
 
+class Wrong(Exception):
+    pass
+
+
 def check(is_right, what):
     if not is_right:
-        sys.exit(f"python: WRONG: {what}")
+        raise Wrong(what)
 
 
 async def exchange_text(reader, writer):
@@ -75,4 +79,7 @@ async def main(port, program):
     print("python: disconnected")
 
 
-asyncio.run(asyncio.wait_for(main(int(sys.argv[1]), sys.argv[2]), PATIENCE))
+try:
+    asyncio.run(asyncio.wait_for(main(int(sys.argv[1]), sys.argv[2]), PATIENCE))
+except (Wrong, OSError, EOFError, asyncio.TimeoutError) as e:
+    sys.exit(f"python: WRONG: {e!r}")

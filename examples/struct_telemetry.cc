@@ -115,8 +115,8 @@ void serve(const std::string& host, int port, std::uint32_t count,
     try {
       send_one(server, sequence, {1s, stop});
     } catch (const tcpip::TimeoutError&) {
-      server.log().warning("the client takes no telemetry");
       server.close_client();
+      server.log().warning("the client took no telemetry, it has to go");
     } catch (const tcpip::ConnectionError&) {
       // This client has gone. There will be another.
     }

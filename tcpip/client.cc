@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <array>
+#include <chrono>
 #include <memory>
 #include <stdexcept>
 #include <utility>
@@ -46,8 +47,16 @@ void watch(internal::EndpointCore& core,
   std::array<pollfd, 2> fds{
       pollfd{core.waker().open(), POLLIN, 0},
       pollfd{link->socket->native_handle(), POLLRDHUP, 0}};
+  bool failed = false;
   while (core.is_current(*link)) {
-    internal::poll_until(fds, Deadline());
+    try {
+      internal::poll_until(fds, Deadline());
+    } catch (const Error& e) {
+      // The kernel is short of memory, and will not be for ever.
+      if (!std::exchange(failed, true)) core.log().error(e.what());
+      core.pause(Deadline::after(std::chrono::milliseconds(100)));
+      continue;
+    }
     if (fds[1].revents != 0) {
       core.note_hang_up(link);
       return;

@@ -460,6 +460,8 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
   if (addresses.empty()) {
     throw std::invalid_argument("connect_socket: no address to connect to");
   }
+  // Before a peer sees anything of it.
+  if (wait.stop.stop_requested()) throw CancelledError("connect", peer);
   std::vector<Address> locals;
   if (!options.local_host.empty() || options.local_port != 0) {
     locals = resolve(options.local_host, options.local_port, wait,

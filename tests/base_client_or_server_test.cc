@@ -97,7 +97,10 @@ std::vector<Call> transfers() {
       {"read_exactly span", [](auto& e) { e.read_exactly(std::span(out)); }},
       {"read_line", [](auto& e) { e.read_line(); }},
       {"read_until", [](auto& e) { e.read_until(";"); }},
-      {"read_until several", [](auto& e) { e.read_until({";", ","}); }},
+      {"read_until several",
+       [](auto& e) {
+         e.read_until({";", ","});
+       }},
       {"read_str", [](auto& e) { e.read_str(); }},
       {"read_into", [](auto& e) { e.read_into(point); }},
       {"try_read", [](auto& e) { e.try_read(1); }},
@@ -110,7 +113,10 @@ std::vector<Call> transfers() {
       {"discard", [](auto& e) { e.discard(); }},
       {"discard_until", [](auto& e) { e.discard_until(";"); }},
       {"write", [](auto& e) { e.write("a"); }},
-      {"write_lines", [](auto& e) { e.write_lines({"a", "b"}); }},
+      {"write_lines",
+       [](auto& e) {
+         e.write_lines({"a", "b"});
+       }},
       {"write_str", [](auto& e) { e.write_str("a"); }},
       {"write_from", [](auto& e) { e.write_from(point); }},
       {"drain", [](auto& e) { e.drain(); }},
@@ -256,8 +262,8 @@ TEST(WaitConnectedTest, FalseIfClosedMeanwhile) {
     id = tcpip_tests::this_thread_id();
     return server.wait_connected();
   });
-  ASSERT_TRUE(tcpip_tests::wait_until(
-      [&] { return tcpip_tests::is_blocked(id); }));
+  ASSERT_TRUE(
+      tcpip_tests::wait_until([&] { return tcpip_tests::is_blocked(id); }));
   server.close();
   EXPECT_FALSE(waiting.get());
 }
@@ -294,9 +300,8 @@ TEST(WaitDoneTest, FalseBeforeCloseTrueAfter) {
   EXPECT_TRUE(
       tcpip_tests::wait_until([&] { return !served.server->connected(); }));
   EXPECT_FALSE(served.server->wait_done(10ms));
-  std::future<bool> waiting = std::async(std::launch::async, [&] {
-    return served.server->wait_done(kPatience);
-  });
+  std::future<bool> waiting = std::async(
+      std::launch::async, [&] { return served.server->wait_done(kPatience); });
   served.server->close();
   EXPECT_TRUE(waiting.get());
   EXPECT_TRUE(served.server->wait_done(Wait::none()));
@@ -423,8 +428,8 @@ TEST(ReadingTest, CancellationLosesNothing) {
     id = tcpip_tests::this_thread_id();
     return served.server->read_str(stop.get_token());
   });
-  ASSERT_TRUE(tcpip_tests::wait_until(
-      [&] { return tcpip_tests::is_blocked(id); }));
+  ASSERT_TRUE(
+      tcpip_tests::wait_until([&] { return tcpip_tests::is_blocked(id); }));
   stop.request_stop();
   EXPECT_THROW(reading.get(), CancelledError);
   send_all(served.peer, "c\r\n");
@@ -474,8 +479,8 @@ TEST(ReadingTest, SecondReaderIsRefusedAndTheFirstGoesOn) {
     id = tcpip_tests::this_thread_id();
     return served.server->read_str();
   });
-  ASSERT_TRUE(tcpip_tests::wait_until(
-      [&] { return tcpip_tests::is_blocked(id); }));
+  ASSERT_TRUE(
+      tcpip_tests::wait_until([&] { return tcpip_tests::is_blocked(id); }));
   for (const Call& call : transfers()) {
     const std::string_view name = call.name;
     if (name.starts_with("write") || name == "drain") continue;
@@ -805,8 +810,8 @@ TEST(WritingTest, ReadingAndWritingAtOnceIsFine) {
     id = tcpip_tests::this_thread_id();
     return served.server->read_str();
   });
-  ASSERT_TRUE(tcpip_tests::wait_until(
-      [&] { return tcpip_tests::is_blocked(id); }));
+  ASSERT_TRUE(
+      tcpip_tests::wait_until([&] { return tcpip_tests::is_blocked(id); }));
   served.server->write_str("ping");
   EXPECT_EQ(recv_exact(served.peer, 6), "ping\r\n");
   send_all(served.peer, "pong\r\n");

@@ -108,17 +108,16 @@ TEST(ClientTest, ConnectsOverIpv6) {
 TEST(ClientTest, ConnectsToANameAndFromALocalAddress) {
   const HangGuard guard;
   const PlainListener listener = plain_listener(Transport::kIpv4);
-  Client client({.host = "localhost",
-                 .port = listener.port,
-                 .connect = {.family = AddressFamily::kIpv4,
-                             .local_host = "127.0.0.2"}});
+  Client client(
+      {.host = "localhost",
+       .port = listener.port,
+       .connect = {.family = AddressFamily::kIpv4, .local_host = "127.0.0.2"}});
   client.start(kPatience);
   const UniqueFd peer = accept_one(listener);
   sockaddr_in from{};
   socklen_t size = sizeof from;
-  ASSERT_EQ(::getpeername(peer.get(), reinterpret_cast<sockaddr*>(&from),
-                          &size),
-            0);
+  ASSERT_EQ(
+      ::getpeername(peer.get(), reinterpret_cast<sockaddr*>(&from), &size), 0);
   EXPECT_EQ(Address(&from, size).host(), "127.0.0.2");
 }
 
@@ -201,8 +200,8 @@ TEST(ClientStartTest, DeadlineIsATimeoutError) {
   Client client({.host = "127.0.0.1",
                  .port = silent.listener.port,
                  .connect_callback = events.callback()});
-  const auto took = seconds_of(
-      [&] { EXPECT_THROW(client.start(100ms), TimeoutError); });
+  const auto took =
+      seconds_of([&] { EXPECT_THROW(client.start(100ms), TimeoutError); });
   EXPECT_GE(took, 100ms);
   EXPECT_LE(took, 100ms + kPrompt);
   expect_closed(client, events);
@@ -221,8 +220,7 @@ TEST(ClientStartTest, StopIsCancelledError) {
     id = tcpip_tests::this_thread_id();
     client.start(stop.get_token());
   });
-  ASSERT_TRUE(wait_until(
-      [&] { return tcpip_tests::is_blocked(id); }));
+  ASSERT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
   stop.request_stop();
   EXPECT_THROW(starting.get(), CancelledError);
   expect_closed(client, events);
@@ -240,8 +238,7 @@ TEST(ClientStartTest, CloseMeanwhileIsAConnectionErrorAndPrompt) {
     id = tcpip_tests::this_thread_id();
     client.start();
   });
-  ASSERT_TRUE(wait_until(
-      [&] { return tcpip_tests::is_blocked(id); }));
+  ASSERT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
   EXPECT_LE(seconds_of([&] {
               client.close();
               EXPECT_THROW(starting.get(), ConnectionAbortedError);

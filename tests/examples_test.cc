@@ -23,8 +23,8 @@
 namespace tcpip_tests {
 namespace {
 
-using tcpip::UniqueFd;
 using std::chrono::steady_clock;
+using tcpip::UniqueFd;
 using Strings = std::vector<std::string>;
 
 Strings command(const std::string& name, Strings arguments) {
@@ -277,9 +277,9 @@ TEST_F(StructTelemetry, SendsBigEndianStructs) {
 
 TEST_F(StructTelemetry, ReceivesAndChecksThem) {
   Server server("struct_telemetry");
-  const Outcome outcome = run("struct_telemetry", {"--connect", "--port",
-                                                   server.port(), "--count",
-                                                   "25"});
+  const Outcome outcome =
+      run("struct_telemetry",
+          {"--connect", "--port", server.port(), "--count", "25"});
   EXPECT_EQ(outcome.status, 0);
   EXPECT_NE(outcome.output.find("received 25 messages, all right\n"),
             std::string::npos)
@@ -312,9 +312,8 @@ TEST_F(StructTelemetry, NoticesWhatIsWrong) {
   const auto outcome_of = [](const std::string& bytes) {
     const PlainListener listener = plain_listener(Transport::kIpv4);
     Subprocess client(
-        command("struct_telemetry",
-                {"--connect", "--count", "2", "--port",
-                 std::to_string(listener.port)}),
+        command("struct_telemetry", {"--connect", "--count", "2", "--port",
+                                     std::to_string(listener.port)}),
         Subprocess::Errors::kWithOutput);
     {
       const UniqueFd connection = accept_one(listener);
@@ -385,8 +384,8 @@ Summary summary_of(const std::string& line) {
   Summary result;
   std::string word;
   std::istringstream words(line);
-  words >> result.periods >> word >> result.missed >> word >>
-      result.clients >> word >> word >> result.worst_ms;
+  words >> result.periods >> word >> result.missed >> word >> result.clients >>
+      word >> word >> result.worst_ms;
   EXPECT_TRUE(words) << line;
   return result;
 }
@@ -447,7 +446,7 @@ TEST_F(ControlLoop, KeepsItsPeriodWhateverClientsDo) {
     for (int i = 0; i < 5; ++i) {
       EXPECT_EQ(recv_until_eof(server.connect()), "");
     }
-    server.read_line_after("WARNING control: the client takes no telemetry");
+    server.read_line_after("WARNING control: the client took no telemetry");
     EXPECT_EQ(answer(connect(), "stop"), "ok\n");
   }
   // One shouts and listens: it gets all its answers.

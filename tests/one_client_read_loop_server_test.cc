@@ -124,9 +124,8 @@ TEST(ReadLoopTest, OneReaderThreadLivesAsLongAsTheServer) {
 
 TEST(ReadLoopTest, HookIsCalledForTheReaderToo) {
   SharedList<ThreadRole> roles;
-  Server server(echo, {.thread_start_hook = [&](ThreadRole role) {
-                  roles.add(role);
-                }});
+  Server server(
+      echo, {.thread_start_hook = [&](ThreadRole role) { roles.add(role); }});
   ASSERT_TRUE(roles.wait_for(3));
   auto values = roles.values();
   EXPECT_EQ(std::count(values.begin(), values.end(), ThreadRole::kReader), 1);
@@ -208,8 +207,8 @@ TEST(ReadLoopFailureTest, EndOfTheConnectionIsNoFailure) {
       ASSERT_TRUE(server.events.wait_for(2)) << c.name;
       server->close();
       EXPECT_EQ(server.events.text(), "connected 1, " + c.event) << c.name;
-      EXPECT_EQ(server.lines.count("failed"), 0u)
-          << c.name << "\n" << server.lines.text();
+      EXPECT_EQ(server.lines.count("failed"), 0u) << c.name << "\n"
+                                                  << server.lines.text();
     }
   }
 }
@@ -236,8 +235,8 @@ TEST(UpstreamDefect1, LossMetByReadOrReadLineIsReported) {
 // Upstream has it false after the loss, even inside callback(false).
 TEST(UpstreamDefect2, ShouldBeConnectedStaysTrueOverALoss) {
   SharedList<bool> should;
-  Server server(echo, {.connect_callback = [&](auto& s,
-                                               const ConnectionEvent&) {
+  Server server(echo,
+                {.connect_callback = [&](auto& s, const ConnectionEvent&) {
                   should.add(s.should_be_connected());
                 }});
   UniqueFd peer = server.connect();
@@ -377,8 +376,7 @@ TEST(ReadLoopBindingTest, AnotherReaderIsRefusedWhileTheHandlerReads) {
     s.write_str(s.read_str(stop));
   });
   const UniqueFd peer = server.connect();
-  ASSERT_TRUE(wait_until(
-      [&] { return tcpip_tests::is_blocked(id); }));
+  ASSERT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
   EXPECT_THROW(server->read_str(1s), std::logic_error);
   send_all(peer, "a\r\n");
   EXPECT_EQ(recv_exact(peer, 3), "a\r\n");
@@ -533,9 +531,10 @@ TEST(ReadLoopCloseTest, CloseInTheHandlerIsCompleteWhenItHasReturned) {
   EXPECT_THROW(connect_to(port), std::system_error);
   EXPECT_THROW(server.start(), std::logic_error);
   // No thread is left, although the server has not been destroyed.
-  EXPECT_TRUE(
-      wait_until([&] { return tcpip_tests::count_threads() == before; }))
-      << tcpip_tests::count_threads() - before << " threads are left";
+  EXPECT_TRUE(wait_until([&] {
+    return tcpip_tests::count_threads() == before;
+  })) << tcpip_tests::count_threads() - before
+      << " threads are left";
   EXPECT_EQ(events.text(), "connected 1, closed here 1");
 }
 

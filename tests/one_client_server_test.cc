@@ -260,8 +260,8 @@ TEST(OneClientServerTest, ServesAClient) {
 TEST(OneClientServerTest, SetsTheSocketOptions) {
   Server server;
   const UniqueFd peer = server.connect();
-  const auto fd = tcpip_tests::socket_connected_to(
-      tcpip_tests::local_port(peer.get()));
+  const auto fd =
+      tcpip_tests::socket_connected_to(tcpip_tests::local_port(peer.get()));
   ASSERT_TRUE(fd.has_value());
   using tcpip_tests::socket_option;
   EXPECT_EQ(socket_option(*fd, IPPROTO_TCP, TCP_NODELAY), 1);
@@ -430,8 +430,8 @@ TEST(OneClientServerTest, ReadThatBeganWithOneClientNeverSeesTheNextOnes) {
   for (int i = 0; i < 20; ++i) {
     Server server;
     UniqueFd a = server.connect();
-    std::future<std::string> reading = std::async(
-        std::launch::async, [&] { return server->read_until(";"); });
+    std::future<std::string> reading =
+        std::async(std::launch::async, [&] { return server->read_until(";"); });
     send_all(a, "half");
     a.reset();
     const UniqueFd b = server.connect();
@@ -472,9 +472,12 @@ TEST(RejectTest, RejectedClientNeverReadsAReset) {
     bool half_closes;
   };
   const Behaviour kBehaviours[] = {
-      {"silent", 0, 0ms, false},         {"20 B", 20, 0ms, false},
-      {"100 kB", 100'000, 0ms, false},   {"5 ms later", 20, 5ms, false},
-      {"half-closes", 20, 0ms, true},    {"late and large", 100'000, 5ms, true},
+      {"silent", 0, 0ms, false},
+      {"20 B", 20, 0ms, false},
+      {"100 kB", 100'000, 0ms, false},
+      {"5 ms later", 20, 5ms, false},
+      {"half-closes", 20, 0ms, true},
+      {"late and large", 100'000, 5ms, true},
       {"only half-closes", 0, 0ms, true},
   };
   for (const Behaviour& b : kBehaviours) {
@@ -517,9 +520,8 @@ TEST(RejectTest, ManyStuckRejectsDelayNobody) {
   }
   std::vector<std::chrono::duration<double>> times;
   for (int i = 0; i < 50; ++i) {
-    times.push_back(seconds_of([&] {
-      EXPECT_EQ(recv_ending(connect_to(server->port())).error, 0);
-    }));
+    times.push_back(seconds_of(
+        [&] { EXPECT_EQ(recv_ending(connect_to(server->port())).error, 0); }));
   }
   std::sort(times.begin(), times.end());
   EXPECT_LE(times.back(), kPrompt);
@@ -528,7 +530,8 @@ TEST(RejectTest, ManyStuckRejectsDelayNobody) {
 
 // T12, P13.
 void expect_one_kept(int clients, int rounds) {
-  Server server;
+  // Room for all: a connect that finds none is tried again after a second.
+  Server server({.listen = {.backlog = 512}});
   for (int round = 0; round < rounds; ++round) {
     std::atomic<int> kept{0};
     std::latch together(clients);
@@ -562,12 +565,10 @@ void expect_one_kept(int clients, int rounds) {
   EXPECT_EQ(server.events.size(), 2 * static_cast<std::size_t>(rounds));
 }
 
-TEST(RejectTest, OneOfFiveSimultaneousClientsIsKept) {
-  expect_one_kept(5, 50);
-}
+TEST(RejectTest, OneOfFiveSimultaneousClientsIsKept) { expect_one_kept(5, 50); }
 
 TEST(RejectTest, OneOfTwoHundredSimultaneousClientsIsKept) {
-  expect_one_kept(200, tcpip_tests::kWithSanitizer ? 1 : 3);
+  expect_one_kept(200, tcpip_tests::kWithSanitizer ? 2 : 5);
 }
 
 // Upstream awaits between the test and the set.
@@ -627,7 +628,7 @@ TEST(LastReplyTest, IsDeliveredWholeBeforeCloseClient) {
 
 TEST(LastReplyTest, IsDeliveredWholeBeforeClose) {
   const std::string reply(200'000, 'a');
-  for (int i = 0; i < 20; ++i) {
+  for (int i = 0; i < 10; ++i) {
     Server server;
     const UniqueFd peer = server.connect();
     send_all(peer, std::string(1000, 'x'));
@@ -794,10 +795,10 @@ TEST(ServerCallbackTest, MayCallEveryMember) {
 // semantics.md section 3: should_be_connected during callback(false).
 TEST(ServerCallbackTest, ShouldBeConnectedIsTrueDuringTheEventOfALoss) {
   tcpip_tests::SharedList<bool> should;
-  Server server({.connect_callback = [&](OneClientServer& s,
-                                         const ConnectionEvent&) {
-    should.add(s.should_be_connected());
-  }});
+  Server server(
+      {.connect_callback = [&](OneClientServer& s, const ConnectionEvent&) {
+        should.add(s.should_be_connected());
+      }});
   UniqueFd peer = server.connect();
   ASSERT_TRUE(should.wait_for(1));
   peer.reset();
@@ -902,13 +903,12 @@ TEST(ServerThreadTest, HookIsCalledForEachRole) {
 TEST(ServerThreadTest, ThrowingLogSinkDoesNoHarm) {
   const HangGuard guard;
   const EventLog events;
-  OneClientServer server({.host = "127.0.0.1",
-                          .log = Log(
-                              [](LogLevel, std::string_view, std::string_view) {
-                                throw std::runtime_error("no disk");
-                              },
-                              LogLevel::kDebug),
-                          .connect_callback = events.callback()});
+  OneClientServer server(
+      {.host = "127.0.0.1",
+       .log = Log([](LogLevel, std::string_view,
+                     std::string_view) { throw std::runtime_error("no disk"); },
+                  LogLevel::kDebug),
+       .connect_callback = events.callback()});
   server.start();
   const UniqueFd first = connect_to(server.port());
   ASSERT_TRUE(server.wait_connected(kPatience));
@@ -927,8 +927,7 @@ int run_out_of_descriptors() {
   server.start();
   std::vector<UniqueFd> clients;
   for (int i = 0; i < 10; ++i) {
-    clients.emplace_back(
-        ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    clients.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   }
   // No descriptor is left for accept(). The soft limit only.
   rlimit limit{};
@@ -1032,8 +1031,8 @@ TEST(ServerLifeTest, NeverStartedOrNeverClosedIsFine) {
 TEST(ServerLifeTest, StartAndStopOftenLeavesNothing) {
   const HangGuard guard;
   for (int i = 0; i < (tcpip_tests::kWithSanitizer ? 50 : 200); ++i) {
-    OneClientServer server({.host = "127.0.0.1",
-                            .connect_callback = EventLog().callback()});
+    OneClientServer server(
+        {.host = "127.0.0.1", .connect_callback = EventLog().callback()});
     server.start();
   }
 }

@@ -66,9 +66,9 @@ void echo(OneClientReadLoopServer& server, const std::stop_token& stop) {
 class Everything {
  public:
   Everything()
-      : reading_server({.host = "127.0.0.1",
-                        .connect_callback = EventLog().callback()},
-                       echo),
+      : reading_server(
+            {.host = "127.0.0.1", .connect_callback = EventLog().callback()},
+            echo),
         server({.host = "127.0.0.1",
                 .callbacks = &queue,
                 .connect_callback = EventLog().callback()}) {
@@ -117,16 +117,15 @@ void live() {
   EXPECT_THROW(everything.client->read_str(1ms), TimeoutError);
   everything.queue.run_pending();
   // A handler and a callback that throw.
-  OneClientReadLoopServer failing(
-      {.host = "127.0.0.1",
-       .connect_callback =
-           [](auto&, const ConnectionEvent&) {
-             throw std::runtime_error("callback");
-           }},
-      [](auto& s, const std::stop_token& stop) {
-        s.read_str(stop);
-        throw std::runtime_error("handler");
-      });
+  OneClientReadLoopServer failing({.host = "127.0.0.1",
+                                   .connect_callback =
+                                       [](auto&, const ConnectionEvent&) {
+                                         throw std::runtime_error("callback");
+                                       }},
+                                  [](auto& s, const std::stop_token& stop) {
+                                    s.read_str(stop);
+                                    throw std::runtime_error("handler");
+                                  });
   failing.start();
   const UniqueFd peer = connect_to(failing.port());
   send_all(peer, "a\r\n");
@@ -238,7 +237,7 @@ TEST(ThreadsTest, OursHaveNamesAndBlockAllSignals) {
       names.insert(thread.name);
     }
     return names == std::multiset<std::string>{
-                        "tcpip-accept", "tcpip-accept", "tcpip-callback",
+                        "tcpip-accept",   "tcpip-accept",  "tcpip-callback",
                         "tcpip-callback", "tcpip-monitor", "tcpip-reader"};
   })) << testing::PrintToString(names);
   for (const auto& [id, thread] : threads()) {
@@ -400,8 +399,7 @@ TEST(IdleTest, UsesNoProcessorTime) {
   const auto cpu_time = [] {
     rusage usage{};
     ::getrusage(RUSAGE_SELF, &usage);
-    return std::chrono::seconds(usage.ru_utime.tv_sec +
-                                usage.ru_stime.tv_sec) +
+    return std::chrono::seconds(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
            std::chrono::microseconds(usage.ru_utime.tv_usec +
                                      usage.ru_stime.tv_usec);
   };
@@ -442,7 +440,9 @@ void exit_in_a_callback() {
   ::alarm(20);
   auto* const server = new OneClientServer(
       {.host = "127.0.0.1",
-       .connect_callback = [](auto&, const ConnectionEvent&) { std::exit(0); }});
+       .connect_callback = [](auto&, const ConnectionEvent&) {
+         std::exit(0);
+       }});
   server->start();
   const UniqueFd peer = connect_to(server->port());
   tcpip_tests::recv_until_eof(peer);

@@ -243,13 +243,11 @@ std::string in_words(const Numbers<BigEndian>& n) {
   std::snprintf(floats.data(), floats.size(), "%.17g %.17g",
                 static_cast<double>(n.f.value()), n.d.value());
   std::string result;
-  for (const std::int64_t value : {std::int64_t{n.i8.value()},
-                                   std::int64_t{n.u8.value()},
-                                   std::int64_t{n.i16.value()},
-                                   std::int64_t{n.u16.value()},
-                                   std::int64_t{n.i32.value()},
-                                   std::int64_t{n.u32.value()},
-                                   n.i64.value()}) {
+  for (const std::int64_t value :
+       {std::int64_t{n.i8.value()}, std::int64_t{n.u8.value()},
+        std::int64_t{n.i16.value()}, std::int64_t{n.u16.value()},
+        std::int64_t{n.i32.value()}, std::int64_t{n.u32.value()},
+        n.i64.value()}) {
     result += std::to_string(value) + " ";
   }
   return result + std::to_string(n.u64.value()) + " " + floats.data() +
@@ -485,9 +483,8 @@ TYPED_TEST(ClientTest, ExchangesLinesOfAllSizes) {
   {
     TypeParam caller(port, 2 * kMiB);
     for (const std::size_t size :
-         {std::size_t{0}, std::size_t{1}, std::size_t{4096},
-          std::size_t{65535}, std::size_t{65536}, std::size_t{65537}, kMiB,
-          2 * kMiB}) {
+         {std::size_t{0}, std::size_t{1}, std::size_t{4096}, std::size_t{65535},
+          std::size_t{65536}, std::size_t{65537}, kMiB, 2 * kMiB}) {
       const std::string line = std::string(size, 'x') + "\r\n";
       caller.write(line);
       EXPECT_EQ(caller.read_until("\r\n"), line);

@@ -53,7 +53,7 @@ async def exchange(reader, writer, line):
 
 
 def text_of(size):
-    """That many bytes of UTF-8 without line ends, of characters of all sizes."""
+    """That many bytes of UTF-8, characters of all sizes, without line ends."""
     cut = ("aé€😀" * (size // 10 + 1)).encode()[:size]
     return cut.decode(errors="ignore").encode().ljust(size, b"z")
 
@@ -168,7 +168,7 @@ NUMBERS = [BIG.unpack(BIG.pack(*values)) for values in NUMBERS]
 
 
 async def numbers(port):
-    """Sends big-endian numbers, gets them in little-endian order and as text."""
+    """Sends big-endian numbers, gets them little-endian and as text."""
     reader, writer = await connect(port)
     for values in NUMBERS:
         writer.write(BIG.pack(*values))
@@ -213,12 +213,13 @@ class Reply(ctypes.BigEndianStructure):
 
 
 async def ctypes_structs(port):
-    """Structs as ctypes has them; the three of the reply come as one message."""
+    """Structs as ctypes has them; the three of the reply are one message."""
     reader, writer = await connect(port)
     padded = Padded(1, 2.5, (1, -2, 3))
     packed = Packed(2, -2.5, (-1, 2, -3))
     writer.write(bytes(padded) + bytes(packed))
-    reply = Reply.from_buffer_copy(await reader.readexactly(ctypes.sizeof(Reply)))
+    raw = await reader.readexactly(ctypes.sizeof(Reply))
+    reply = Reply.from_buffer_copy(raw)
     same((reply.size, reply.value), (ctypes.sizeof(Padded), 0.25))
     raw = await reader.readexactly(ctypes.sizeof(Padded))
     echoed = Padded.from_buffer_copy(raw)

@@ -70,7 +70,7 @@ Seconds time_to_close(const std::function<void()>& blocker,
 
 class WakeTest : public testing::Test {
  protected:
-  static constexpr int kRounds = kWithSanitizer ? 5 : 20;
+  static constexpr int kRounds = kWithSanitizer ? 5 : 11;
 
   // Prints the median, and holds every round against the bound.
   static void expect_prompt(const char* what, std::vector<Seconds> times) {
@@ -94,9 +94,9 @@ class WakeTest : public testing::Test {
       const UniqueFd peer = connect_to(server.port());
       ASSERT_TRUE(server.wait_connected(kPatience));
       send_all(peer, sent_before);
-      times.push_back(time_to_close(
-          [&] { EXPECT_THROW(call(server), ConnectionError); },
-          [&] { server.close(); }));
+      times.push_back(
+          time_to_close([&] { EXPECT_THROW(call(server), ConnectionError); },
+                        [&] { server.close(); }));
     }
     expect_prompt(what, std::move(times));
   }
@@ -128,8 +128,8 @@ TEST_F(WakeTest, CloseWakesAReadWithADeadline) {
 
 TEST_F(WakeTest, CloseWakesAReadWithAStop) {
   const std::stop_source stop;
-  expect_prompt_in_server(
-      "read with a stop", [&](auto& s) { s.read_str(stop.get_token()); });
+  expect_prompt_in_server("read with a stop",
+                          [&](auto& s) { s.read_str(stop.get_token()); });
 }
 
 TEST_F(WakeTest, CloseWakesAReadOfPartOfAMessage) {
@@ -184,9 +184,9 @@ TEST_F(WakeTest, CloseWakesConnect) {
   std::vector<Seconds> times;
   for (int i = 0; i < kRounds; ++i) {
     Client client({.host = "127.0.0.1", .port = silent.listener.port});
-    times.push_back(time_to_close(
-        [&] { EXPECT_THROW(client.start(), ConnectionError); },
-        [&] { client.close(); }));
+    times.push_back(
+        time_to_close([&] { EXPECT_THROW(client.start(), ConnectionError); },
+                      [&] { client.close(); }));
   }
   expect_prompt("connect", std::move(times));
 }
@@ -214,11 +214,11 @@ TEST_F(WakeTest, CloseWakesTheReadHandler) {
   std::vector<Seconds> times;
   for (int i = 0; i < kRounds; ++i) {
     std::atomic<pid_t> id{0};
-    OneClientReadLoopServer server(
-        {.host = "127.0.0.1"}, [&](auto& s, const std::stop_token& stop) {
-          id = tcpip_tests::this_thread_id();
-          s.read_str(stop);
-        });
+    OneClientReadLoopServer server({.host = "127.0.0.1"},
+                                   [&](auto& s, const std::stop_token& stop) {
+                                     id = tcpip_tests::this_thread_id();
+                                     s.read_str(stop);
+                                   });
     server.start();
     const UniqueFd peer = connect_to(server.port());
     ASSERT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
@@ -355,36 +355,36 @@ TEST(ChaosTest, CloseClientReadAndWriteAtRandomFromFourThreads) {
     {
       std::vector<std::jthread> threads;
       for (int t = 0; t < 4; ++t) {
-        threads.emplace_back([&, t, seed = seeds()](
-                                 const std::stop_token& stop) {
-          std::mt19937 random(seed);
-          while (!stop.stop_requested()) {
-            try {
-              switch (random() % 5) {
-                case 0:
-                  server.close_client();
-                  break;
-                case 1:
-                  server.read(10, 2ms);
-                  break;
-                case 2:
-                  server.write("hello\r\n", 2ms);
-                  break;
-                case 3:
-                  server.read_str({1ms, stop});
-                  break;
-                default:
-                  if (t == 0 && random() % 20 == 0) server.close();
-                  server.wait_connected({1ms, stop});
+        threads.emplace_back(
+            [&, t, seed = seeds()](const std::stop_token& stop) {
+              std::mt19937 random(seed);
+              while (!stop.stop_requested()) {
+                try {
+                  switch (random() % 5) {
+                    case 0:
+                      server.close_client();
+                      break;
+                    case 1:
+                      server.read(10, 2ms);
+                      break;
+                    case 2:
+                      server.write("hello\r\n", 2ms);
+                      break;
+                    case 3:
+                      server.read_str({1ms, stop});
+                      break;
+                    default:
+                      if (t == 0 && random() % 20 == 0) server.close();
+                      server.wait_connected({1ms, stop});
+                  }
+                } catch (const Error&) {
+                  // Not connected, lost, timed out: all in the game.
+                } catch (const CancelledError&) {
+                } catch (const std::logic_error&) {
+                  // Another thread is reading.
+                }
               }
-            } catch (const Error&) {
-              // Not connected, lost, timed out: all in the game.
-            } catch (const CancelledError&) {
-            } catch (const std::logic_error&) {
-              // Another thread is reading.
-            }
-          }
-        });
+            });
       }
       const auto stop_at = std::chrono::steady_clock::now() + 150ms;
       while (std::chrono::steady_clock::now() < stop_at) {
@@ -544,12 +544,12 @@ TEST_P(InCallbackTest, CloseReturnsAndThatCallbackIsTheLast) {
 }
 
 TEST_P(InCallbackTest, CloseClientReturnsAndTheServerGoesOn) {
-  expect_prompt([](CallbackCase& c) { c.server->close_client(); },
-                [](CallbackCase& c) {
-                  c.peer = connect_to(c.server->port());
-                  EXPECT_TRUE(wait_until(
-                      [&] { return c.server->generation() == 2; }));
-                });
+  expect_prompt(
+      [](CallbackCase& c) { c.server->close_client(); },
+      [](CallbackCase& c) {
+        c.peer = connect_to(c.server->port());
+        EXPECT_TRUE(wait_until([&] { return c.server->generation() == 2; }));
+      });
 }
 
 TEST_P(InCallbackTest, WriteToAPeerThatHasGoneFailsOrIsLost) {
@@ -739,12 +739,11 @@ TEST(InHandlerTest, CloseInItWithAQueueLeavesTheLastEventToBeRun) {
   const HangGuard guard;
   CallbackQueue queue;
   const EventLog events;
-  OneClientReadLoopServer server({.host = "127.0.0.1",
-                                  .callbacks = &queue,
-                                  .connect_callback = events.callback()},
-                                 [&](auto& s, const std::stop_token&) {
-                                   s.close();
-                                 });
+  OneClientReadLoopServer server(
+      {.host = "127.0.0.1",
+       .callbacks = &queue,
+       .connect_callback = events.callback()},
+      [&](auto& s, const std::stop_token&) { s.close(); });
   server.start();
   const UniqueFd peer = connect_to(server.port());
   ASSERT_TRUE(server.wait_done(kPatience));

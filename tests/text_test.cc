@@ -59,19 +59,19 @@ TEST(FindInvalidUtf8Test, GivesTheFirstByteThatIsWrong) {
   const Case cases[] = {
       {"\xff", 0},
       {"\xfe", 0},
-      {"\x80", 0},                      // a tail without a head
+      {"\x80", 0},  // a tail without a head
       {"abc\xff", 3},
-      {"\xc3\xa9\xc0\xaf", 2},          // overlong "/"
-      {"\xc1\xbf", 0},                  // overlong, two bytes
-      {"\xe0\x80\xaf", 0},              // overlong, three
+      {"\xc3\xa9\xc0\xaf", 2},  // overlong "/"
+      {"\xc1\xbf", 0},          // overlong, two bytes
+      {"\xe0\x80\xaf", 0},      // overlong, three
       {"\xe0\x9f\xbf", 0},
-      {"\xf0\x80\x80\xaf", 0},          // overlong, four
+      {"\xf0\x80\x80\xaf", 0},  // overlong, four
       {"\xf0\x8f\xbf\xbf", 0},
-      {"\xed\xa0\x80", 0},              // a surrogate
+      {"\xed\xa0\x80", 0},  // a surrogate
       {"\xed\xbf\xbf", 0},
-      {"\xf4\x90\x80\x80", 0},          // U+110000
+      {"\xf4\x90\x80\x80", 0},  // U+110000
       {"\xf5\x80\x80\x80", 0},
-      {"\xf8\x88\x80\x80\x80", 0},      // five bytes
+      {"\xf8\x88\x80\x80\x80", 0},  // five bytes
       {"x\xe2\x82", 1},
       {"\xe2\x28\xa1", 0},
       {"\xe2\x82\x28", 0},
@@ -103,8 +103,14 @@ TEST(StripTest, TakesWhiteSpaceOffBothEndsOnly) {
       {" \t\n\r\v\f", ""},
       {"  a b\t c \r\n", "a b\t c"},
       {"\v\fa\v\f", "a"},
-      {"\xc2\xa0" "a", "\xc2\xa0" "a"},  // bytes.strip() knows ASCII only
-      {"\x1f" "a\x1f", "\x1f" "a\x1f"},
+      {"\xc2\xa0"
+       "a",
+       "\xc2\xa0"
+       "a"},  // bytes.strip() knows ASCII only
+      {"\x1f"
+       "a\x1f",
+       "\x1f"
+       "a\x1f"},
   };
   for (const Case& c : cases) {
     EXPECT_EQ(strip(c.text), c.stripped) << testing::PrintToString(c.text);

@@ -31,9 +31,13 @@ void AcceptLoop::run() {
         if (acceptable_[i]) accept_all(i);
       }
     } catch (const std::exception& e) {
-      // Memory is short, for this loop or for the kernel.
-      core_.log().error(fmt::format("accept loop: {}", e.what()));
+      // Memory is short, for this loop or for the kernel. It may be poll that
+      // fails, so only a pause keeps this from being a busy loop.
+      if (pause_.count() == 0) {
+        core_.log().error(fmt::format("accept loop: {}", e.what()));
+      }
       back_off(0);
+      core_.pause(*accept_again_);
     }
   }
   listener_->close();

@@ -319,6 +319,12 @@ void EndpointCore::release() {
   end_callbacks();
 }
 
+void EndpointCore::pause(Deadline deadline) {
+  const MutexLock lock(mutex_);
+  changed_.wait(mutex_, deadline,
+                [this]() TCPIP_REQUIRES(mutex_) { return closing_; });
+}
+
 bool EndpointCore::wait_done(const Wait& wait) {
   const MutexLock lock(mutex_);
   const WaitResult result =

@@ -99,6 +99,9 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   void release();
   bool is_closing() const;
   bool wait_done(const Wait& wait);
+  // Waits until then, or until the core is closing. For a worker that lacks
+  // what it needs to wait for anything else.
+  void pause(Deadline deadline);
   // Signalled when a worker has something to look at.
   Waker& waker() noexcept { return waker_; }
 

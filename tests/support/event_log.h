@@ -41,8 +41,8 @@ class SharedList {
   }
   std::size_t size() const { return values().size(); }
   // True once there are that many; false if there are not in time.
-  bool wait_for(std::size_t count,
-                std::chrono::milliseconds limit = std::chrono::seconds(20)) const {
+  bool wait_for(std::size_t count, std::chrono::milliseconds limit =
+                                       std::chrono::seconds(20)) const {
     std::unique_lock lock(state_->mutex);
     // Not wait_for: TSan does not know the steady clock's variant of it.
     return state_->changed.wait_until(
@@ -71,10 +71,10 @@ class EventLog : public SharedList<tcpip::ConnectionEvent> {
  public:
   // A connect_callback that records and does nothing else.
   auto callback() const {
-    return [log = *this](auto& /*endpoint*/,
-                         const tcpip::ConnectionEvent& event) {
-      log.add(event);
-    };
+    return
+        [log = *this](auto& /*endpoint*/, const tcpip::ConnectionEvent& event) {
+          log.add(event);
+        };
   }
   std::string text() const {
     std::string result;

@@ -72,9 +72,7 @@ struct SilentPort {
 };
 
 // A port that refuses.
-inline int refusing_port() {
-  return plain_listener(Transport::kIpv4).port;
-}
+inline int refusing_port() { return plain_listener(Transport::kIpv4).port; }
 
 // Everything until the end of the stream, and how it ended: 0 is a clean end,
 // else the errno.
