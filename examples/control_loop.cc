@@ -68,21 +68,15 @@ class Controller {
              .terminator = "\n",
              // A command longer than this ends the connection.
              .limit = 1024,
-             // Telemetry is dropped, not queued, while the client does not
-             // take what was sent before: it would be out of date. Nor
-             // shall much of it queue in the kernel.
-             .write_limit = 0,
+             // Old telemetry shall not queue in the kernel.
              .socket = {.send_buffer = 8 * 1024}},
             [this](Server& server, std::stop_token stop) {
-              // The one thing that runs in another thread, the server's.
-              // The number tells whose command it is.
-              const auto client = server.generation();
-              std::string line = server.read_str(stop);
-              queue_.post_wait(
-                  [this, client, line] {
-                    if (client == client_) on_command(line);
-                  },
-                  &server, stop);
+              // The one thing that runs in another thread, the server's. What
+              // is bound speaks of the client whose command it is: the answer
+              // does not go to the next one.
+              const std::string line = server.read_str(stop);
+              queue_.post_wait(server.bound([this, line] { on_command(line); }),
+                               &server, stop);
             }) {}
 
   void start() {
@@ -98,7 +92,7 @@ class Controller {
     position_ += std::clamp(way, -kStep, kStep);
     std::ostringstream text;
     text << "position " << position_ << " demand " << demand_;
-    send(text.str());
+    send_telemetry(text.str());
   }
 
   std::uint64_t clients() const { return server_.generation(); }
@@ -108,49 +102,56 @@ class Controller {
 
   void on_change(const tcpip::ConnectionEvent& event) {
     if (event.connected) {
-      client_ = event.generation;
       last_sent_ = Clock::now();
     } else {
-      client_ = 0;
       // What to do when nobody is in command; here: stand still.
       demand_ = position_;
     }
   }
 
   void on_command(const std::string& line) {
+    if (!server_.connected()) return;  // its client has gone meanwhile
     std::istringstream words(line);
     std::string verb;
     double position = 0;
     words >> verb;
     if (verb == "stop") {
       demand_ = position_;
-      send("ok");
+      answer("ok");
     } else if (verb == "move" && words >> position) {
       demand_ = position;
-      send("ok");
+      answer("ok");
     } else {
-      send("error unknown command: " + verb);
+      answer("error unknown command: " + verb);
     }
   }
 
-  // Never waits: what the client's side does not take is dropped.
-  void send(const std::string& text) {
-    // One client may have made way for the next and the loop not know it yet.
-    if (client_ == 0 || client_ != server_.generation()) return;
+  // Never waits: what the client's side does not take is sent later.
+  void answer(const std::string& text) {
     try {
       server_.write_str(text, tcpip::Wait::none());
-      last_sent_ = Clock::now();
-    } catch (const tcpip::TimeoutError& e) {
-      // queued(): the message is under way, its last bytes go with the next.
-      if (e.queued() || Clock::now() - last_sent_ < kMaxStall) return;
-      server_.close_client();
-      server_.log().warning("the client took no telemetry, it has to go");
+    } catch (const tcpip::TimeoutError&) {
+      // Its last bytes go with what is written next.
     } catch (const tcpip::ConnectionError&) {
       // The client has gone; on_change() will hear of it.
     }
   }
 
-  std::uint64_t client_ = 0;  // its number; 0 if there is none
+  // Never waits either, but drops what would be out of date.
+  void send_telemetry(const std::string& text) {
+    if (!server_.connected()) return;
+    try {
+      if (server_.try_write_str(text)) {
+        last_sent_ = Clock::now();
+      } else if (Clock::now() - last_sent_ > kMaxStall) {
+        server_.close_client();
+        server_.log().warning("the client took no telemetry, it has to go");
+      }
+    } catch (const tcpip::ConnectionError&) {
+      // As above.
+    }
+  }
+
   Clock::time_point last_sent_;
   double position_ = 0;
   double demand_ = 0;

@@ -1,5 +1,6 @@
 #include "tcpip/base_client_or_server.h"
 
+#include <array>
 #include <stdexcept>
 #include <utility>
 
@@ -33,6 +34,16 @@ bool ends_early(std::string_view text, std::string_view end) {
   return false;
 }
 
+// Throws if the peer could not read the text as one message.
+void check_text(std::string_view text, std::string_view end) {
+  if (internal::find_invalid_utf8(text)) {
+    throw std::invalid_argument("write_str: the text is not valid UTF-8");
+  }
+  if (ends_early(text, end)) {
+    throw std::invalid_argument("write_str: the text contains the terminator");
+  }
+}
+
 }  // namespace
 
 BaseClientOrServer::BaseClientOrServer(
@@ -57,6 +68,15 @@ bool BaseClientOrServer::wait_connected(const Wait& wait) {
 }
 bool BaseClientOrServer::wait_done(const Wait& wait) {
   return core_->wait_done(wait);
+}
+std::function<void()> BaseClientOrServer::bound(
+    std::function<void()> callback) const {
+  if (!callback) throw std::invalid_argument("bound: the callback is empty");
+  return [core = core_, generation = core_->generation(),
+          callback = std::move(callback)] {
+    const internal::EndpointCore::Binding binding(*core, generation);
+    callback();
+  };
 }
 const std::string& BaseClientOrServer::name() const noexcept {
   return core_->config().name;
@@ -190,14 +210,27 @@ void BaseClientOrServer::write_lines(
 }
 
 void BaseClientOrServer::write_str(std::string_view text, const Wait& wait) {
-  if (internal::find_invalid_utf8(text)) {
-    throw std::invalid_argument("write_str: the text is not valid UTF-8");
-  }
-  const std::string_view end = terminator();
-  if (ends_early(text, end)) {
-    throw std::invalid_argument("write_str: the text contains the terminator");
-  }
-  write_lines({text, end}, wait);
+  check_text(text, terminator());
+  write_lines({text, terminator()}, wait);
+}
+
+bool BaseClientOrServer::try_write(std::string_view data) {
+  return try_write_lines({&data, 1});
+}
+
+bool BaseClientOrServer::try_write_str(std::string_view text) {
+  check_text(text, terminator());
+  const std::array<std::string_view, 2> parts{text, terminator()};
+  return try_write_lines(parts);
+}
+
+bool BaseClientOrServer::try_write_lines(
+    std::span<const std::string_view> parts) {
+  bool taken = false;
+  core_->write("write", [&](StreamWriter& writer) {
+    taken = writer.try_write_lines(parts);
+  });
+  return taken;
 }
 
 void BaseClientOrServer::drain(const Wait& wait) {

@@ -15,14 +15,18 @@
 //  * One that finds the connection lost ends it: connected() is false and the
 //    disconnected event is queued before the exception (a ConnectionError) or
 //    the empty result reaches the caller.
-//  * Called in a read handler, they belong to the connection that the handler
-//    was started for: once that is over they throw, even if another client has
-//    connected meanwhile.
+//
+// Called in a read handler or a connect_callback, all members speak of the
+// connection that the handler serves, or that the event is of: once that is
+// over connected() is false, reads and writes throw and close_client() does
+// nothing, even if another client has connected meanwhile. bound() gives the
+// same to a callback that a handler posts.
 #ifndef TCPIP_BASE_CLIENT_OR_SERVER_H_
 #define TCPIP_BASE_CLIENT_OR_SERVER_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -66,6 +70,11 @@ class BaseClientOrServer {
   bool wait_connected(const Wait& wait = {});
   // True once close() is complete; false at the deadline.
   bool wait_done(const Wait& wait = {});
+  // A callback that speaks of the connection of which the calling thread does
+  // now, whenever and wherever it runs:
+  //   queue.post_wait(server.bound([&, line] { reply_to(line); }), &server, stop);
+  // It keeps nothing of this object alive: post it with this object as owner.
+  std::function<void()> bound(std::function<void()> callback) const;
   const std::string& name() const noexcept;
   const Log& log() const noexcept;
   const std::string& terminator() const noexcept;
@@ -128,6 +137,23 @@ class BaseClientOrServer {
         },
         structs_and_wait...);
   }
+  // The same without waiting, for a loop that has a newer message next time:
+  // false, and nothing taken, if an earlier message is not wholly sent yet. Else
+  // the message is sent as far as the kernel takes it, the rest kept, to go
+  // before anything else. Throws ConnectionError if not connected.
+  bool try_write(std::string_view data);
+  bool try_write_str(std::string_view text);
+  template <class... Structs>
+  bool try_write_from(const Structs&... structs) {
+    bool taken = false;
+    internal::pack_structs(
+        [this, &taken](std::span<const std::string_view> parts, const Wait&) {
+          taken = try_write_lines(parts);
+        },
+        Wait(), structs...);
+    return taken;
+  }
+  bool try_write_lines(std::span<const std::string_view> parts);
   // Waits until nothing is queued.
   void drain(const Wait& wait = {});
   // The bytes that are queued.

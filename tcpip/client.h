@@ -62,7 +62,9 @@ class Client final : public BaseClientOrServer {
   // Connects. May be called once: a Client has one connection in its life.
   // Throws std::logic_error the second time and after close(); what
   // open_connection() throws if it cannot connect, and ConnectionError if
-  // close() was called meanwhile. A client with an empty host does nothing.
+  // close() was called meanwhile. A client with an empty host does nothing. A
+  // server that turns the client away does so after connecting: the first read
+  // or write tells.
   void start(const Wait& wait = {});
 
   // Ends the connection. Sends what the kernel takes at once, then FIN; wakes

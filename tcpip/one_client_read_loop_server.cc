@@ -37,7 +37,7 @@ void serve(internal::EndpointCore& core,
   if (!failure.empty() && core.is_current(*link) && !core.is_closing()) {
     core.log().error(fmt::format("read handler failed: {}", failure));
   }
-  core.close_link(false, link);
+  core.close_link();
 }
 
 void read_clients(internal::EndpointCore& core, const Handler& handler,
@@ -47,9 +47,8 @@ void read_clients(internal::EndpointCore& core, const Handler& handler,
              core.wait_for_link(served)) {
     served = link->generation;
     if (read_after_callback) core.wait_until_told(*link);
-    core.bind_this_thread(link);
+    const internal::EndpointCore::Binding binding(core, link->generation);
     serve(core, link, handler);
-    core.bind_this_thread(nullptr);
   }
 }
 

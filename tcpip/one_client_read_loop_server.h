@@ -33,8 +33,9 @@ class OneClientReadLoopServer final : public internal::ServerBase {
   // is coming to its end, it is logged.
   //
   // To have messages dealt with by the control thread, post them to the queue
-  // that the connection events go through; their order is kept.
-  //   queue.post_wait([line] { ... }, &server, stop);
+  // that the connection events go through; their order is kept. bound() sees to
+  // it that an answer does not go to a client that came later.
+  //   queue.post_wait(server.bound([line] { ... }), &server, stop);
   using ReadHandler =
       std::function<void(OneClientReadLoopServer&, std::stop_token stop)>;
 

@@ -42,6 +42,17 @@ class StreamWriter::Impl {
     send_until(0, "write", wait, true);
   }
 
+  bool try_write(std::span<const std::string_view> parts)
+      TCPIP_EXCLUDES(mutex_) {
+    const internal::MutexLock lock(mutex_);
+    check_writable();
+    send_now();
+    // Throws too if that has found the connection lost.
+    if (pending() > 0) return false;
+    append(parts);
+    return true;
+  }
+
   void drain(const Wait& wait) TCPIP_EXCLUDES(mutex_) {
     if (wait.stop.stop_requested()) throw CancelledError("drain", peer(), true);
     const internal::MutexLock lock(mutex_);
@@ -307,6 +318,9 @@ void StreamWriter::write_lines(std::span<const std::string_view> parts) {
 void StreamWriter::write_and_drain(std::span<const std::string_view> parts,
                                    std::size_t max_unsent, const Wait& wait) {
   connected(impl_, "write").write_and_drain(parts, max_unsent, wait);
+}
+bool StreamWriter::try_write_lines(std::span<const std::string_view> parts) {
+  return connected(impl_, "write").try_write(parts);
 }
 void StreamWriter::drain(const Wait& wait) {
   connected(impl_, "drain").drain(wait);

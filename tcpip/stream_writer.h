@@ -53,6 +53,10 @@ class StreamWriter {
   void write_and_drain(std::span<const std::string_view> parts,
                        std::size_t max_unsent, const Wait& wait = {});
 
+  // As write_lines(), unless earlier bytes are still unsent: then false, and
+  // nothing is taken. For a loop that has a newer message next time.
+  bool try_write_lines(std::span<const std::string_view> parts);
+
   // Half-close: sends FIN once everything written is sent. What is unsent goes
   // with the next drain(). Reading goes on. Idempotent.
   void write_eof();

@@ -30,6 +30,7 @@ namespace {
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
 using tcpip_tests::accept_one;
 using tcpip_tests::EventLog;
+using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
@@ -41,7 +42,6 @@ using tcpip_tests::recv_until_eof;
 using tcpip_tests::seconds_of;
 using tcpip_tests::send_all;
 using tcpip_tests::Transport;
-using tcpip_tests::wait_until;
 
 // A client and the bare socket of the server that it is connected to.
 class Connected {
@@ -220,7 +220,7 @@ TEST(ClientStartTest, StopIsCancelledError) {
     id = tcpip_tests::this_thread_id();
     client.start(stop.get_token());
   });
-  ASSERT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
+  ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
   stop.request_stop();
   EXPECT_THROW(starting.get(), CancelledError);
   expect_closed(client, events);
@@ -238,7 +238,7 @@ TEST(ClientStartTest, CloseMeanwhileIsAConnectionErrorAndPrompt) {
     id = tcpip_tests::this_thread_id();
     client.start();
   });
-  ASSERT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
+  ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
   EXPECT_LE(seconds_of([&] {
               client.close();
               EXPECT_THROW(starting.get(), ConnectionAbortedError);
@@ -483,10 +483,10 @@ TEST(ClientThreadTest, OneThreadWithoutCallbackTwoWith) {
   quiet.close();
   // A joined thread may be listed for a moment.
   EXPECT_TRUE(
-      wait_until([&] { return tcpip_tests::count_threads() == before; }));
+      eventually([&] { return tcpip_tests::count_threads() == before; }));
   const Connected c;
   EXPECT_TRUE(
-      wait_until([&] { return tcpip_tests::count_threads() == before + 2; }));
+      eventually([&] { return tcpip_tests::count_threads() == before + 2; }));
 }
 
 // --- Life ---

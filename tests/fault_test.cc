@@ -270,6 +270,7 @@ using namespace std::literals;  // NOLINT(google-build-using-namespace)
 using tcpip_tests::connect_to;
 using tcpip_tests::count_threads;
 using tcpip_tests::EventLog;
+using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
@@ -277,7 +278,6 @@ using tcpip_tests::kWithSanitizer;
 using tcpip_tests::LogRecorder;
 using tcpip_tests::open_descriptors;
 using tcpip_tests::seconds_of;
-using tcpip_tests::wait_until;
 
 // The faults of one test, and none afterwards.
 class Injection {
@@ -379,7 +379,7 @@ TEST_P(FaultSweepTest, EachCallFailingEndsInSuccessOrACleanError) {
       expect_alternating(server_events, what);
       expect_alternating(client_events, what);
       // A thread that has been joined may be listed for a moment.
-      EXPECT_TRUE(wait_until([&] { return count_threads() == threads; }))
+      EXPECT_TRUE(eventually([&] { return count_threads() == threads; }))
           << what << " leaves a thread";
       EXPECT_EQ(open_descriptors(), descriptors) << what;
       if (HasFailure()) return;
@@ -517,7 +517,7 @@ TEST(StormTest, AcceptSurvivesConnectionsThatDieInTheQueue) {
       const Exempt mine;
       peer = connect_to(server.port());
     }
-    ASSERT_TRUE(wait_until([&] { return server.generation() == i; }));
+    ASSERT_TRUE(eventually([&] { return server.generation() == i; }));
     server.close_client();
   }
   EXPECT_EQ(lines.count("accept"), 0u) << lines.text();
@@ -549,7 +549,7 @@ TEST(FaultTest, CloseDoesNotWaitForABackOff) {
   const Injection injection(kAccept, 1, EMFILE, 1000);
   const Exempt mine;
   const UniqueFd peer = connect_to(server.port());
-  ASSERT_TRUE(wait_until([] { return faults.injected >= 6; }));  // 320 ms now
+  ASSERT_TRUE(eventually([] { return faults.injected >= 6; }));  // 320 ms now
   EXPECT_LE(seconds_of([&] { server.close(); }), 250ms + kPrompt / 4);
 }
 
@@ -563,7 +563,7 @@ TEST(FaultTest, AcceptLoopSurvivesAPollThatFailsWithoutSpinning) {
   {
     const Injection injection(kPoll, 1, ENOMEM, 1'000'000);
     const UniqueFd wakes_it = connect_to(server.port());
-    ASSERT_TRUE(wait_until([] { return faults.injected >= 1; }));
+    ASSERT_TRUE(eventually([] { return faults.injected >= 1; }));
     ::poll(nullptr, 0, 500);  // how often in that time is the question
     EXPECT_LE(faults.injected, 20);
     EXPECT_LE(lines.size(), 20u);
@@ -587,7 +587,7 @@ TEST(FaultTest, ClientNoticesALossAfterAPollThatFailed) {
   client.start(kPatience);
   const Exempt mine;
   peer = tcpip_tests::accept_one(listener);
-  ASSERT_TRUE(wait_until([] { return faults.injected == 1; }));
+  ASSERT_TRUE(eventually([] { return faults.injected == 1; }));
   EXPECT_TRUE(client.connected());
   peer.reset();
   EXPECT_TRUE(events.wait_for(2, 5s));

@@ -28,6 +28,7 @@ namespace {
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
 using tcpip_tests::connect_to;
 using tcpip_tests::EventLog;
+using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
@@ -37,7 +38,6 @@ using tcpip_tests::recv_until_eof;
 using tcpip_tests::seconds_of;
 using tcpip_tests::send_all;
 using tcpip_tests::SharedList;
-using tcpip_tests::wait_until;
 
 using Handler = OneClientReadLoopServer::ReadHandler;
 
@@ -59,7 +59,7 @@ class Server {
   UniqueFd connect() {
     const std::uint64_t before = server->generation();
     UniqueFd peer = connect_to(server->port());
-    EXPECT_TRUE(wait_until([&] { return server->generation() > before; }, 20s))
+    EXPECT_TRUE(eventually([&] { return server->generation() > before; }))
         << "not accepted\n"
         << lines.text();
     return peer;
@@ -202,7 +202,7 @@ TEST(ReadLoopFailureTest, EndOfTheConnectionIsNoFailure) {
         s.read_str(with_stop ? Wait(stop) : Wait());
       });
       UniqueFd peer = server.connect();
-      ASSERT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
+      ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
       c.end(server, peer);
       ASSERT_TRUE(server.events.wait_for(2)) << c.name;
       server->close();
@@ -302,12 +302,12 @@ TEST(ReadLoopStopTest, StopIsRequestedHoweverTheConnectionEnds) {
     // A handler that is busy with something else than the connection.
     Server server([&](auto&, const std::stop_token& stop) {
       inside = true;
-      stopped = wait_until([&] { return stop.stop_requested(); }, 20s);
+      stopped = eventually([&] { return stop.stop_requested(); });
     });
     UniqueFd peer = server.connect();
-    ASSERT_TRUE(wait_until([&] { return inside.load(); }));
+    ASSERT_TRUE(eventually([&] { return inside.load(); }));
     end(server, peer);
-    EXPECT_TRUE(wait_until([&] { return stopped.load(); }));
+    EXPECT_TRUE(eventually([&] { return stopped.load(); }));
   }
 }
 
@@ -355,7 +355,7 @@ TEST(ReadLoopBindingTest, LateReplyDoesNotReachTheNextClient) {
   });
   UniqueFd a = server.connect();
   send_all(a, "A\r\n");
-  ASSERT_TRUE(wait_until([&] { return inside.load(); }));
+  ASSERT_TRUE(eventually([&] { return inside.load(); }));
   a.reset();
   const UniqueFd b = server.connect();
   send_all(b, "B\r\n");
@@ -376,7 +376,7 @@ TEST(ReadLoopBindingTest, AnotherReaderIsRefusedWhileTheHandlerReads) {
     s.write_str(s.read_str(stop));
   });
   const UniqueFd peer = server.connect();
-  ASSERT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
+  ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
   EXPECT_THROW(server->read_str(1s), std::logic_error);
   send_all(peer, "a\r\n");
   EXPECT_EQ(recv_exact(peer, 3), "a\r\n");
@@ -422,7 +422,7 @@ TEST(ReadLoopQueueTest, MessagesAndEventsGoThroughOneQueueAndNoneIsLost) {
     UniqueFd peer = server.connect();
     send_all(peer, "one\r\ntwo\r\n");
     peer.reset();
-    ASSERT_TRUE(wait_until([&] { return queue.size() == 4 * (i + 1); }))
+    ASSERT_TRUE(eventually([&] { return queue.size() == 4 * (i + 1); }))
         << queue.size();
     expected.insert(expected.end(), {"one", "two"});
   }
@@ -447,7 +447,7 @@ TEST(ReadLoopQueueTest, FullQueueHoldsTheReaderUpButNotClose) {
       {.callbacks = &queue});
   const UniqueFd peer = server.connect();
   send_all(peer, "1\r\n2\r\n3\r\n4\r\n");
-  ASSERT_TRUE(wait_until([&] { return read == 2; }));
+  ASSERT_TRUE(eventually([&] { return read == 2; }));
   EXPECT_LE(seconds_of([&] { server->close(); }), kPrompt);
   EXPECT_EQ(read, 2);
   EXPECT_TRUE(queue.empty());
@@ -531,7 +531,7 @@ TEST(ReadLoopCloseTest, CloseInTheHandlerIsCompleteWhenItHasReturned) {
   EXPECT_THROW(connect_to(port), std::system_error);
   EXPECT_THROW(server.start(), std::logic_error);
   // No thread is left, although the server has not been destroyed.
-  EXPECT_TRUE(wait_until([&] {
+  EXPECT_TRUE(eventually([&] {
     return tcpip_tests::count_threads() == before;
   })) << tcpip_tests::count_threads() - before
       << " threads are left";

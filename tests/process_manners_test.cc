@@ -49,13 +49,13 @@ namespace {
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
 using tcpip_tests::connect_to;
 using tcpip_tests::EventLog;
+using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kWithSanitizer;
 using tcpip_tests::open_descriptors;
 using tcpip_tests::recv_exact;
 using tcpip_tests::send_all;
-using tcpip_tests::wait_until;
 
 void echo(OneClientReadLoopServer& server, const std::stop_token& stop) {
   server.write_str(server.read_str(stop), stop);
@@ -93,7 +93,7 @@ class Everything {
       }
     });
     EXPECT_TRUE(
-        wait_until([this] { return tcpip_tests::is_blocked(reader_id); }));
+        eventually([this] { return tcpip_tests::is_blocked(reader_id); }));
   }
 
   HangGuard guard;
@@ -230,7 +230,7 @@ TEST(ThreadsTest, OursHaveNamesAndBlockAllSignals) {
   Everything everything;
   std::multiset<std::string> names;
   // A new thread names itself, a moment after start() has returned.
-  EXPECT_TRUE(wait_until([&] {
+  EXPECT_TRUE(eventually([&] {
     names.clear();
     for (const auto& [id, thread] : threads()) {
       if (before.contains(id) || id == everything.reader_id) continue;
@@ -385,7 +385,7 @@ TEST(DescriptorsTest, NoneIsLeftAndNoThreadAfterALifeWithAllSortsOfErrors) {
   const auto before = open_descriptors();
   const int threads_before = tcpip_tests::count_threads();
   for (int i = 0; i < 3; ++i) live();
-  EXPECT_TRUE(wait_until(
+  EXPECT_TRUE(eventually(
       [&] { return tcpip_tests::count_threads() == threads_before; }));
   EXPECT_EQ(open_descriptors(), before);
 }

@@ -37,6 +37,7 @@ namespace {
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
 using tcpip_tests::connect_to;
 using tcpip_tests::EventLog;
+using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
@@ -45,10 +46,12 @@ using tcpip_tests::recv_until_eof;
 using tcpip_tests::seconds_of;
 using tcpip_tests::send_all;
 using tcpip_tests::SharedList;
-using tcpip_tests::wait_until;
 using Seconds = std::chrono::duration<double>;
 
-OneClientServerOptions local_host() { return {.host = "127.0.0.1"}; }
+// A write of a few MiB blocks if the peer does not read.
+OneClientServerOptions local_host() {
+  return {.host = "127.0.0.1", .socket = {.send_buffer = 256 * 1024}};
+}
 
 // --- T6: close() wakes what blocks ---
 
@@ -61,7 +64,7 @@ Seconds time_to_close(const std::function<void()>& blocker,
     id = tcpip_tests::this_thread_id();
     blocker();
   });
-  EXPECT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
+  EXPECT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
   return seconds_of([&] {
     close();
     blocked.get();
@@ -151,12 +154,12 @@ TEST_F(WakeTest, CloseWakesAWaitForReadableBytes) {
 }
 
 TEST_F(WakeTest, CloseWakesAWrite) {
-  const std::string large(32 * 1024 * 1024, 'a');
+  const std::string large(8 * 1024 * 1024, 'a');
   expect_prompt_in_server("write", [&](auto& s) { s.write(large); });
 }
 
 TEST_F(WakeTest, CloseWakesSeveralWriters) {
-  const std::string large(32 * 1024 * 1024, 'a');
+  const std::string large(8 * 1024 * 1024, 'a');
   OneClientServer server(local_host());
   server.start();
   const UniqueFd peer = connect_to(server.port());
@@ -170,7 +173,7 @@ TEST_F(WakeTest, CloseWakesSeveralWriters) {
     }));
   }
   for (std::atomic<pid_t>& id : ids) {
-    ASSERT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
+    ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
   }
   EXPECT_LE(seconds_of([&] {
               server.close();
@@ -204,7 +207,7 @@ TEST_F(WakeTest, CloseWakesACallbackThatReads) {
          }});
     server.start();
     const UniqueFd peer = connect_to(server.port());
-    ASSERT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
+    ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
     times.push_back(seconds_of([&] { server.close(); }));
   }
   expect_prompt("a callback", std::move(times));
@@ -221,7 +224,7 @@ TEST_F(WakeTest, CloseWakesTheReadHandler) {
                                    });
     server.start();
     const UniqueFd peer = connect_to(server.port());
-    ASSERT_TRUE(wait_until([&] { return tcpip_tests::is_blocked(id); }));
+    ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
     times.push_back(seconds_of([&] { server.close(); }));
   }
   expect_prompt("the read handler", std::move(times));
@@ -234,7 +237,7 @@ TEST_F(WakeTest, CloseWithUnsentBytesAndAPeerThatDoesNotReadIsBounded) {
     server.start();
     const UniqueFd peer = connect_to(server.port());
     ASSERT_TRUE(server.wait_connected(kPatience));
-    EXPECT_THROW(server.write(std::string(32 * 1024 * 1024, 'a'), 10ms),
+    EXPECT_THROW(server.write(std::string(8 * 1024 * 1024, 'a'), 10ms),
                  TimeoutError);
     times.push_back(seconds_of([&] { server.close(); }));
   }
@@ -437,7 +440,7 @@ TEST(ChaosTest, EventsAlternateAndNoneComesAfterClose) {
       const std::uint64_t before = server.generation();
       UniqueFd peer = connect_to(server.port());
       if (random() % 2 == 0) send_all(peer, "unread");
-      ASSERT_TRUE(wait_until([&] { return server.generation() > before; }));
+      ASSERT_TRUE(eventually([&] { return server.generation() > before; }));
       switch (random() % 4) {
         case 0:
           server.close_client();
@@ -485,7 +488,7 @@ class CallbackCase {
                                    auto&, const ConnectionEvent& event) {
       events.add(event);
       if (event.connected == at_connect) {
-        wait_until([this] { return ready.load(); });
+        eventually([this] { return ready.load(); });
         action(*this);
         acted = true;
       }
@@ -499,12 +502,10 @@ class CallbackCase {
 
   // True once the action is done.
   bool run() {
-    return wait_until(
-        [this] {
-          queue.run_pending();
-          return acted.load();
-        },
-        20s);
+    return eventually([this] {
+      queue.run_pending();
+      return acted.load();
+    });
   }
 
   CallbackQueue queue;
@@ -548,7 +549,7 @@ TEST_P(InCallbackTest, CloseClientReturnsAndTheServerGoesOn) {
       [](CallbackCase& c) { c.server->close_client(); },
       [](CallbackCase& c) {
         c.peer = connect_to(c.server->port());
-        EXPECT_TRUE(wait_until([&] { return c.server->generation() == 2; }));
+        EXPECT_TRUE(eventually([&] { return c.server->generation() == 2; }));
       });
 }
 
@@ -567,7 +568,7 @@ TEST_P(InCallbackTest, WriteToAPeerThatHasGoneFailsOrIsLost) {
         ADD_FAILURE() << "no write has failed";
       },
       [](CallbackCase& c) {
-        EXPECT_TRUE(wait_until([&] { return !c.server->connected(); }));
+        EXPECT_TRUE(eventually([&] { return !c.server->connected(); }));
       });
 }
 
@@ -632,7 +633,7 @@ TEST(InClientCallbackTest, CloseAndDestructionAreSafe) {
         client->start(kPatience);
         tcpip_tests::accept_one(listener).reset();  // the server goes at once
         made.set_value();
-        ASSERT_TRUE(wait_until([&] { return acted.load(); }));
+        ASSERT_TRUE(eventually([&] { return acted.load(); }));
       }
     }
   }
@@ -657,7 +658,7 @@ TEST(InHandlerTest, DestroyingTheServerIsSafe) {
     const int port = server->port();
     const UniqueFd peer = connect_to(port);
     send_all(peer, "quit\r\n");
-    ASSERT_TRUE(wait_until([&] { return acted.load(); }, 20s));
+    ASSERT_TRUE(eventually([&] { return acted.load(); }));
     EXPECT_EQ(recv_until_eof(peer), "");
     EXPECT_THROW(connect_to(port), std::system_error);
   }
@@ -678,21 +679,21 @@ TEST(InHandlerTest, DestructionWaitsForTheCallbackThatIsRunning) {
                 [&](OneClientReadLoopServer& s, const ConnectionEvent& event) {
                   if (!event.connected) return;
                   in_callback = true;
-                  wait_until([&] { return ending.load(); });
+                  eventually([&] { return ending.load(); });
                   for (int k = 0; k < 100; ++k) {
                     EXPECT_GT(s.port(), 0);
                     EXPECT_EQ(s.addresses().size(), 1u);
                   }
                 }},
         [&](auto&, const std::stop_token&) {
-          wait_until([&] { return in_callback.load(); });
+          eventually([&] { return in_callback.load(); });
           ending = true;
           server.reset();
           acted = true;
         });
     server->start();
     const UniqueFd peer = connect_to(server->port());
-    ASSERT_TRUE(wait_until([&] { return acted.load(); }, 20s));
+    ASSERT_TRUE(eventually([&] { return acted.load(); }));
   }
 }
 
@@ -709,7 +710,7 @@ TEST(InHandlerTest, CloseInItAndElsewhereAtOnce) {
         });
     server.start();
     const UniqueFd peer = connect_to(server.port());
-    ASSERT_TRUE(wait_until([&] { return inside.load(); }));
+    ASSERT_TRUE(eventually([&] { return inside.load(); }));
     const Seconds took = seconds_of([&] { server.close(); });
     EXPECT_LE(took, kPrompt);
     EXPECT_EQ(events.text(), "connected 1, closed here 1");
@@ -729,7 +730,7 @@ TEST(InHandlerTest, CloseInItThenDestructionElsewhere) {
           });
       server.start();
       const UniqueFd peer = connect_to(server.port());
-      ASSERT_TRUE(wait_until([&] { return inside.load(); }));
+      ASSERT_TRUE(eventually([&] { return inside.load(); }));
     }
   }
 }

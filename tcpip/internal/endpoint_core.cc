@@ -130,9 +130,11 @@ void EndpointCore::begin_start() {
 }
 
 void EndpointCore::start_dispatcher() {
-  if (!config_.on_event) return;
   std::shared_ptr<CallbackThread> dispatcher;
+  // A queue is tied to this object even without a connect_callback: a read
+  // handler may post to it.
   if (config_.callbacks == nullptr) {
+    if (!config_.on_event) return;
     dispatcher = std::make_shared<CallbackThread>(CallbackThread::Options{
         .name = "tcpip-callback",
         .log = config_.log,
@@ -210,7 +212,7 @@ bool EndpointCore::tell_all_to_end(bool keep_should_be_connected) {
     }
   }
   if (callbacks) callbacks->refuse_posts();
-  close_link(keep_should_be_connected);
+  end_for_good(keep_should_be_connected);
   for (std::stop_source& stop : stops) stop.request_stop();
   waker_.signal();
   changed_.notify_all();
@@ -339,9 +341,38 @@ bool EndpointCore::wait_done(const Wait& wait) {
 
 // --- The connection ---
 
+bool EndpointCore::has_link_here() const {
+  const std::uint64_t bound = bound_generation();
+  return current_ && (bound == 0 || bound == current_->generation);
+}
+
+std::uint64_t EndpointCore::bound_generation() const {
+  for (auto bound = bound_.rbegin(); bound != bound_.rend(); ++bound) {
+    if (bound->thread == std::this_thread::get_id()) return bound->generation;
+  }
+  return 0;
+}
+
+EndpointCore::Binding::Binding(EndpointCore& core, std::uint64_t generation)
+    : core_(core) {
+  const MutexLock lock(core_.mutex_);
+  core_.bound_.push_back({std::this_thread::get_id(), generation});
+}
+
+EndpointCore::Binding::~Binding() {
+  const MutexLock lock(core_.mutex_);
+  for (auto bound = core_.bound_.end(); bound != core_.bound_.begin();) {
+    --bound;
+    if (bound->thread == std::this_thread::get_id()) {
+      core_.bound_.erase(bound);
+      return;
+    }
+  }
+}
+
 bool EndpointCore::connected() const {
   const MutexLock lock(mutex_);
-  return current_ != nullptr;
+  return has_link_here();
 }
 
 bool EndpointCore::should_be_connected() const {
@@ -351,17 +382,18 @@ bool EndpointCore::should_be_connected() const {
 
 std::uint64_t EndpointCore::generation() const {
   const MutexLock lock(mutex_);
-  return generation_;
+  const std::uint64_t bound = bound_generation();
+  return bound == 0 ? generation_ : bound;
 }
 
 Address EndpointCore::peer_address() const {
   const MutexLock lock(mutex_);
-  return current_ ? current_->peer : Address();
+  return has_link_here() ? current_->peer : Address();
 }
 
 std::shared_ptr<Link> EndpointCore::current() const {
   const MutexLock lock(mutex_);
-  return current_;
+  return has_link_here() ? current_ : nullptr;
 }
 
 bool EndpointCore::is_current(const Link& link) const {
@@ -392,34 +424,41 @@ std::shared_ptr<Link> EndpointCore::wait_for_link(std::uint64_t generation) {
 void EndpointCore::wait_until_told(const Link& link) {
   const MutexLock lock(mutex_);
   changed_.wait(mutex_, {}, [this, &link]() TCPIP_REQUIRES(mutex_) {
-    return current_.get() != &link || !callbacks_ ||
+    return current_.get() != &link || !config_.on_event ||
            told_generation_ >= link.generation;
   });
 }
 
 EndpointCore::Admission EndpointCore::admit(std::shared_ptr<Link> link) {
-  Ended ended(*this);
+  {
+    // The old connection's stop is requested, as this block ends, before the
+    // new one's event is queued: so nothing that was posted for the old one,
+    // with its stop token, comes behind that event.
+    Ended ended(*this);
+    const MutexLock lock(mutex_);
+    if (closing_) return Admission::kClosing;
+    if (current_) {
+      // Of a peer that has gone we may not have heard yet, or it left bytes
+      // that nobody has read: neither is a reason to turn its successor away.
+      if (!current_->hung_up && !current_->socket->peer_hung_up()) {
+        return Admission::kRefused;
+      }
+      // A thread that is inside a read has its own view of the buffer; then the
+      // kernel's has to do.
+      const bool drained = current_->reading ? current_->socket->at_end()
+                                             : is_drained(*current_);
+      if (!drained) {
+        ended.unread = current_->socket->receivable() +
+                       (current_->reading ? 0 : current_->reader.buffered());
+      }
+      const std::error_code error = lost_error(*current_);
+      end_link(std::shared_ptr<Link>(current_),
+               drained ? reason_for(error) : DisconnectReason::kReplaced, error,
+               ended);
+    }
+  }
   const MutexLock lock(mutex_);
   if (closing_) return Admission::kClosing;
-  if (current_) {
-    // Of a peer that has gone we may not have heard yet, or it left bytes that
-    // nobody has read: neither is a reason to turn its successor away.
-    if (!current_->hung_up && !current_->socket->peer_hung_up()) {
-      return Admission::kRefused;
-    }
-    // A thread that is inside a read has its own view of the buffer; then the
-    // kernel's has to do.
-    const bool drained = current_->reading ? current_->socket->at_end()
-                                           : is_drained(*current_);
-    if (!drained) {
-      ended.unread = current_->socket->receivable() +
-                     (current_->reading ? 0 : current_->reader.buffered());
-    }
-    const std::error_code error = lost_error(*current_);
-    end_link(current_,
-             drained ? reason_for(error) : DisconnectReason::kReplaced, error,
-             ended);
-  }
   link->generation = ++generation_;
   should_be_connected_ = true;
   current_ = std::move(link);
@@ -470,11 +509,19 @@ void EndpointCore::note_hang_up(const std::shared_ptr<Link>& link) {
   end_link(link, reason_for(error), error, ended);
 }
 
-void EndpointCore::close_link(bool keep_should_be_connected,
-                              const std::shared_ptr<Link>& only) {
+void EndpointCore::close_link(bool keep_should_be_connected) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
-  if (only && current_ != only) return;
+  // Not the business of a thread whose own connection is over.
+  if (bound_generation() != 0 && !has_link_here()) return;
+  if (!keep_should_be_connected) should_be_connected_ = false;
+  end_link(std::shared_ptr<Link>(current_), DisconnectReason::kClosedHere, {},
+           ended);
+}
+
+void EndpointCore::end_for_good(bool keep_should_be_connected) {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
   if (!keep_should_be_connected) should_be_connected_ = false;
   end_link(std::shared_ptr<Link>(current_), DisconnectReason::kClosedHere, {},
            ended);
@@ -487,24 +534,9 @@ std::vector<std::shared_ptr<Socket>> EndpointCore::take_ended() {
   return result;
 }
 
-void EndpointCore::bind_this_thread(std::shared_ptr<Link> link) {
-  std::shared_ptr<Link> old;  // destroyed after the lock is released
-  const MutexLock lock(mutex_);
-  bound_thread_ = link ? std::this_thread::get_id() : std::thread::id();
-  old = std::exchange(bound_link_, std::move(link));
-}
-
 std::shared_ptr<Link> EndpointCore::link_of_this_thread(
     const char* operation) const {
-  std::shared_ptr<Link> link;
-  {
-    const MutexLock lock(mutex_);
-    link = current_;
-    if (bound_link_ && bound_thread_ == std::this_thread::get_id() &&
-        bound_link_ != current_) {
-      link = nullptr;
-    }
-  }
+  std::shared_ptr<Link> link = current();
   if (!link) throw_connection_error(ENOTCONN, operation, config_.name);
   return link;
 }
@@ -540,12 +572,13 @@ void EndpointCore::end_read(const std::shared_ptr<Link>& link,
 }
 
 void EndpointCore::post_event(ConnectionEvent event) {
-  if (!callbacks_) return;
+  if (!callbacks_ || !config_.on_event) return;
   callbacks_->post_event(
       [self = shared_from_this(), event] { self->run_event(event); });
 }
 
 void EndpointCore::run_event(const ConnectionEvent& event) {
+  const Binding binding(*this, event.generation);
   try {
     config_.on_event(event);
   } catch (const std::exception& e) {

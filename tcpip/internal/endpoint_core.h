@@ -130,17 +130,26 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   // The peer's FIN or reset was seen: ends the connection, unless bytes are
   // still to be read; then the read that takes the last of them will.
   void note_hang_up(const std::shared_ptr<Link>& link);
-  // Ends the connection because this side wants to. The connection may be
-  // given; then it ends only if it is that one.
-  void close_link(bool keep_should_be_connected = false,
-                  const std::shared_ptr<Link>& only = nullptr);
+  // Ends the connection because this side wants to: in a thread that is bound
+  // to one, only if it is that one.
+  void close_link(bool keep_should_be_connected = false);
   // The sockets of ended connections, whose peers may still need our last
   // bytes. The caller lingers for them.
   std::vector<std::shared_ptr<Socket>> take_ended();
 
-  // Binds the calling thread to `link` until it is unbound (nullptr): its reads
-  // and writes go there and nowhere else, be there a newer connection or not.
-  void bind_this_thread(std::shared_ptr<Link> link);
+  // While it lives the calling thread is bound to the connection of that
+  // number: its reads and writes go there or fail, be there a newer connection
+  // or not, and the state that it asks for is that one's. Bindings nest.
+  class Binding {
+   public:
+    Binding(EndpointCore& core, std::uint64_t generation);
+    ~Binding();
+    Binding(const Binding&) = delete;
+    Binding& operator=(const Binding&) = delete;
+
+   private:
+    EndpointCore& core_;
+  };
 
   // --- Transfers ---
 
@@ -180,6 +189,10 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   // What is to be done once the lock is released.
   struct Ended;
 
+  // The connection that the calling thread is bound to; 0 if to none.
+  std::uint64_t bound_generation() const TCPIP_REQUIRES(mutex_);
+  // True if there is a connection and the calling thread may use it.
+  bool has_link_here() const TCPIP_REQUIRES(mutex_);
   std::shared_ptr<Link> link_of_this_thread(const char* operation) const;
   std::shared_ptr<Link> begin_read(const char* operation);
   void end_read(const std::shared_ptr<Link>& link,
@@ -187,6 +200,7 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   void end_link(const std::shared_ptr<Link>& link, DisconnectReason reason,
                 std::error_code error, Ended& ended) TCPIP_REQUIRES(mutex_);
   bool is_drained(const Link& link) const TCPIP_REQUIRES(mutex_);
+  void end_for_good(bool keep_should_be_connected);
   void post_event(ConnectionEvent event) TCPIP_REQUIRES(mutex_);
   void run_event(const ConnectionEvent& event);
   bool is_worker_thread() const TCPIP_REQUIRES(mutex_);
@@ -211,8 +225,11 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   std::uint64_t told_generation_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<Link> current_ TCPIP_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Socket>> ended_ TCPIP_GUARDED_BY(mutex_);
-  std::thread::id bound_thread_ TCPIP_GUARDED_BY(mutex_);
-  std::shared_ptr<Link> bound_link_ TCPIP_GUARDED_BY(mutex_);
+  struct Bound {
+    std::thread::id thread;
+    std::uint64_t generation;
+  };
+  std::vector<Bound> bound_ TCPIP_GUARDED_BY(mutex_);  // the newest last
   std::vector<std::jthread> workers_ TCPIP_GUARDED_BY(mutex_);
   std::vector<std::thread::id> worker_ids_ TCPIP_GUARDED_BY(mutex_);
   int live_workers_ TCPIP_GUARDED_BY(mutex_) = 0;

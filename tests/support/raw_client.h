@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "tcpip/unique_fd.h"
 #include "tests/support/leak_guard.h"
@@ -47,6 +48,12 @@ class HangGuard {
   HangGuard(const HangGuard&) = delete;
   HangGuard& operator=(const HangGuard&) = delete;
 };
+
+// True once `predicate()` is, with much patience.
+template <class Predicate>
+bool eventually(Predicate predicate) {
+  return wait_until(std::move(predicate), kPatience);
+}
 
 template <class Function>
 std::chrono::duration<double> seconds_of(Function function) {
