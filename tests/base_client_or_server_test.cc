@@ -811,6 +811,39 @@ TEST(WritingTest, ReadingAndWritingAtOnceIsFine) {
   EXPECT_EQ(reading.get(), "pong");
 }
 
+TEST(TryWriteTest, TakesNothingWhileAnEarlierMessageIsUnsent) {
+  Served served({.socket = {.send_buffer = 256 * 1024}});
+  OneClientServer& server = *served.server;
+  EXPECT_TRUE(server.try_write("a"));
+  EXPECT_TRUE(server.try_write_str("b"));
+  const std::vector<std::string_view> parts{"c", "d"};
+  EXPECT_TRUE(server.try_write_lines(parts));
+  EXPECT_TRUE(server.try_write_from(Point{0x01010101, 0x02020202}));
+  EXPECT_EQ(recv_exact(served.peer, 14), "ab\r\ncd\1\1\1\1\2\2\2\2"s);
+
+  const std::string large(8 * 1024 * 1024, 'x');
+  EXPECT_TRUE(server.try_write(large)) << "as far as the kernel takes it";
+  EXPECT_GT(server.unsent(), 0u);
+  EXPECT_FALSE(server.try_write("e"));
+  EXPECT_FALSE(server.try_write_str("f"));
+  std::future<std::string> reading = std::async(std::launch::async, [&] {
+    return recv_exact(served.peer, large.size() + 1);
+  });
+  server.drain(kPatience);
+  EXPECT_TRUE(server.try_write("g"));
+  EXPECT_TRUE(reading.get() == large + "g");
+}
+
+TEST(TryWriteTest, RefusesBadTextAndSaysNotConnected) {
+  Served served;
+  EXPECT_THROW(served.server->try_write_str("a\r\nb"), std::invalid_argument);
+  EXPECT_THROW(served.server->try_write_str("\xff"), std::invalid_argument);
+  served.server->close_client();
+  EXPECT_EQ(recv_until_eof(served.peer), "");
+  EXPECT_THROW(served.server->try_write("a"), ConnectionError);
+  EXPECT_THROW(served.server->try_write_str("a"), ConnectionError);
+}
+
 // Structs left alone on failure, half of one kept for the next call.
 TEST(ReadIntoTest, LeavesTheStructAloneOnFailureAndResumes) {
   Served served;

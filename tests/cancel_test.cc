@@ -192,13 +192,6 @@ std::string read_large_span(StreamReader& reader, const Wait& wait) {
 // More than the kernel takes of a connection whose peer does not read.
 constexpr std::size_t kFill = 3'000'000;
 
-// Without these the kernel would let its buffers grow to several megabytes.
-void limit_kernel_buffers(int our_fd, const UniqueFd& peer) {
-  const int size = 100'000;
-  ::setsockopt(our_fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-  ::setsockopt(peer.get(), SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-}
-
 // The peer takes all that was written: `unsent` tells how much waits in the
 // writer, and `drain` tries once to send it.
 template <class Unsent, class Drain>
@@ -232,8 +225,8 @@ class WriterScene final : public Scene {
   // With `max_unsent` write_and_drain(), else drain().
   explicit WriterScene(Transport transport,
                        std::optional<std::size_t> max_unsent = std::nullopt)
-      : pair_(loopback_pair(transport)), max_unsent_(max_unsent) {
-    limit_kernel_buffers(pair_.writer.native_handle(), pair_.peer);
+      : pair_(loopback_pair(transport, kDefaultLimit, Buffers::kFixed)),
+        max_unsent_(max_unsent) {
     pair_.writer.write(std::string(kFill, 'x'));
     EXPECT_GT(pair_.writer.unsent(), kFill / 2);
   }
@@ -422,7 +415,9 @@ class EndWriteScene final : public Scene {
  public:
   EndWriteScene(bool drain, std::size_t write_limit)
       : end_(write_limit), drain_(drain) {
-    limit_kernel_buffers(-1, end_.peer());
+    // As Buffers::kFixed; the sending side has its option.
+    const int size = 100'000;
+    ::setsockopt(end_.peer().get(), SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     try {
       end_.end().write(std::string(kFill, 'x'), Wait::none());
       ADD_FAILURE() << "the kernel took all of it";

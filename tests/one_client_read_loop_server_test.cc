@@ -369,6 +369,41 @@ TEST(ReadLoopBindingTest, LateReplyDoesNotReachTheNextClient) {
             (std::vector<std::string>{"not sent", "not read"}));
 }
 
+// What a handler posts may run when its client has long gone.
+TEST(ReadLoopBindingTest, BoundCallbackSpeaksOfItsHandlersConnection) {
+  CallbackQueue queue;
+  std::vector<std::string> outcomes;
+  Server server(
+      [&](auto& s, const std::stop_token& stop) {
+        const std::string text = s.read_str(stop);
+        queue.post_wait(s.bound([&, text] {
+          try {
+            s.write_str("reply to " + text);
+            outcomes.push_back("sent to " + text);
+          } catch (const ConnectionError&) {
+            outcomes.push_back("not sent to " + text);
+            EXPECT_FALSE(s.connected());
+            s.close_client();  // not the other's
+          }
+        }),
+                        &s);
+      },
+      {.callbacks = &queue, .connect_callback = [](auto&, const auto&) {}});
+  UniqueFd a = server.connect();
+  send_all(a, "A\r\n");
+  ASSERT_TRUE(eventually([&] { return queue.size() == 2; }));
+  a.reset();
+  ASSERT_TRUE(eventually([&] { return !server->connected(); }));
+  const UniqueFd b = server.connect();
+  send_all(b, "B\r\n");
+  ASSERT_TRUE(eventually([&] { return queue.size() == 5; }));
+  queue.run_pending();
+  EXPECT_EQ(outcomes, (std::vector<std::string>{"not sent to A", "sent to B"}));
+  EXPECT_EQ(recv_exact(b, 12), "reply to B\r\n");
+  EXPECT_TRUE(server->connected());
+  EXPECT_THROW(server->bound({}), std::invalid_argument);
+}
+
 TEST(ReadLoopBindingTest, AnotherReaderIsRefusedWhileTheHandlerReads) {
   std::atomic<pid_t> id{0};
   Server server([&](auto& s, const std::stop_token& stop) {

@@ -523,7 +523,7 @@ class InCallbackTest
                      const std::function<void(CallbackCase&)>& check) {
     const HangGuard guard;
     const auto [where, at_connect] = GetParam();
-    for (int i = 0; i < (kWithSanitizer ? 10 : 50); ++i) {
+    for (int i = 0; i < (kWithSanitizer ? 10 : 30); ++i) {
       CallbackCase c(where, at_connect, action);
       const Seconds took = seconds_of([&] { ASSERT_TRUE(c.run()); });
       ASSERT_LE(took, kPrompt);

@@ -21,6 +21,7 @@ using tcpip::Deadline;
 using tcpip::UniqueFd;
 
 constexpr int kSmallBuffer = 4096;
+constexpr int kFixedBuffer = 100'000;
 
 [[noreturn]] void fail(int error_number, const char* what) {
   throw std::system_error(error_number, std::generic_category(), what);
@@ -80,18 +81,18 @@ void set_no_delay(const UniqueFd& fd) {
         "TCP_NODELAY");
 }
 
-void shrink(const UniqueFd& fd, Buffers buffers) {
+void set_buffers(const UniqueFd& fd, Buffers buffers) {
   if (buffers == Buffers::kDefault) return;
+  const int size = buffers == Buffers::kSmall ? kSmallBuffer : kFixedBuffer;
   for (const int name : {SO_SNDBUF, SO_RCVBUF}) {
-    check(::setsockopt(fd.get(), SOL_SOCKET, name, &kSmallBuffer,
-                       sizeof kSmallBuffer),
+    check(::setsockopt(fd.get(), SOL_SOCKET, name, &size, sizeof size),
           "setsockopt");
   }
 }
 
 PlainListener listen_with(Transport transport, int backlog, Buffers buffers) {
   PlainListener listener{stream_socket(transport), 0};
-  shrink(listener.fd, buffers);  // what it accepts inherits them
+  set_buffers(listener.fd, buffers);  // what it accepts inherits them
   LoopbackAddress address(transport, 0);
   check(::bind(listener.fd.get(), address.raw(), address.size), "bind");
   check(::listen(listener.fd.get(), backlog), "listen");
@@ -135,13 +136,13 @@ FdPair fd_pair(Transport transport, Buffers buffers) {
     check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds),
           "socketpair");
     pair = {UniqueFd(fds[0]), UniqueFd(fds[1])};
-    shrink(pair.ours, buffers);
-    shrink(pair.peer, buffers);
+    set_buffers(pair.ours, buffers);
+    set_buffers(pair.peer, buffers);
     return pair;
   }
   const PlainListener listener = listen_with(transport, 1, buffers);
   pair.ours = stream_socket(transport);
-  shrink(pair.ours, buffers);
+  set_buffers(pair.ours, buffers);
   connect_to(pair.ours, transport, listener.port);
   pair.peer = accept_one(listener);
   return pair;

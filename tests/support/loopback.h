@@ -38,10 +38,15 @@ inline constexpr Transport kTcpTransports[] = {Transport::kIpv4,
 const char* name_of(Transport transport);
 std::ostream& operator<<(std::ostream& out, Transport transport);
 
-enum class Buffers { kDefault, kSmall };
+// Of the sockets at both ends. Left alone, the kernel lets them grow to some
+// ten megabytes, little by little.
+enum class Buffers {
+  kDefault,
+  kFixed,  // well below a megabyte, all in all
+  kSmall,  // a few KiB, to make transfers block and split
+};
 
-// Both ends, in blocking mode. Both have small socket buffers (some KiB) if
-// asked, to make transfers block and split.
+// Both ends, in blocking mode.
 struct FdPair {
   tcpip::UniqueFd ours;
   tcpip::UniqueFd peer;
