@@ -1,5 +1,5 @@
-// Debian's libfmt-dev has headers and a shared library only. This is the rest of
-// fmt 9, compiled once, so that a static library can carry it.
+// Debian's libfmt-dev has headers and a shared library only. This is the rest
+// of fmt 9, compiled once, so that a static library can carry it.
 
 #include <fmt/format-inl.h>
 

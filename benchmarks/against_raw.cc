@@ -326,23 +326,22 @@ int main(int argc, char** argv) {
   }
   std::stop_source source;
   const std::stop_token stop = source.get_token();
-  compare(split ? "line ping-pong 32 B, two CPUs"
-                : "line ping-pong 32 B, one CPU",
-          rounds, raw_ping_pong,
-          {{"streams", [] { return stream_ping_pong([] { return tcpip::Wait(); }); }},
-           {"streams, deadline",
-            [] { return stream_ping_pong([] { return tcpip::Wait(2s); }); }},
-           {"streams, stop",
-            [&] { return stream_ping_pong([&] { return tcpip::Wait(stop); }); }},
-           {"streams, deadline and stop",
-            [&] {
-              return stream_ping_pong([&] { return tcpip::Wait(2s, stop); });
-            }},
-           {"streams, spin 50 us",
-            [] {
-              return stream_ping_pong([] { return tcpip::Wait(); }, 50us);
-            }},
-           {"Client and OneClientServer", endpoint_ping_pong}});
+  compare(
+      split ? "line ping-pong 32 B, two CPUs" : "line ping-pong 32 B, one CPU",
+      rounds, raw_ping_pong,
+      {{"streams",
+        [] { return stream_ping_pong([] { return tcpip::Wait(); }); }},
+       {"streams, deadline",
+        [] { return stream_ping_pong([] { return tcpip::Wait(2s); }); }},
+       {"streams, stop",
+        [&] { return stream_ping_pong([&] { return tcpip::Wait(stop); }); }},
+       {"streams, deadline and stop",
+        [&] {
+          return stream_ping_pong([&] { return tcpip::Wait(2s, stop); });
+        }},
+       {"streams, spin 50 us",
+        [] { return stream_ping_pong([] { return tcpip::Wait(); }, 50us); }},
+       {"Client and OneClientServer", endpoint_ping_pong}});
   for (const std::size_t length : {40u, 200u, 2000u}) {
     compare(fmt::format("lines of {} B, reader's CPU", length).c_str(), rounds,
             [&] { return read_lines(length, raw_read); },

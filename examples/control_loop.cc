@@ -76,7 +76,7 @@ class Controller {
               // does not go to the next one.
               const std::string line = server.read_str(stop);
               queue_.post_wait(server.bound([this, line] { on_command(line); }),
-                               &server, stop);
+                               &server);
             }) {}
 
   void start() {

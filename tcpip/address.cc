@@ -24,8 +24,7 @@ namespace {
 template <class Sockaddr>
 Sockaddr as(const Address& address) noexcept {
   Sockaddr result{};
-  std::memcpy(&result, address.data(),
-              std::min(sizeof result, address.size()));
+  std::memcpy(&result, address.data(), std::min(sizeof result, address.size()));
   return result;
 }
 
@@ -145,8 +144,7 @@ std::string Address::host() const {
       const auto un = as<sockaddr_un>(*this);
       const std::size_t start = offsetof(sockaddr_un, sun_path);
       if (size_ <= start) return {};
-      return std::string(un.sun_path,
-                         ::strnlen(un.sun_path, size_ - start));
+      return std::string(un.sun_path, ::strnlen(un.sun_path, size_ - start));
     }
     default:
       return {};
@@ -195,8 +193,7 @@ std::string Address::to_string() const {
 }
 
 bool Address::operator==(const Address& other) const noexcept {
-  return size_ == other.size_ &&
-         std::memcmp(data(), other.data(), size_) == 0;
+  return size_ == other.size_ && std::memcmp(data(), other.data(), size_) == 0;
 }
 
 std::vector<Address> resolve(std::string_view host, int port, const Wait& wait,

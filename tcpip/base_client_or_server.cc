@@ -90,8 +90,8 @@ const std::string& BaseClientOrServer::encoding() const noexcept {
 }
 
 std::string BaseClientOrServer::read(std::size_t n, const Wait& wait) {
-  return core_->read("read",
-                     [&](StreamReader& reader) { return reader.read(n, wait); });
+  return core_->read(
+      "read", [&](StreamReader& reader) { return reader.read(n, wait); });
 }
 
 std::string BaseClientOrServer::read_exactly(std::size_t n, const Wait& wait) {
@@ -136,8 +136,8 @@ std::string BaseClientOrServer::read_str(const Wait& wait) {
 }
 
 std::optional<std::string> BaseClientOrServer::try_read(std::size_t n) {
-  return core_->read(
-      "try_read", [&](StreamReader& reader) { return reader.try_read(n); });
+  return core_->read("try_read",
+                     [&](StreamReader& reader) { return reader.try_read(n); });
 }
 
 std::optional<std::string> BaseClientOrServer::try_read_line() {
@@ -153,21 +153,19 @@ std::optional<std::string> BaseClientOrServer::try_read_until(
   });
 }
 
-std::optional<std::string> BaseClientOrServer::try_read_exactly(
-    std::size_t n) {
+std::optional<std::string> BaseClientOrServer::try_read_exactly(std::size_t n) {
   return core_->read("try_read_exactly", [&](StreamReader& reader) {
     return reader.try_read_exactly(n);
   });
 }
 
 std::optional<std::string> BaseClientOrServer::try_read_str() {
-  return core_->read(
-      "try_read_str",
-      [&](StreamReader& reader) -> std::optional<std::string> {
-        const auto message = reader.try_read_until(terminator());
-        if (!message) return std::nullopt;
-        return decode(*message, terminator(), name());
-      });
+  return core_->read("try_read_str",
+                     [&](StreamReader& reader) -> std::optional<std::string> {
+                       const auto message = reader.try_read_until(terminator());
+                       if (!message) return std::nullopt;
+                       return decode(*message, terminator(), name());
+                     });
 }
 
 bool BaseClientOrServer::wait_readable(const Wait& wait) {

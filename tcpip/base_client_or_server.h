@@ -72,7 +72,7 @@ class BaseClientOrServer {
   bool wait_done(const Wait& wait = {});
   // A callback that speaks of the connection of which the calling thread does
   // now, whenever and wherever it runs:
-  //   queue.post_wait(server.bound([&, line] { reply_to(line); }), &server, stop);
+  //   queue.post_wait(server.bound([&, line] { reply_to(line); }), &server);
   // It keeps nothing of this object alive: post it with this object as owner.
   std::function<void()> bound(std::function<void()> callback) const;
   const std::string& name() const noexcept;
@@ -131,16 +131,14 @@ class BaseClientOrServer {
   // Structs, as one message; a Wait (or what converts to one) may come last.
   template <class... Args>
   void write_from(const Args&... structs_and_wait) {
-    internal::pack_wire(
-        [this](std::span<const std::string_view> parts, const Wait& wait) {
-          write_lines(parts, wait);
-        },
-        structs_and_wait...);
+    internal::pack_wire([this](std::span<const std::string_view> parts,
+                               const Wait& wait) { write_lines(parts, wait); },
+                        structs_and_wait...);
   }
   // The same without waiting, for a loop that has a newer message next time:
-  // false, and nothing taken, if an earlier message is not wholly sent yet. Else
-  // the message is sent as far as the kernel takes it, the rest kept, to go
-  // before anything else. Throws ConnectionError if not connected.
+  // false, and nothing taken, if an earlier message is not wholly sent yet.
+  // Else the message is sent as far as the kernel takes it, the rest kept, to
+  // go before anything else. Throws ConnectionError if not connected.
   bool try_write(std::string_view data);
   bool try_write_str(std::string_view text);
   template <class... Structs>

@@ -207,9 +207,9 @@ CallbackQueue::Impl::Next CallbackQueue::Impl::run_next(const Wait& wait) {
   {
     const MutexLock lock(mutex_);
     drainer_ = this_thread();
-    const WaitResult result = changed_.wait(mutex_, wait, [this]() TCPIP_REQUIRES(mutex_) {
-      return !queue_.empty() || closed_;
-    });
+    const WaitResult result = changed_.wait(
+        mutex_, wait,
+        [this]() TCPIP_REQUIRES(mutex_) { return !queue_.empty() || closed_; });
     if (result == WaitResult::kStopped) return Next::kStopped;
     if (queue_.empty()) return Next::kNothing;
     drainer_ = this_thread();  // another may have drained meanwhile

@@ -90,8 +90,8 @@ void Client::start(const Wait& wait) {
     const std::string peer = host_and_port(options_.host, options_.port);
     std::shared_ptr<Socket> socket;
     try {
-      const std::vector<Address> addresses = resolve(
-          options_.host, options_.port, both, options_.connect.family);
+      const std::vector<Address> addresses =
+          resolve(options_.host, options_.port, both, options_.connect.family);
       socket = connect_socket(addresses, options_.connect, both, peer);
     } catch (const CancelledError&) {
       if (wait.stop.stop_requested()) throw;
@@ -109,7 +109,8 @@ void Client::start(const Wait& wait) {
         [](internal::EndpointCore& core, const std::stop_token&) {
           if (const auto made = core.wait_for_link(0)) watch(core, made);
         });
-    if (core().admit(std::move(link)) != internal::EndpointCore::Admission::kAccepted) {
+    if (core().admit(std::move(link)) !=
+        internal::EndpointCore::Admission::kAccepted) {
       throw ConnectionAbortedError(
           std::make_error_code(std::errc::connection_aborted), "connect", peer,
           "the client was closed");

@@ -30,7 +30,9 @@ class TcpipCategory final : public std::error_category {
 class ResolveCategory final : public std::error_category {
  public:
   const char* name() const noexcept override { return "getaddrinfo"; }
-  std::string message(int value) const override { return ::gai_strerror(value); }
+  std::string message(int value) const override {
+    return ::gai_strerror(value);
+  }
 };
 
 std::string describe(std::string_view operation, std::string_view peer,
@@ -64,11 +66,10 @@ struct Error::Text {
 Error::Error(std::error_code code, std::string_view operation,
              std::string_view peer, std::string_view detail)
     : std::system_error(code),
-      text_(std::make_shared<const Text>(
-          Text{std::string(operation), std::string(peer),
-               describe(operation, peer,
-                        detail.empty() ? code.message()
-                                       : std::string(detail))})) {}
+      text_(std::make_shared<const Text>(Text{
+          std::string(operation), std::string(peer),
+          describe(operation, peer,
+                   detail.empty() ? code.message() : std::string(detail))})) {}
 
 const char* Error::what() const noexcept { return text_->what.c_str(); }
 const std::string& Error::operation() const noexcept {
@@ -114,18 +115,17 @@ DecodeError::DecodeError(std::string_view operation, std::string_view peer,
 
 CancelledError::CancelledError(std::string_view operation,
                                std::string_view peer, bool queued)
-    : text_(std::make_shared<const std::string>(describe(
-          operation, peer,
-          queued ? "stop requested; the unsent rest stays queued"
-                 : "stop requested"))),
+    : text_(std::make_shared<const std::string>(
+          describe(operation, peer,
+                   queued ? "stop requested; the unsent rest stays queued"
+                          : "stop requested"))),
       queued_(queued) {}
 
 namespace {
 
 // The classes that both kinds of operation share.
 void throw_if_connection_lost(std::error_code code, std::string_view operation,
-                              std::string_view peer,
-                              std::string_view detail) {
+                              std::string_view peer, std::string_view detail) {
   switch (code.value()) {
     case ECONNRESET:
       throw ConnectionResetError(code, operation, peer, detail);

@@ -45,9 +45,9 @@ void Log::write(LogLevel level, std::string_view message) const noexcept {
 Log::Sink stderr_sink() {
   return [](LogLevel level, std::string_view name, std::string_view message) {
     const std::string line =
-        name.empty() ? fmt::format("{}: {}\n", to_string(level), message)
-                     : fmt::format("{} {}: {}\n", to_string(level), name,
-                                   message);
+        name.empty()
+            ? fmt::format("{}: {}\n", to_string(level), message)
+            : fmt::format("{} {}: {}\n", to_string(level), name, message);
     [[maybe_unused]] const auto written =
         ::write(STDERR_FILENO, line.data(), line.size());
   };

@@ -33,9 +33,12 @@ class OneClientReadLoopServer final : public internal::ServerBase {
   // is coming to its end, it is logged.
   //
   // To have messages dealt with by the control thread, post them to the queue
-  // that the connection events go through; their order is kept. bound() sees to
-  // it that an answer does not go to a client that came later.
-  //   queue.post_wait(server.bound([line] { ... }), &server, stop);
+  // that the connection events go through:
+  //   queue.post_wait(server.bound([line] { ... }), &server);
+  // They keep their order, and come behind their connection's connected event.
+  // Do not pass `stop` there if a message that has come shall be dealt with
+  // even though its client has gone since; close() ends the wait anyway.
+  // bound() sees to it that an answer does not go to the next client.
   using ReadHandler =
       std::function<void(OneClientReadLoopServer&, std::stop_token stop)>;
 

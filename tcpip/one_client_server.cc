@@ -40,16 +40,16 @@ void ServerBase::start(const Wait& wait) {
     }
     core().start_dispatcher();
     if (client_reader_) {
-      core().start_worker(ThreadRole::kReader, "tcpip-reader",
-                          [work = client_reader_](EndpointCore& core,
-                                                  const std::stop_token&) {
-                            work(core);
-                          });
+      core().start_worker(
+          ThreadRole::kReader, "tcpip-reader",
+          [work = client_reader_](EndpointCore& core, const std::stop_token&) {
+            work(core);
+          });
     }
     core().start_worker(
         ThreadRole::kAccept, "tcpip-accept",
-        [listener = std::move(listener)](
-            EndpointCore& core, const std::stop_token&) mutable {
+        [listener = std::move(listener)](EndpointCore& core,
+                                         const std::stop_token&) mutable {
           AcceptLoop(core, std::move(listener)).run();
         });
   } catch (...) {

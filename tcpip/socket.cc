@@ -125,8 +125,8 @@ IoResult Socket::receive(void* data, std::size_t size, const Wait& wait) {
           std::chrono::duration_cast<std::chrono::microseconds>(left);
       const bool fits =
           receive_timeout_ <= limit && receive_timeout_ >= limit / 2;
-      const IoResult result = receive_plain(
-          data, size, fits ? receive_timeout_ : limit * 3 / 4);
+      const IoResult result =
+          receive_plain(data, size, fits ? receive_timeout_ : limit * 3 / 4);
       if (result.status != IoStatus::kTimeout) return result;
     }
   } else if (wait.deadline.has_passed()) {
@@ -295,9 +295,10 @@ bool Socket::linger_step() noexcept {
 }
 
 void Socket::linger(Deadline deadline) noexcept {
-  // Nothing tells when the last byte is acknowledged, so look now and then.
+  // Nothing tells when the last byte is acknowledged, so look now and then. The
+  // FIN counts as one byte, but there is no need to wait for it.
   constexpr std::chrono::milliseconds kLook{2};
-  while (linger_step() && unacknowledged() > 0 && !deadline.has_passed()) {
+  while (linger_step() && unacknowledged() > 1 && !deadline.has_passed()) {
     pollfd fd{fd_.get(), POLLIN, 0};
     try {
       internal::poll_until({&fd, 1},
@@ -575,9 +576,8 @@ Listener::Listener(const std::optional<std::string>& host, int port,
     throw std::invalid_argument(
         fmt::format("Listener: backlog {} is not positive", options.backlog));
   }
-  const std::vector<Address> addresses =
-      resolve(host.value_or(""), port, wait, options.family,
-              EmptyHost::kAllInterfaces);
+  const std::vector<Address> addresses = resolve(
+      host.value_or(""), port, wait, options.family, EmptyHost::kAllInterfaces);
   constexpr int kTries = 20;
   std::optional<Bound> bound;
   for (int i = 0; i < kTries && !bound; ++i) {
@@ -636,8 +636,8 @@ Listener::Accepted Listener::accept(const Wait& wait) {
       if (accepted) return std::move(*accepted);
       if (error_number != 0) throw_os_error(error_number, "accept", name_);
     }
-    const std::stop_callback on_stop(
-        wait.stop, [this]() noexcept { waker_->signal(); });
+    const std::stop_callback on_stop(wait.stop,
+                                     [this]() noexcept { waker_->signal(); });
     if (internal::poll_until(fds, wait.deadline) == 0) {
       throw TimeoutError("accept", name_);
     }

@@ -183,9 +183,10 @@ class Listener {
     UniqueFd fd;
     Address peer;
   };
-  // The next connection; one thread at a time. Throws TimeoutError, CancelledError, ConnectionError
-  // once close() was called; Error for a lack of descriptors or memory, after
-  // which the connection still waits to be accepted.
+  // The next connection; one thread at a time. Throws TimeoutError,
+  // CancelledError, ConnectionError once close() was called; Error for a lack
+  // of descriptors or memory, after which the connection still waits to be
+  // accepted.
   Accepted accept(const Wait& wait = {});
   // Without waiting, on the socket of that index: a connection, or nothing; or
   // with `error_number` set if descriptors or memory lack.

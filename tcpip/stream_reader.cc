@@ -50,8 +50,8 @@ struct Match {
 
 // The first place in `data` where `separator` ends after byte `from`, searched
 // by its last byte.
-std::optional<Match> find_one(std::string_view data,
-                              std::string_view separator, std::size_t from) {
+std::optional<Match> find_one(std::string_view data, std::string_view separator,
+                              std::size_t from) {
   const std::size_t before = separator.size() - 1;
   const char last = separator.back();
   std::size_t i = std::max(from, before);
@@ -204,7 +204,7 @@ void StreamReader::make_room() {
   } else if (!small && room > 0) {
     return;
   } else {
-    const std::size_t more = capacity_ == 0 ? kFirstBuffer
+    const std::size_t more = capacity_ == 0        ? kFirstBuffer
                              : capacity_ < kBuffer ? kBuffer
                                                    : 2 * capacity_;
     auto larger = std::make_unique_for_overwrite<char[]>(more);
@@ -327,9 +327,9 @@ std::optional<std::string_view> StreamReader::until(Span separators,
   };
   const auto throw_overrun = [&](std::string_view what, std::size_t consumed) {
     keep();
-    throw LimitOverrunError(
-        attempt.operation, peer(),
-        fmt::format("{} (limit {} bytes)", what, limit_), consumed);
+    throw LimitOverrunError(attempt.operation, peer(),
+                            fmt::format("{} (limit {} bytes)", what, limit_),
+                            consumed);
   };
   std::size_t longest = 0;
   for (const std::string_view separator : separators) {
@@ -337,7 +337,8 @@ std::optional<std::string_view> StreamReader::until(Span separators,
   }
   for (;;) {
     const std::string_view data = buffer();
-    if (const std::optional<Match> match = find_any(data, separators, scanned)) {
+    if (const std::optional<Match> match =
+            find_any(data, separators, scanned)) {
       if (match->start > limit_) {
         scanned = match->end - 1;
         throw_overrun("separator is found, but chunk is longer than limit",
@@ -430,8 +431,8 @@ std::string_view value_or_timeout(std::optional<std::string_view> result,
                                   const char* operation,
                                   const std::shared_ptr<Socket>& socket) {
   if (result) return *result;
-  throw TimeoutError(operation, socket ? socket->peer_address().to_string()
-                                       : std::string());
+  throw TimeoutError(
+      operation, socket ? socket->peer_address().to_string() : std::string());
 }
 
 std::optional<std::string> copy(std::optional<std::string_view> result) {
@@ -547,8 +548,7 @@ std::optional<std::string> StreamReader::try_read_until(
   return try_read_until({separator});
 }
 
-std::optional<std::string> StreamReader::try_read_until(
-    Separators separators) {
+std::optional<std::string> StreamReader::try_read_until(Separators separators) {
   const Span span(separators.begin(), separators.size());
   check_separators(span, "try_read_until");
   const Reading reading(*this, "try_read_until");

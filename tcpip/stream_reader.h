@@ -13,9 +13,9 @@
 //    throw std::invalid_argument.
 //
 // Threads: one thread at a time reads. A second read while another waits throws
-// std::logic_error, as asyncio's RuntimeError; so it does while another is under
-// way, short of two that start in the same instant. A StreamWriter of the same
-// connection may be used, and closed, from other threads at any time.
+// std::logic_error, as asyncio's RuntimeError; so it does while another is
+// under way, short of two that start in the same instant. A StreamWriter of the
+// same connection may be used, and closed, from other threads at any time.
 #ifndef TCPIP_STREAM_READER_H_
 #define TCPIP_STREAM_READER_H_
 

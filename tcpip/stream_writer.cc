@@ -120,8 +120,7 @@ class StreamWriter::Impl {
       large = large || part.size() >= kCopyPiece;
     }
     if (total == 0) return;
-    const bool copying =
-        parts.size() > 1 && (total <= kCopyAll || !large);
+    const bool copying = parts.size() > 1 && (total <= kCopyAll || !large);
     if (pending() > 0 || copying) {
       copy(parts, total, 0);
       send_now();
@@ -158,7 +157,7 @@ class StreamWriter::Impl {
       TCPIP_REQUIRES(mutex_) {
     std::array<Socket::Piece, 64> pieces;
     std::size_t sent = 0;
-    std::size_t next = 0;      // the first part that is not wholly sent
+    std::size_t next = 0;       // the first part that is not wholly sent
     std::size_t next_sent = 0;  // and how much of it is
     while (next < parts.size()) {
       std::size_t count = 0;
@@ -172,13 +171,11 @@ class StreamWriter::Impl {
         size += part.size();
       }
       if (count == 0) return;
-      const IoResult result =
-          socket_->send_now(std::span(pieces).first(count));
+      const IoResult result = socket_->send_now(std::span(pieces).first(count));
       if (!note(result)) return;
       sent += result.count;
       for (std::size_t left = result.count; next < parts.size();) {
-        const std::size_t step =
-            std::min(left, parts[next].size() - next_sent);
+        const std::size_t step = std::min(left, parts[next].size() - next_sent);
         next_sent += step;
         left -= step;
         if (next_sent < parts[next].size()) break;

@@ -11,9 +11,9 @@
 namespace tcpip {
 
 enum class ThreadRole {
-  kAccept,   // a server's accept loop; also notices that its client has gone
-  kReader,   // a read-loop server's client reader: runs the read handler
-  kMonitor,  // a client's: notices that the server has gone
+  kAccept,    // a server's accept loop; also notices that its client has gone
+  kReader,    // a read-loop server's client reader: runs the read handler
+  kMonitor,   // a client's: notices that the server has gone
   kDispatch,  // runs callbacks, where the program gave no queue
   kResolve    // looks up one host name; never passed to a hook
 };

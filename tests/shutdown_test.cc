@@ -752,5 +752,28 @@ TEST(InHandlerTest, CloseInItWithAQueueLeavesTheLastEventToBeRun) {
   EXPECT_EQ(events.text(), "connected 1, closed here 1");
 }
 
+// The hook runs before the thread's work does, and counts as a part of it.
+TEST(InHookTest, CloseInAThreadsStartHookEndsTheServer) {
+  const HangGuard guard;
+  for (const ThreadRole role : {ThreadRole::kReader, ThreadRole::kAccept}) {
+    OneClientReadLoopServer* self = nullptr;
+    OneClientReadLoopServer server(
+        {.host = "127.0.0.1",
+         .thread_start_hook =
+             [&](ThreadRole r) {
+               if (r == role) self->close();
+             }},
+        [](auto& s, std::stop_token stop) { s.read_str(stop); });
+    self = &server;
+    try {
+      server.start();
+    } catch (const ConnectionError&) {
+      // It was closed before it had all its threads.
+    }
+    EXPECT_TRUE(server.wait_done(kPatience));
+    server.close();
+  }
+}
+
 }  // namespace
 }  // namespace tcpip

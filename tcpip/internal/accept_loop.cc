@@ -143,8 +143,7 @@ void AcceptLoop::linger(std::shared_ptr<Socket> socket) {
 // Drops what ended connections still send, and those that are through with it.
 void AcceptLoop::see_off(bool closing) {
   std::erase_if(lingering_, [](const Lingering& lingering) {
-    return !lingering.socket->linger_step() ||
-           lingering.deadline.has_passed();
+    return !lingering.socket->linger_step() || lingering.deadline.has_passed();
   });
   for (std::shared_ptr<Socket>& socket : core_.take_ended()) {
     linger(std::move(socket));

@@ -158,10 +158,6 @@ void EndpointCore::start_worker(
       EndpointCore& core;
       ~End() { core.worker_ended(); }
     } const end{*self};
-    {
-      const MutexLock lock(self->mutex_);
-      self->worker_ids_.push_back(std::this_thread::get_id());
-    }
     work(*self, std::move(stop));
   };
   const MutexLock lock(mutex_);
@@ -174,6 +170,8 @@ void EndpointCore::start_worker(
                                    .hook = config_.thread_start_hook,
                                    .log = config_.log},
                                   std::move(body)));
+  // Here, not in the thread: its hook may call close() before its work begins.
+  worker_ids_.push_back(workers_.back().get_id());
   ++live_workers_;
 }
 
@@ -225,9 +223,8 @@ void EndpointCore::join_workers() {
     const MutexLock lock(mutex_);
     // One caller joins, the others wait for it.
     while (joining_) {
-      changed_.wait(mutex_, {}, [this]() TCPIP_REQUIRES(mutex_) {
-        return !joining_;
-      });
+      changed_.wait(mutex_, {},
+                    [this]() TCPIP_REQUIRES(mutex_) { return !joining_; });
     }
     if (workers_.empty()) return;
     workers.swap(workers_);
@@ -291,13 +288,10 @@ void EndpointCore::end_dispatcher_later() {
     ++closers_;
   }
   // Also if the callback is dropped, because somebody else closes.
-  std::shared_ptr<void> end(nullptr, [self = shared_from_this()](void*) {
-    self->closer_ended();
-  });
-  callbacks->post_event(
-      [dispatcher = std::move(dispatcher), end = std::move(end)] {
-        dispatcher->close();
-      });
+  std::shared_ptr<void> end(
+      nullptr, [self = shared_from_this()](void*) { self->closer_ended(); });
+  callbacks->post_event([dispatcher = std::move(dispatcher),
+                         end = std::move(end)] { dispatcher->close(); });
 }
 
 void EndpointCore::closer_ended() {

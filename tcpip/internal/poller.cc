@@ -59,8 +59,8 @@ int poll_until(std::span<pollfd> fds, Deadline deadline) {
       timeout.tv_nsec = static_cast<long>((left - whole).count());
       limit = &timeout;
     }
-    const int ready = ::ppoll(fds.data(), static_cast<nfds_t>(fds.size()),
-                              limit, nullptr);
+    const int ready =
+        ::ppoll(fds.data(), static_cast<nfds_t>(fds.size()), limit, nullptr);
     if (ready >= 0) return ready;
     if (errno != EINTR) throw_os_error(errno, "poll");
   }

@@ -30,11 +30,10 @@ std::map<int, std::string> open_descriptors() {
     if (fd == own) return;
     std::array<char, 256> target{};
     const std::string link = "/proc/self/fd/" + std::to_string(fd);
-    const ssize_t size =
-        ::readlink(link.c_str(), target.data(), target.size());
+    const ssize_t size = ::readlink(link.c_str(), target.data(), target.size());
     result[fd] =
-        size < 0 ? "?" : std::string(target.data(),
-                                     static_cast<std::size_t>(size));
+        size < 0 ? "?"
+                 : std::string(target.data(), static_cast<std::size_t>(size));
   });
   return result;
 }
@@ -66,9 +65,8 @@ void LeakGuard::OnTestEnd(const testing::TestInfo& /*info*/) {
         << "the test left descriptor " << fd << " behind: " << what;
   }
   for (const auto& [fd, what] : descriptors_) {
-    EXPECT_TRUE(now.contains(fd))
-        << "the test closed descriptor " << fd << ", which is not its own: "
-        << what;
+    EXPECT_TRUE(now.contains(fd)) << "the test closed descriptor " << fd
+                                  << ", which is not its own: " << what;
   }
 }
 
