@@ -12,34 +12,11 @@
 #include "tcpip/address.h"
 #include "tcpip/error.h"
 #include "tcpip/internal/endpoint_core.h"
+#include "tcpip/internal/make_core.h"
 #include "tcpip/internal/poller.h"
 
 namespace tcpip {
 namespace {
-
-std::shared_ptr<internal::EndpointCore> make_core(const ClientOptions& options,
-                                                  Client* client) {
-  internal::check_port(options.port, "Client");
-  internal::EndpointConfig config{
-      .name = options.name,
-      .log = options.log.child(options.name),
-      .callbacks = options.callbacks,
-      .on_event = {},
-      .thread_start_hook = options.thread_start_hook,
-      .encoding = options.encoding,
-      .terminator = options.terminator,
-      .limit = options.limit,
-      .write_limit = options.write_limit,
-      .socket = options.connect.socket,
-  };
-  if (options.connect_callback) {
-    config.on_event = [client, callback = options.connect_callback](
-                          const ConnectionEvent& event) {
-      callback(*client, event);
-    };
-  }
-  return std::make_shared<internal::EndpointCore>(std::move(config), client);
-}
 
 // The monitor thread: notices that the server has gone.
 void watch(internal::EndpointCore& core,
@@ -68,7 +45,8 @@ void watch(internal::EndpointCore& core,
 }  // namespace
 
 Client::Client(ClientOptions options)
-    : BaseClientOrServer(make_core(options, this)),
+    : BaseClientOrServer(
+          internal::make_core(options, this, options.connect.socket, "Client")),
       options_(std::move(options)) {
   if (options_.host.empty()) core().close();
 }

@@ -9,7 +9,7 @@
 
 #include "tcpip/error.h"
 #include "tcpip/internal/endpoint_core.h"
-#include "tcpip/internal/server_config.h"
+#include "tcpip/internal/make_core.h"
 
 namespace tcpip {
 namespace {
@@ -56,8 +56,9 @@ void read_clients(internal::EndpointCore& core, const Handler& handler,
 
 OneClientReadLoopServer::OneClientReadLoopServer(
     OneClientReadLoopServerOptions options, ReadHandler handler)
-    : ServerBase(internal::make_server_core(options, this), options.host,
-                 options.port, options.listen,
+    : ServerBase(internal::make_core(options, this, options.socket,
+                                     "OneClientReadLoopServer"),
+                 options.host, options.port, options.listen,
                  [this, handler, after = options.read_after_callback](
                      internal::EndpointCore& core) {
                    read_clients(

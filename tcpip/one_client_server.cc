@@ -5,8 +5,8 @@
 
 #include "tcpip/internal/accept_loop.h"
 #include "tcpip/internal/endpoint_core.h"
+#include "tcpip/internal/make_core.h"
 #include "tcpip/internal/mutex.h"
-#include "tcpip/internal/server_config.h"
 
 namespace tcpip {
 namespace internal {
@@ -77,8 +77,9 @@ std::vector<Address> ServerBase::addresses() const {
 }  // namespace internal
 
 OneClientServer::OneClientServer(OneClientServerOptions options)
-    : ServerBase(internal::make_server_core(options, this), options.host,
-                 options.port, options.listen, {}) {}
+    : ServerBase(
+          internal::make_core(options, this, options.socket, "OneClientServer"),
+          options.host, options.port, options.listen, {}) {}
 
 OneClientServer::~OneClientServer() { core().release(); }
 
