@@ -9,6 +9,8 @@
 #ifndef TCPIP_WIRE_STRUCT_H_
 #define TCPIP_WIRE_STRUCT_H_
 
+#include <cstddef>
+#include <limits>
 #include <span>
 #include <string_view>
 
@@ -31,14 +33,16 @@ void read_into(StreamReader& reader, T& data, const Wait& wait = {}) {
 // writes, and drains. The last argument may be a Wait, or what converts to one:
 //   write_from(writer, header, body, 2s);
 //   write_from(writer, header, body, Wait(2s, stop));
-// Throws as StreamWriter::write and drain do; after TimeoutError and
-// CancelledError the message stays queued: drain() sends the rest.
+// Throws as StreamWriter::write and drain do. After TimeoutError and
+// CancelledError the message stays queued, and drain() sends the rest; unless
+// the stop was requested before the call: then nothing of it was taken.
 template <class... Args>
 void write_from(StreamWriter& writer, const Args&... structs_and_wait) {
   internal::pack_wire(
       [&writer](std::span<const std::string_view> parts, const Wait& wait) {
-        writer.write_lines(parts);
-        writer.drain(wait);
+        // Whatever is unsent; but nothing of it if a stop is requested already.
+        writer.write_and_drain(parts, std::numeric_limits<std::size_t>::max(),
+                               wait);
       },
       structs_and_wait...);
 }

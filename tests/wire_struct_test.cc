@@ -337,6 +337,21 @@ TEST_F(WireStructTest, NeverMixesTheStructsOfSeveralThreads) {
   }
 }
 
+TEST_F(WireStructTest, AStopThatWasRequestedBeforeSendsNothing) {
+  std::stop_source source;
+  source.request_stop();
+  try {
+    write_from(writer_, Header{.id = 1, .size = 2}, source.get_token());
+    FAIL() << "it was sent";
+  } catch (const CancelledError& e) {
+    EXPECT_FALSE(e.queued());
+  }
+  EXPECT_EQ(writer_.unsent(), 0u);
+  const Header header{.id = 3, .size = 4};
+  write_from(writer_, header);
+  EXPECT_EQ(peer_receives(sizeof header), pack(header));
+}
+
 TEST_F(WireStructTest, WritesToALostConnectionFail) {
   writer_.close();
   EXPECT_THROW(write_from(writer_, Header()), ConnectionError);
