@@ -557,7 +557,9 @@ TEST_P(SocketOf, LingerEndsWhenThePeerHasEverything) {
   if (GetParam() == Kind::kUnix) receive_all(there_, 4);
   here_.close();
   here_.linger(Deadline::after(1h));
-  EXPECT_EQ(here_.unacknowledged(), 0u);
+  // All but the FIN, which counts as one byte.
+  EXPECT_LE(here_.unacknowledged(), 1u);
+  if (GetParam() == Kind::kTcp) EXPECT_EQ(there_.receivable(), 4u);
 }
 
 TEST_P(SocketOf, LingerEndsAtItsDeadline) {
