@@ -559,7 +559,9 @@ TEST_P(SocketOf, LingerEndsWhenThePeerHasEverything) {
   here_.linger(Deadline::after(1h));
   // All but the FIN, which counts as one byte.
   EXPECT_LE(here_.unacknowledged(), 1u);
-  if (GetParam() == Kind::kTcp) EXPECT_EQ(there_.receivable(), 4u);
+  if (GetParam() == Kind::kTcp) {
+    EXPECT_EQ(there_.receivable(), 4u);
+  }
 }
 
 TEST_P(SocketOf, LingerEndsAtItsDeadline) {
