@@ -12,12 +12,13 @@ namespace tcpip {
 namespace {
 
 // What read_str() makes of the bytes of one message.
-std::string decode(std::string_view message, std::string_view terminator,
-                   const std::string& name) {
-  message.remove_suffix(terminator.size());
+std::string decode(std::string_view message,
+                   const internal::EndpointCore& core) {
+  message.remove_suffix(core.config().terminator.size());
   message = internal::strip(message);
   if (const auto position = internal::find_invalid_utf8(message)) {
-    throw DecodeError("read_str", name, std::string(message), *position);
+    throw DecodeError("read_str", core.peer_address().to_string(),
+                      std::string(message), *position);
   }
   return std::string(message);
 }
@@ -130,8 +131,7 @@ std::string BaseClientOrServer::read_until(Separators separators,
 
 std::string BaseClientOrServer::read_str(const Wait& wait) {
   return core_->read("read_str", [&](StreamReader& reader) {
-    return decode(reader.read_until_view(terminator(), wait), terminator(),
-                  name());
+    return decode(reader.read_until_view(terminator(), wait), *core_);
   });
 }
 
@@ -164,7 +164,7 @@ std::optional<std::string> BaseClientOrServer::try_read_str() {
                      [&](StreamReader& reader) -> std::optional<std::string> {
                        const auto message = reader.try_read_until(terminator());
                        if (!message) return std::nullopt;
-                       return decode(*message, terminator(), name());
+                       return decode(*message, *core_);
                      });
 }
 

@@ -528,6 +528,7 @@ TEST(ReadStrTest, BadTextTakesThatMessageAndKeepsTheConnection) {
     server.read_str(kPatience);
     FAIL();
   } catch (const DecodeError& e) {
+    EXPECT_TRUE(e.peer().starts_with("127.0.0.1:")) << e.what();
     EXPECT_EQ(e.data(), "ok\xff.");
     EXPECT_EQ(e.position(), 2u);
     EXPECT_EQ(e.code(), Errc::kDecode);
