@@ -538,14 +538,20 @@ std::shared_ptr<Link> EndpointCore::link_of_this_thread(
 // --- Transfers ---
 
 std::shared_ptr<Link> EndpointCore::begin_read(const char* operation) {
-  std::shared_ptr<Link> link = link_of_this_thread(operation);
-  const MutexLock lock(mutex_);
-  if (link->reading) {
-    throw std::logic_error(fmt::format(
-        "{}: another thread is already reading this connection", operation));
+  bool taken = false;
+  {
+    const MutexLock lock(mutex_);
+    if (has_link_here()) {
+      taken = current_->reading;
+      if (!taken) {
+        current_->reading = true;
+        return current_;
+      }
+    }
   }
-  link->reading = true;
-  return link;
+  if (!taken) throw_connection_error(ENOTCONN, operation, config_.name);
+  throw std::logic_error(fmt::format(
+      "{}: another thread is already reading this connection", operation));
 }
 
 void EndpointCore::end_read(const std::shared_ptr<Link>& link,
