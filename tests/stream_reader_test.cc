@@ -1068,5 +1068,32 @@ TEST(StreamReader, ByteByByteCostsTheSameHoweverMuchIsBuffered) {
   }
 }
 
+// --- What may be in a message ---
+
+TEST(StreamReaderTest, EveryByteValueIsJustAByte) {
+  std::string all;
+  for (int i = 0; i < 256; ++i) all += static_cast<char>(i);
+  for (int i = 0; i < 256; ++i) {
+    LoopbackPair pair = loopback_pair(Transport::kUnix);
+    send_all(pair.peer, all + all);
+    const std::string separator(1, static_cast<char>(i));
+    EXPECT_EQ(pair.reader.read_until(separator, 5s),
+              all.substr(0, static_cast<std::size_t>(i) + 1));
+    EXPECT_EQ(pair.reader.read_until(separator, 5s),
+              all.substr(static_cast<std::size_t>(i) + 1) +
+                  all.substr(0, static_cast<std::size_t>(i) + 1));
+  }
+}
+
+// TCP's urgent data is no part of the stream, as for any socket that does not
+// ask for it.
+TEST(StreamReaderTest, AnUrgentByteIsSkipped) {
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  send_all(pair.peer, "ab");
+  ASSERT_EQ(::send(pair.peer.get(), "!", 1, MSG_OOB | MSG_NOSIGNAL), 1);
+  send_all(pair.peer, "cd\n");
+  EXPECT_EQ(pair.reader.read_until("\n", 5s), "abcd\n");
+}
+
 }  // namespace
 }  // namespace tcpip
