@@ -142,18 +142,26 @@ IoResult Socket::receive(void* data, std::size_t size, const Wait& wait) {
   }
 }
 
+// What a recv() of nothing means: the end of the stream, unless the other
+// direction has been told of an error that this one was not.
+IoResult Socket::ended() const noexcept {
+  const int lost = lost_error();
+  return lost == 0 ? IoResult{} : IoResult{IoStatus::kError, 0, lost};
+}
+
+IoResult Socket::failed(int error_number) noexcept {
+  if (!is_shortage(error_number)) lost_error_ = error_number;
+  return {IoStatus::kError, 0, error_number};
+}
+
 IoResult Socket::receive_now(void* data, std::size_t size) noexcept {
   for (;;) {
     const ssize_t got = ::recv(fd_.get(), data, size, MSG_DONTWAIT);
     if (got > 0) return {IoStatus::kOk, static_cast<std::size_t>(got)};
-    if (got == 0) {
-      const int lost = lost_error();
-      return lost == 0 ? IoResult{} : IoResult{IoStatus::kError, 0, lost};
-    }
+    if (got == 0) return ended();
     if (errno == EINTR) continue;
     if (would_block(errno)) return {IoStatus::kTimeout};
-    if (!is_shortage(errno)) lost_error_ = errno;
-    return {IoStatus::kError, 0, errno};
+    return failed(errno);
   }
 }
 
@@ -183,10 +191,7 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
     in_plain_receive_.store(false);
     if (got > 0) return {IoStatus::kOk, static_cast<std::size_t>(got)};
     if (is_closed()) return {IoStatus::kClosed};
-    if (got == 0) {
-      const int lost = lost_error();
-      return lost == 0 ? IoResult{} : IoResult{IoStatus::kError, 0, lost};
-    }
+    if (got == 0) return ended();
     // The kernel's time-out begins anew with each recv: signals must not
     // stretch the deadline.
     if (timeout.count() > 0 &&
@@ -200,8 +205,7 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
       if (status != IoStatus::kOk) return {status};
       continue;
     }
-    if (!is_shortage(error_number)) lost_error_ = error_number;
-    return {IoStatus::kError, 0, error_number};
+    return failed(error_number);
   }
 }
 

@@ -121,6 +121,8 @@ class Socket {
  private:
   IoResult receive_plain(void* data, std::size_t size,
                          std::chrono::microseconds timeout);
+  IoResult ended() const noexcept;
+  IoResult failed(int error_number) noexcept;
   IoStatus wait_for(short events, const Wait& wait, internal::Waker& waker);
 
   const UniqueFd fd_;

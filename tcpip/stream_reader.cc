@@ -43,6 +43,11 @@ void check_separators(std::span<const std::string_view> separators,
   }
 }
 
+[[noreturn]] void throw_second_reader(const char* operation) {
+  throw std::logic_error(fmt::format(
+      "{}: another thread is already reading this stream", operation));
+}
+
 struct Match {
   std::size_t start = 0;
   std::size_t end = 0;
@@ -114,8 +119,7 @@ class StreamReader::Reading {
  public:
   Reading(StreamReader& reader, const char* operation) : reader_(reader) {
     if (reader.reading_.load(std::memory_order_relaxed)) {
-      throw std::logic_error(fmt::format(
-          "{}: another thread is already reading this stream", operation));
+      throw_second_reader(operation);
     }
     reader.reading_.store(true, std::memory_order_relaxed);
   }
@@ -196,13 +200,9 @@ void StreamReader::make_room() {
   // Half of the buffer is room enough, or any while a move would be dear.
   const std::size_t room = capacity_ - tail_;
   const bool cheap = size <= capacity_ / 4;
-  if (!small && (room >= capacity_ / 2 || (room > 0 && !cheap)) && room > 0) {
-    return;
-  }
+  if (!small && room > 0 && (room >= capacity_ / 2 || !cheap)) return;
   if (!small && head_ > 0 && (cheap || head_ >= capacity_ / 4)) {
     std::memmove(buffer_.get(), buffer_.get() + head_, size);
-  } else if (!small && room > 0) {
-    return;
   } else {
     const std::size_t more = capacity_ == 0        ? kFirstBuffer
                              : capacity_ < kBuffer ? kBuffer
@@ -219,7 +219,8 @@ void StreamReader::make_room() {
 IoResult StreamReader::receive(Attempt& attempt) {
   char* const end = buffer_.get() + tail_;
   const std::size_t room = capacity_ - tail_;
-  if (spin_.count() > 0 && !attempt.expired) {
+  if (spin_.count() > 0 && !attempt.expired &&
+      !attempt.wait.deadline.has_passed()) {
     const Deadline until =
         std::min(Deadline::after(spin_), attempt.wait.deadline);
     do {
@@ -239,11 +240,7 @@ StreamReader::Fill StreamReader::fill(Attempt& attempt) {
   if (!socket_) throw_connection_error(ENOTCONN, attempt.operation, {});
   if (error_ != 0) throw_connection_error(error_, attempt.operation, peer());
   if (eof_) return Fill::kEof;
-  if (filling_.exchange(true)) {
-    throw std::logic_error(
-        fmt::format("{}: another thread is already reading this stream",
-                    attempt.operation));
-  }
+  if (filling_.exchange(true)) throw_second_reader(attempt.operation);
   struct Filling {
     std::atomic<bool>& flag;
     ~Filling() { flag.store(false); }

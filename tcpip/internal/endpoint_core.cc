@@ -503,22 +503,24 @@ void EndpointCore::note_hang_up(const std::shared_ptr<Link>& link) {
   end_link(link, reason_for(error), error, ended);
 }
 
-void EndpointCore::close_link(bool keep_should_be_connected) {
-  Ended ended(*this);
-  const MutexLock lock(mutex_);
-  // Not the business of a thread whose own connection is over.
-  if (bound_generation() != 0 && !has_link_here()) return;
+void EndpointCore::end_here(bool keep_should_be_connected, Ended& ended) {
   if (!keep_should_be_connected) should_be_connected_ = false;
   end_link(std::shared_ptr<Link>(current_), DisconnectReason::kClosedHere, {},
            ended);
 }
 
+void EndpointCore::close_link(bool keep_should_be_connected) {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  // Not the business of a thread whose own connection is over.
+  if (bound_generation() != 0 && !has_link_here()) return;
+  end_here(keep_should_be_connected, ended);
+}
+
 void EndpointCore::end_for_good(bool keep_should_be_connected) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
-  if (!keep_should_be_connected) should_be_connected_ = false;
-  end_link(std::shared_ptr<Link>(current_), DisconnectReason::kClosedHere, {},
-           ended);
+  end_here(keep_should_be_connected, ended);
 }
 
 std::vector<std::shared_ptr<Socket>> EndpointCore::take_ended() {

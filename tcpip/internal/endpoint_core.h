@@ -200,6 +200,8 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   void end_link(const std::shared_ptr<Link>& link, DisconnectReason reason,
                 std::error_code error, Ended& ended) TCPIP_REQUIRES(mutex_);
   bool is_drained(const Link& link) const TCPIP_REQUIRES(mutex_);
+  void end_here(bool keep_should_be_connected, Ended& ended)
+      TCPIP_REQUIRES(mutex_);
   void end_for_good(bool keep_should_be_connected);
   void post_event(ConnectionEvent event) TCPIP_REQUIRES(mutex_);
   void run_event(const ConnectionEvent& event);
