@@ -102,8 +102,10 @@ class Controller {
 
   void on_change(const tcpip::ConnectionEvent& event) {
     if (event.connected) {
+      client_ = event.generation;
       last_sent_ = Clock::now();
     } else {
+      client_ = 0;
       // What to do when nobody is in command; here: stand still.
       demand_ = position_;
     }
@@ -139,7 +141,8 @@ class Controller {
 
   // Never waits either, but drops what would be out of date.
   void send_telemetry(const std::string& text) {
-    if (!server_.connected()) return;
+    // A client may have made way for the next and on_change() not know it yet.
+    if (client_ == 0 || client_ != server_.generation()) return;
     try {
       if (server_.try_write_str(text)) {
         last_sent_ = Clock::now();
@@ -152,6 +155,7 @@ class Controller {
     }
   }
 
+  std::uint64_t client_ = 0;  // the number of the one we know of, or 0
   Clock::time_point last_sent_;
   double position_ = 0;
   double demand_ = 0;
