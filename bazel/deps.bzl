@@ -34,6 +34,16 @@ def tcpip_dependencies():
         strip_prefix = "googletest-release-1.12.1",
     )
 
+    maybe(
+        system_or_archive,
+        name = "nlohmann_json",
+        build_file = Label("//bazel:nlohmann_json.BUILD"),
+        system = {"include/nlohmann": ["/usr/include/nlohmann", "/usr/local/include/nlohmann"]},
+        url = "https://github.com/nlohmann/json/archive/refs/tags/v3.11.2.tar.gz",
+        sha256 = "d69f9deb6a75e2580465c6c4c5111b89c4dc2fa94e3a85fcd2ffcd9a143d9273",
+        strip_prefix = "json-3.11.2",
+    )
+
     # Bazel 4 wants these from the network for the simplest cc_library, and
     # Debian's build of it (which has no version) is meant for use without one.
     # Later versions have what they need, or fetch what fits them.

@@ -36,9 +36,10 @@ _missing() {
     # Some releases have the libraries in a package of their own.
     echo '|libclang-rt-dev?'
   fi
-  # Elsewhere the pinned archives stand in for these two.
+  # Elsewhere the pinned archives stand in for these three.
   if command -v apt-get > /dev/null; then
     [ -e /usr/include/fmt/core.h ] || echo 'fmt|libfmt-dev'
+    [ -e /usr/include/nlohmann/json.hpp ] || echo 'nlohmann-json|nlohmann-json3-dev'
     [ -e /usr/src/googletest/googletest ] || echo 'GoogleTest|googletest'
   fi
 }

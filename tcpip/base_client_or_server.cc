@@ -1,6 +1,7 @@
 #include "tcpip/base_client_or_server.h"
 
 #include <array>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
@@ -11,38 +12,50 @@
 namespace tcpip {
 namespace {
 
-// What read_str() makes of the bytes of one message.
-std::string decode(std::string_view message,
-                   const internal::EndpointCore& core) {
-  message.remove_suffix(core.config().terminator.size());
-  message = internal::strip(message);
-  if (const auto position = internal::find_invalid_utf8(message)) {
-    throw DecodeError("read_str", core.peer_address().to_string(),
-                      std::string(message), *position);
-  }
-  return std::string(message);
-}
+// Once the deadline has passed, so many heartbeats are still taken out: a flood
+// of them cannot keep a call.
+constexpr int kMostHeartbeats = 1000;
 
-// True if the peer would find `end` in `text` + `end` before the end of it.
-bool ends_early(std::string_view text, std::string_view end) {
-  if (text.find(end) != std::string_view::npos) return true;
-  // Also where the text's last bytes and the terminator's first make one.
-  for (std::size_t n = 1; n < end.size(); ++n) {
-    if (text.ends_with(end.substr(0, n)) && end.starts_with(end.substr(n))) {
-      return true;
+// Calls `read`, which gives a message or nothing, until it is no heartbeat, or
+// nothing. Where heartbeats are not expected, one throws.
+template <class Read>
+auto read_past_heartbeats(internal::EndpointCore& core, internal::Link& link,
+                          const internal::TextFormat& format,
+                          const char* operation, const Wait& wait, Read read) {
+  for (int left = kMostHeartbeats;;) {
+    decltype(read()) message = read();
+    if (!message || !format.is_heartbeat(*message)) return message;
+    core.note_heartbeat(link, operation);
+    if (wait.deadline.has_passed() && --left == 0) {
+      return decltype(read())();
     }
   }
-  return false;
 }
 
-// Throws if the peer could not read the text as one message.
-void check_text(std::string_view text, std::string_view end) {
-  if (internal::find_invalid_utf8(text)) {
-    throw std::invalid_argument("write_str: the text is not valid UTF-8");
-  }
-  if (ends_early(text, end)) {
-    throw std::invalid_argument("write_str: the text contains the terminator");
-  }
+// The reads of lines that are handed over as they came: heartbeats are among
+// them, unless they are expected.
+template <class Read>
+std::optional<std::string> try_read_bytes(internal::EndpointCore& core,
+                                          const char* operation, Read read) {
+  return core.read(operation, [&](internal::Link& link) {
+    if (!core.expects_heartbeats()) return read(link.reader);
+    return read_past_heartbeats(core, link, *core.format(), operation,
+                                Wait::none(),
+                                [&] { return read(link.reader); });
+  });
+}
+
+template <class Read>
+std::string read_bytes(internal::EndpointCore& core, const char* operation,
+                       const Wait& wait, Read read) {
+  return core.read(operation, [&](internal::Link& link) {
+    if (!core.expects_heartbeats()) return read(link.reader);
+    auto line =
+        read_past_heartbeats(core, link, *core.format(), operation, wait,
+                             [&] { return std::optional(read(link.reader)); });
+    if (!line) throw TimeoutError(operation, link.peer.to_string());
+    return *std::move(line);
+  });
 }
 
 }  // namespace
@@ -83,111 +96,133 @@ const std::string& BaseClientOrServer::name() const noexcept {
   return core_->config().name;
 }
 const Log& BaseClientOrServer::log() const noexcept { return core_->log(); }
-const std::string& BaseClientOrServer::terminator() const noexcept {
-  return core_->config().terminator;
+std::string BaseClientOrServer::terminator() const {
+  return core_->format()->terminator();
 }
-const std::string& BaseClientOrServer::encoding() const noexcept {
-  return core_->config().encoding;
+std::string BaseClientOrServer::encoding() const {
+  return core_->format()->codec()->name();
+}
+void BaseClientOrServer::set_terminator(std::string terminator) {
+  core_->set_terminator(std::move(terminator));
+}
+void BaseClientOrServer::set_encoding(std::string encoding) {
+  core_->set_encoding(std::move(encoding));
+}
+void BaseClientOrServer::handle_received_heartbeat() {
+  core_->handle_received_heartbeat();
 }
 
 std::string BaseClientOrServer::read(std::size_t n, const Wait& wait) {
   return core_->read(
-      "read", [&](StreamReader& reader) { return reader.read(n, wait); });
+      "read", [&](internal::Link& link) { return link.reader.read(n, wait); });
 }
 
 std::string BaseClientOrServer::read_exactly(std::size_t n, const Wait& wait) {
-  return core_->read("read_exactly", [&](StreamReader& reader) {
-    return reader.read_exactly(n, wait);
+  return core_->read("read_exactly", [&](internal::Link& link) {
+    return link.reader.read_exactly(n, wait);
   });
 }
 
 void BaseClientOrServer::read_exactly(std::span<std::byte> out,
                                       const Wait& wait) {
-  core_->read("read_exactly", [&](StreamReader& reader) {
-    reader.read_exactly(out, wait);
+  core_->read("read_exactly", [&](internal::Link& link) {
+    link.reader.read_exactly(out, wait);
     return true;
   });
 }
 
 std::string BaseClientOrServer::read_line(const Wait& wait) {
-  return core_->read("read_line", [&](StreamReader& reader) {
+  return read_bytes(*core_, "read_line", wait, [&](StreamReader& reader) {
     return reader.read_line(wait);
   });
 }
 
 std::string BaseClientOrServer::read_until(std::string_view separator,
                                            const Wait& wait) {
-  return core_->read("read_until", [&](StreamReader& reader) {
+  return read_bytes(*core_, "read_until", wait, [&](StreamReader& reader) {
     return reader.read_until(separator, wait);
   });
 }
 
 std::string BaseClientOrServer::read_until(Separators separators,
                                            const Wait& wait) {
-  return core_->read("read_until", [&](StreamReader& reader) {
+  return read_bytes(*core_, "read_until", wait, [&](StreamReader& reader) {
     return reader.read_until(separators, wait);
   });
 }
 
 std::string BaseClientOrServer::read_str(const Wait& wait) {
-  return core_->read("read_str", [&](StreamReader& reader) {
-    return decode(reader.read_until_view(terminator(), wait), *core_);
+  constexpr const char* kOperation = "read_str";
+  const auto format = core_->format();
+  return core_->read(kOperation, [&](internal::Link& link) {
+    const auto message =
+        read_past_heartbeats(*core_, link, *format, kOperation, wait, [&] {
+          return std::optional(
+              link.reader.read_until_view(format->terminator(), wait));
+        });
+    if (!message) throw TimeoutError(kOperation, link.peer.to_string());
+    return format->decode(*message, kOperation, link.peer);
   });
 }
 
 std::optional<std::string> BaseClientOrServer::try_read(std::size_t n) {
-  return core_->read("try_read",
-                     [&](StreamReader& reader) { return reader.try_read(n); });
+  return core_->read("try_read", [&](internal::Link& link) {
+    return link.reader.try_read(n);
+  });
 }
 
 std::optional<std::string> BaseClientOrServer::try_read_line() {
-  return core_->read("try_read_line", [&](StreamReader& reader) {
+  return try_read_bytes(*core_, "try_read_line", [](StreamReader& reader) {
     return reader.try_read_line();
   });
 }
 
 std::optional<std::string> BaseClientOrServer::try_read_until(
     std::string_view separator) {
-  return core_->read("try_read_until", [&](StreamReader& reader) {
+  return try_read_bytes(*core_, "try_read_until", [&](StreamReader& reader) {
     return reader.try_read_until(separator);
   });
 }
 
 std::optional<std::string> BaseClientOrServer::try_read_exactly(std::size_t n) {
-  return core_->read("try_read_exactly", [&](StreamReader& reader) {
-    return reader.try_read_exactly(n);
+  return core_->read("try_read_exactly", [&](internal::Link& link) {
+    return link.reader.try_read_exactly(n);
   });
 }
 
 std::optional<std::string> BaseClientOrServer::try_read_str() {
-  return core_->read("try_read_str",
-                     [&](StreamReader& reader) -> std::optional<std::string> {
-                       const auto message = reader.try_read_until(terminator());
-                       if (!message) return std::nullopt;
-                       return decode(*message, *core_);
-                     });
+  constexpr const char* kOperation = "try_read_str";
+  const auto format = core_->format();
+  return core_->read(
+      kOperation, [&](internal::Link& link) -> std::optional<std::string> {
+        const auto message = read_past_heartbeats(
+            *core_, link, *format, kOperation, Wait::none(),
+            [&] { return link.reader.try_read_until(format->terminator()); });
+        if (!message) return std::nullopt;
+        return format->decode(*message, kOperation, link.peer);
+      });
 }
 
 bool BaseClientOrServer::wait_readable(const Wait& wait) {
-  return core_->read("wait_readable", [&](StreamReader& reader) {
-    return reader.wait_readable(wait);
+  return core_->read("wait_readable", [&](internal::Link& link) {
+    return link.reader.wait_readable(wait);
   });
 }
 
 std::size_t BaseClientOrServer::skip(std::size_t n) {
   return core_->read("skip",
-                     [&](StreamReader& reader) { return reader.skip(n); });
+                     [&](internal::Link& link) { return link.reader.skip(n); });
 }
 
 std::size_t BaseClientOrServer::discard() {
-  return core_->read("discard",
-                     [&](StreamReader& reader) { return reader.discard(); });
+  return core_->read(
+      "discard", [&](internal::Link& link) { return link.reader.discard(); });
 }
 
 std::size_t BaseClientOrServer::discard_until(std::string_view separator,
                                               const Wait& wait) {
-  return core_->read("discard_until", [&](StreamReader& reader) {
-    return reader.discard_until(separator, wait);
+  return core_->read("discard_until", [&](internal::Link& link) {
+    return link.reader.discard_until(separator, wait);
   });
 }
 
@@ -208,8 +243,10 @@ void BaseClientOrServer::write_lines(
 }
 
 void BaseClientOrServer::write_str(std::string_view text, const Wait& wait) {
-  check_text(text, terminator());
-  write_lines({text, terminator()}, wait);
+  const auto format = core_->format();
+  std::string storage;
+  write_lines(
+      {format->encode(text, storage, "write_str"), format->terminator()}, wait);
 }
 
 bool BaseClientOrServer::try_write(std::string_view data) {
@@ -217,8 +254,10 @@ bool BaseClientOrServer::try_write(std::string_view data) {
 }
 
 bool BaseClientOrServer::try_write_str(std::string_view text) {
-  check_text(text, terminator());
-  const std::array<std::string_view, 2> parts{text, terminator()};
+  const auto format = core_->format();
+  std::string storage;
+  const std::array<std::string_view, 2> parts{
+      format->encode(text, storage, "try_write_str"), format->terminator()};
   return try_write_lines(parts);
 }
 

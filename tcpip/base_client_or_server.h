@@ -16,6 +16,14 @@
 //    disconnected event is queued before the exception (a ConnectionError) or
 //    the empty result reaches the caller.
 //
+// Heartbeats, if they are expected: a message that is kHeartbeat and the
+// terminator and nothing else is taken out by read_str, read_line, read_until
+// and their kin (not by those that count bytes), which go on to the next one.
+// Each begins a new max_heartbeat_interval, and so does the connection. When
+// that is over without, what has come by then is given time to be read, which
+// is no more than the same time again unless more keeps coming; then the
+// connection ends with DisconnectReason::kHeartbeatLost.
+//
 // Called in a read handler or a connect_callback, all members speak of the
 // connection that the handler serves, or that the event is of: once that is
 // over connected() is false, reads and writes throw and close_client() does
@@ -77,8 +85,14 @@ class BaseClientOrServer {
   std::function<void()> bound(std::function<void()> callback) const;
   const std::string& name() const noexcept;
   const Log& log() const noexcept;
-  const std::string& terminator() const noexcept;
-  const std::string& encoding() const noexcept;
+  // How text messages look. A change, which may come at any time, counts from
+  // the next message on that is read or written; a call that is under way goes
+  // on with what it began with. Throw std::invalid_argument for what the
+  // constructor would refuse, and then nothing has changed.
+  std::string terminator() const;
+  std::string encoding() const;
+  void set_terminator(std::string terminator);
+  void set_encoding(std::string encoding);
 
   // --- Reading: as StreamReader's members of these names ---
 
@@ -88,10 +102,10 @@ class BaseClientOrServer {
   std::string read_line(const Wait& wait = {});
   std::string read_until(std::string_view separator, const Wait& wait = {});
   std::string read_until(Separators separators, const Wait& wait = {});
-  // One text message: through the terminator; without it and without white
-  // space at both ends. Throws DecodeError if it is not text in the encoding:
-  // that message is consumed and the connection lives. LimitOverrunError as
-  // read_until.
+  // One text message: what stands before the terminator, in UTF-8. Throws
+  // DecodeError if it is not text in the encoding: exactly that message is
+  // consumed and the connection lives. LimitOverrunError as read_until.
+  // UnexpectedHeartbeatError for a heartbeat, if they are not expected.
   std::string read_str(const Wait& wait = {});
   // One struct; `data` is left untouched on failure. See wire_struct.h.
   template <class T>
@@ -104,6 +118,11 @@ class BaseClientOrServer {
   std::optional<std::string> try_read_until(std::string_view separator);
   std::optional<std::string> try_read_exactly(std::size_t n);
   std::optional<std::string> try_read_str();
+
+  // Counts as a heartbeat of the peer's, for a protocol in which they look
+  // otherwise. Throws UnexpectedHeartbeatError if none are expected,
+  // ConnectionError if not connected.
+  void handle_received_heartbeat();
 
   bool wait_readable(const Wait& wait = {});
   std::size_t skip(std::size_t n);
@@ -124,9 +143,10 @@ class BaseClientOrServer {
                    const Wait& wait = {});
   void write_lines(std::initializer_list<std::string_view> parts,
                    const Wait& wait = {});
-  // The text and the terminator. Throws std::invalid_argument, with nothing
-  // sent, if the text is not valid UTF-8 or contains the terminator (it would
-  // arrive as two messages).
+  // The text, which is in UTF-8, in the encoding, and the terminator. Throws
+  // std::invalid_argument, with nothing sent, if the text is not valid UTF-8,
+  // has a character that the encoding lacks, or contains, once encoded, the
+  // terminator's bytes (it would arrive as two messages).
   void write_str(std::string_view text, const Wait& wait = {});
   // Structs, as one message; a Wait (or what converts to one) may come last.
   template <class... Args>

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <chrono>
+#include <exception>
 #include <memory>
 #include <stdexcept>
 #include <utility>
@@ -18,7 +19,7 @@
 namespace tcpip {
 namespace {
 
-// The monitor thread: notices that the server has gone.
+// The monitor thread: notices that the server has gone; heartbeats.
 void watch(internal::EndpointCore& core,
            const std::shared_ptr<internal::Link>& link) {
   std::array<pollfd, 2> fds{
@@ -27,8 +28,10 @@ void watch(internal::EndpointCore& core,
   bool failed = false;
   while (core.is_current(*link)) {
     try {
-      internal::poll_until(fds, Deadline());
-    } catch (const Error& e) {
+      const Deadline look_again = core.tend_heartbeats(link);
+      if (!core.is_current(*link)) return;
+      internal::poll_until(fds, look_again);
+    } catch (const std::exception& e) {
       // The kernel is short of memory, and will not be for ever.
       if (!std::exchange(failed, true)) core.log().error(e.what());
       core.pause(Deadline::after(std::chrono::milliseconds(100)));

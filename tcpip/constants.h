@@ -16,6 +16,13 @@ inline constexpr std::string_view kDefaultLocalhost = kLocalhostIpv4;
 inline constexpr std::string_view kDefaultTerminator = "\r\n";
 inline constexpr std::string_view kDefaultEncoding = "utf-8";
 
+// What a heartbeat is, not encoded, before the terminator.
+inline constexpr std::string_view kHeartbeat = "heartbeat";
+// How often one is sent, where they are; and how long without one the
+// connection counts as lost, where they are expected.
+inline constexpr std::chrono::seconds kDefaultHeartbeatInterval{1};
+inline constexpr std::chrono::seconds kDefaultMaxHeartbeatInterval{10};
+
 // The longest message, in bytes, that read_until and its kin accept (asyncio).
 inline constexpr std::size_t kDefaultLimit = 64 * 1024;
 

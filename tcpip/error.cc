@@ -22,6 +22,10 @@ class TcpipCategory final : public std::error_category {
         return "bytes that are no text in this encoding";
       case Errc::kSelfConnect:
         return "connected to itself";
+      case Errc::kUnexpectedHeartbeat:
+        return "a heartbeat, but heartbeats are not expected";
+      case Errc::kJson:
+        return "a text that is not JSON";
     }
     return fmt::format("unknown error {}", value);
   }
@@ -112,6 +116,10 @@ DecodeError::DecodeError(std::string_view operation, std::string_view peer,
                         position, data.size())),
       data_(std::make_shared<const std::string>(std::move(data))),
       position_(position) {}
+
+UnexpectedHeartbeatError::UnexpectedHeartbeatError(std::string_view operation,
+                                                   std::string_view peer)
+    : Error(Errc::kUnexpectedHeartbeat, operation, peer) {}
 
 CancelledError::CancelledError(std::string_view operation,
                                std::string_view peer, bool queued)

@@ -14,6 +14,8 @@
 //   |-- TimeoutError             the deadline passed; the connection lives
 //   |-- LimitOverrunError        the message is too long; the connection lives
 //   |-- DecodeError              the message is not text; the connection lives
+//   |-- UnexpectedHeartbeatError a heartbeat, where none are expected; likewise
+//   |-- JsonDecodeError (json.h) the message is not JSON; likewise
 //   `-- ResolveError             the host name has no address
 //   CancelledError               a stop was requested; not an Error, so that an
 //                                orderly stop is not handled as a fault
@@ -38,10 +40,12 @@ namespace tcpip {
 
 // Causes for which the kernel has no errno.
 enum class Errc {
-  kIncompleteRead = 1,  // end of stream in the middle of a message
-  kLimitOverrun = 2,    // no separator within the reader's limit
-  kDecode = 3,          // bytes that are no text in the encoding
-  kSelfConnect = 4,     // the connection's two ends are the same socket
+  kIncompleteRead = 1,       // end of stream in the middle of a message
+  kLimitOverrun = 2,         // no separator within the reader's limit
+  kDecode = 3,               // bytes that are no text in the encoding
+  kSelfConnect = 4,          // the connection's two ends are the same socket
+  kUnexpectedHeartbeat = 5,  // a heartbeat where none are expected
+  kJson = 6                  // a text that is not JSON
 };
 
 // The category of Errc.
@@ -161,6 +165,14 @@ class DecodeError final : public Error {
  private:
   std::shared_ptr<const std::string> data_;
   std::size_t position_;
+};
+
+// The peer sends heartbeats and this side was not told to expect them. That
+// line was consumed; the next read starts at the next message.
+class UnexpectedHeartbeatError final : public Error {
+ public:
+  explicit UnexpectedHeartbeatError(std::string_view operation,
+                                    std::string_view peer = {});
 };
 
 // getaddrinfo() knows no address for the host.

@@ -17,6 +17,7 @@
 #ifndef TCPIP_ONE_CLIENT_SERVER_H_
 #define TCPIP_ONE_CLIENT_SERVER_H_
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -51,8 +52,23 @@ struct BasicServerOptions {
   // Called once for each change, connected and disconnected by turns. What it
   // throws is logged. It may call any member, close() and the destructor too.
   std::function<void(Server&, const ConnectionEvent&)> connect_callback = {};
+  // Of text messages. The encoding by one of Python's names or aliases:
+  // utf-8 (strict), utf-16, utf-32 (both with a byte-order mark), utf-16-le,
+  // utf-16-be, utf-32-le, utf-32-be, latin-1, ascii. The terminator is any
+  // bytes but none; it is sent as it is, not encoded.
   std::string encoding = std::string(kDefaultEncoding);
   std::string terminator = std::string(kDefaultTerminator);
+  // Sends kHeartbeat and the terminator, at once and then every
+  // heartbeat_interval, as long as a peer is connected.
+  bool send_heartbeats = false;
+  std::chrono::milliseconds heartbeat_interval = kDefaultHeartbeatInterval;
+  // Expects the same of the peer: one within max_heartbeat_interval of the
+  // connection and of the one before, or the connection ends
+  // (DisconnectReason::kHeartbeatLost). They are taken out of what is read; see
+  // BaseClientOrServer.
+  bool expect_heartbeats = false;
+  std::chrono::milliseconds max_heartbeat_interval =
+      kDefaultMaxHeartbeatInterval;
   std::size_t limit = kDefaultLimit;  // the longest message for read_until
   // No further message is taken while more than this is unsent.
   std::size_t write_limit = kDefaultWriteLimit;

@@ -159,6 +159,7 @@ StreamReader& StreamReader::operator=(StreamReader&& other) noexcept {
   filled_up_ = std::exchange(other.filled_up_, false);
   error_ = std::exchange(other.error_, 0);
   spin_ = other.spin_;
+  received_ = other.received_.exchange(0);
   return *this;
 }
 
@@ -278,6 +279,7 @@ StreamReader::Fill StreamReader::fill(Attempt& attempt) {
   }
   filled_up_ = result.count == capacity_ - tail_;
   tail_ += result.count;
+  received_.fetch_add(result.count, std::memory_order_relaxed);
   attempt.filled = true;
   attempt.budget -= std::min(attempt.budget, result.count);
   return Fill::kData;
@@ -418,6 +420,7 @@ bool StreamReader::exactly_direct(std::span<std::byte> out) {
           "else read from this socket?");
     }
     have += result.count;
+    received_.fetch_add(result.count, std::memory_order_relaxed);
   }
   return true;
 }

@@ -22,6 +22,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -122,6 +123,10 @@ class StreamReader {
   bool has_ended() const noexcept { return eof_ || error_ != 0; }
   // What broke the connection, as far as a read has met it; else no error.
   std::error_code error() const noexcept;
+  // How many bytes have come from the kernel so far. From any thread.
+  std::uint64_t received() const noexcept {
+    return received_.load(std::memory_order_relaxed);
+  }
   // The bytes that came and were not read yet.
   std::size_t buffered() const noexcept { return tail_ - head_; }
   std::size_t limit() const noexcept { return limit_; }
@@ -171,6 +176,7 @@ class StreamReader {
   std::chrono::microseconds spin_{0};
   std::atomic<bool> reading_{false};
   std::atomic<bool> filling_{false};
+  std::atomic<std::uint64_t> received_{0};
 };
 
 }  // namespace tcpip

@@ -379,7 +379,7 @@ TEST(ReadingTest, TryReadsReturnNothingUntilAllIsThere) {
     return line == "l\n";
   }));
   EXPECT_EQ(server.try_read_until(";"), "u;");
-  EXPECT_EQ(server.try_read_str(), "s");
+  EXPECT_EQ(server.try_read_str(), " s ");
   EXPECT_EQ(server.try_read(10), "r");
   EXPECT_EQ(served.event_text(), "connected 1");
 }
@@ -502,19 +502,68 @@ TEST(ReadingTest, BadArgumentsAreRefusedAndTheConnectionLives) {
   EXPECT_EQ(served.event_text(), "connected 1");
 }
 
-TEST(ReadStrTest, StripsWhiteSpaceAtBothEnds) {
+TEST(ReadStrTest, TakesOffTheTerminatorAndNothingElse) {
   Served served;
   send_all(served.peer, " \ta b\v\f\n\r\n\r\n  \r\na\r\r\n");
-  EXPECT_EQ(served.server->read_str(kPatience), "a b");
+  EXPECT_EQ(served.server->read_str(kPatience), " \ta b\v\f\n");
   EXPECT_EQ(served.server->read_str(kPatience), "");
-  EXPECT_EQ(served.server->read_str(kPatience), "");
+  EXPECT_EQ(served.server->read_str(kPatience), "  ");
+  EXPECT_EQ(served.server->read_str(kPatience), "a\r");
+}
+
+TEST(ReadStrTest, DecodesWhatTheEncodingSays) {
+  Served served({.encoding = "UTF 16"});
+  send_all(served.peer, "\xfe\xff\0a\r\nb\0\r\n"s);
   EXPECT_EQ(served.server->read_str(kPatience), "a");
+  EXPECT_EQ(served.server->read_str(kPatience), "b");
+  served.server->write_str("\u20ac");
+  EXPECT_EQ(recv_exact(served.peer, 6), "\xff\xfe\xac\x20\r\n");
+}
+
+TEST(TextFormatTest, EncodingAndTerminatorCanChangeOnALiveConnection) {
+  Served served;
+  OneClientServer& server = *served.server;
+  send_all(served.peer, "one\r\n\xe9;two;");
+  EXPECT_EQ(server.read_str(kPatience), "one");
+  server.set_encoding("latin-1");
+  server.set_terminator(";");
+  EXPECT_EQ(server.encoding(), "latin-1");
+  EXPECT_EQ(server.terminator(), ";");
+  EXPECT_EQ(server.read_str(kPatience), "\u00e9");
+  server.write_str("\u00e9");
+  EXPECT_EQ(recv_exact(served.peer, 2), "\xe9;");
+  EXPECT_THROW(server.set_encoding("latin-3"), std::invalid_argument);
+  EXPECT_THROW(server.set_terminator(""), std::invalid_argument);
+  EXPECT_EQ(server.encoding(), "latin-1");
+  EXPECT_EQ(server.terminator(), ";");
+  EXPECT_EQ(server.read_str(kPatience), "two");
+  EXPECT_EQ(served.event_text(), "connected 1");
+}
+
+// Upstream finds the terminator inside a code unit and hands over the text cut
+// short; and a heartbeat, which is not encoded, is no text to it.
+TEST(UpstreamDefect6, TextThatWouldBeCutShortIsNotSent) {
+  Served served({.encoding = "utf-16", .terminator = "\n"});
+  EXPECT_THROW(served.server->write_str("a\u010a"), std::invalid_argument);
+  EXPECT_THROW(served.server->try_write_str("a\u010a"), std::invalid_argument);
+  served.server->write_str("b");
+  EXPECT_EQ(recv_exact(served.peer, 5),
+            "\xff\xfe"
+            "b\0\n"s);
+}
+
+TEST(UpstreamDefect6, HeartbeatAmongWideTextIsAHeartbeat) {
+  Served served({.encoding = "utf-16", .expect_heartbeats = true});
+  send_all(served.peer, "heartbeat\r\na\0\r\nheartbeat\r\nb\0\r\n"s);
+  EXPECT_EQ(served.server->read_str(kPatience), "a");
+  EXPECT_EQ(served.server->read_str(kPatience), "b");
+  EXPECT_EQ(served.event_text(), "connected 1");
 }
 
 TEST(ReadStrTest, UsesTheTerminatorGiven) {
   Served served({.terminator = "END"});
   send_all(served.peer, "oneENtwo\r\nENDthreeEND");
-  EXPECT_EQ(served.server->read_str(kPatience), "oneENtwo");
+  EXPECT_EQ(served.server->read_str(kPatience), "oneENtwo\r\n");
   EXPECT_EQ(served.server->try_read_str(), "three");
   served.server->write_str("four");
   EXPECT_EQ(recv_exact(served.peer, 7), "fourEND");
@@ -529,8 +578,8 @@ TEST(ReadStrTest, BadTextTakesThatMessageAndKeepsTheConnection) {
     FAIL();
   } catch (const DecodeError& e) {
     EXPECT_TRUE(e.peer().starts_with("127.0.0.1:")) << e.what();
-    EXPECT_EQ(e.data(), "ok\xff.");
-    EXPECT_EQ(e.position(), 2u);
+    EXPECT_EQ(e.data(), " ok\xff.");
+    EXPECT_EQ(e.position(), 3u);
     EXPECT_EQ(e.code(), Errc::kDecode);
   }
   EXPECT_EQ(server.read_str(kPatience), "next");

@@ -69,8 +69,14 @@ TEST(ClientOptionsTest, BadOptionsAreRefusedByTheConstructor) {
   EXPECT_THROW(Client({.host = "h", .port = 65536}), std::invalid_argument);
   EXPECT_THROW(Client({.host = "h", .terminator = ""}), std::invalid_argument);
   EXPECT_THROW(Client({.host = "h", .encoding = ""}), std::invalid_argument);
-  EXPECT_THROW(Client({.host = "h", .encoding = "utf-16"}),
+  EXPECT_THROW(Client({.host = "h", .encoding = "utf-17"}),
                std::invalid_argument);
+  EXPECT_THROW(
+      Client({.host = "h", .heartbeat_interval = std::chrono::seconds(0)}),
+      std::invalid_argument);
+  EXPECT_THROW(
+      Client({.host = "h", .max_heartbeat_interval = std::chrono::seconds(-1)}),
+      std::invalid_argument);
   EXPECT_THROW(Client({.host = "h", .limit = 0}), std::invalid_argument);
   EXPECT_NO_THROW(Client({.host = "h", .port = 65535}));
 }

@@ -83,7 +83,7 @@ TEST(ReadLoopOptionsTest, BadOptionsAreRefusedByTheConstructor) {
   EXPECT_THROW(construct({}, Handler()), std::invalid_argument);
   EXPECT_THROW(construct({.port = 65536}, echo), std::invalid_argument);
   EXPECT_THROW(construct({.port = -1}, echo), std::invalid_argument);
-  EXPECT_THROW(construct({.encoding = "utf-32"}, echo), std::invalid_argument);
+  EXPECT_THROW(construct({.encoding = "utf-23"}, echo), std::invalid_argument);
   EXPECT_THROW(construct({.terminator = ""}, echo), std::invalid_argument);
   EXPECT_THROW(construct({.limit = 0}, echo), std::invalid_argument);
 }

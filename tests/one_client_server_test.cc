@@ -97,15 +97,6 @@ TEST(UpstreamDefect7, EmptyTerminatorIsRefusedByTheConstructor) {
   EXPECT_THROW(OneClientServer({.terminator = ""}), std::invalid_argument);
 }
 
-// Upstream finds the terminator inside a code unit of a wide encoding, and
-// truncates the text. Here there are none.
-TEST(UpstreamDefect6, WideEncodingsAreRefusedByTheConstructor) {
-  for (const char* encoding : {"utf-16", "utf-32", "latin-1", "", "UTF-8 "}) {
-    EXPECT_THROW(OneClientServer({.encoding = encoding}),
-                 std::invalid_argument);
-  }
-}
-
 TEST(ServerStartTest, PortIsKnownWhenItReturns) {
   OneClientServer server({.host = "127.0.0.1"});
   EXPECT_EQ(server.port(), 0);

@@ -139,7 +139,7 @@ async def text(port):
     await writer.drain()
     for message in raw:
         try:
-            expected = message.strip().decode().encode()
+            expected = message.decode().encode()
         except UnicodeDecodeError as e:
             expected = b"bad at %d" % e.start
         same((await reader.readuntil(b"\r\n"))[:-2], expected)

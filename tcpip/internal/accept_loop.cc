@@ -62,6 +62,7 @@ bool AcceptLoop::wait_for_work(const std::shared_ptr<Link>& client) {
     fds.push_back({lingering.socket->native_handle(), POLLIN | POLLRDHUP, 0});
   }
   Deadline deadline = accept_again_.value_or(Deadline());
+  if (client) deadline = std::min(deadline, core_.tend_heartbeats(client));
   if (!lingering_.empty()) {
     deadline = std::min(deadline, lingering_.front().deadline);
   }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <exception>
 #include <stdexcept>
@@ -35,6 +36,10 @@ std::string_view to_string(DisconnectReason reason) noexcept {
 namespace internal {
 
 namespace {
+
+// How soon, and how late, to look again for a heartbeat that is overdue.
+constexpr std::chrono::milliseconds kShortestDoubt{20};
+constexpr std::chrono::milliseconds kLongestDoubt{1000};
 
 // What broke the connection; no error if the peer closed it.
 std::error_code lost_error(const Link& link) noexcept {
@@ -77,17 +82,16 @@ struct EndpointCore::Ended {
   std::size_t unread = 0;
 };
 
-EndpointCore::EndpointCore(EndpointConfig config, const void* owner)
-    : config_(std::move(config)), owner_(owner) {
-  if (config_.terminator.empty()) {
-    throw std::invalid_argument("the terminator must have at least one byte");
-  }
-  if (config_.encoding != kDefaultEncoding) {
-    throw std::invalid_argument(
-        fmt::format("unknown encoding \"{}\"", config_.encoding));
-  }
+EndpointCore::EndpointCore(EndpointConfig config,
+                           std::shared_ptr<const TextFormat> format,
+                           const void* owner)
+    : config_(std::move(config)), owner_(owner), format_(std::move(format)) {
   if (config_.limit == 0) {
     throw std::invalid_argument("the limit must be positive");
+  }
+  const HeartbeatConfig& heartbeats = config_.heartbeats;
+  if (std::min(heartbeats.interval, heartbeats.max_interval).count() <= 0) {
+    throw std::invalid_argument("a heartbeat interval must be positive");
   }
 }
 
@@ -333,6 +337,24 @@ bool EndpointCore::wait_done(const Wait& wait) {
   return result == WaitResult::kReady;
 }
 
+std::shared_ptr<const TextFormat> EndpointCore::format() const {
+  const MutexLock lock(mutex_);
+  return format_;
+}
+
+void EndpointCore::set_encoding(std::string encoding) {
+  auto codec = std::make_shared<const TextCodec>(std::move(encoding));
+  const MutexLock lock(mutex_);
+  format_ = std::make_shared<const TextFormat>(std::move(codec),
+                                               format_->terminator());
+}
+
+void EndpointCore::set_terminator(std::string terminator) {
+  const MutexLock lock(mutex_);
+  format_ = std::make_shared<const TextFormat>(format_->codec(),
+                                               std::move(terminator));
+}
+
 // --- The connection ---
 
 bool EndpointCore::has_link_here() const {
@@ -454,12 +476,13 @@ EndpointCore::Admission EndpointCore::admit(std::shared_ptr<Link> link) {
   const MutexLock lock(mutex_);
   if (closing_) return Admission::kClosing;
   link->generation = ++generation_;
+  link->heard = std::chrono::steady_clock::now();
   should_be_connected_ = true;
   current_ = std::move(link);
   post_event({.connected = true,
               .peer = current_->peer,
               .generation = generation_,
-              .time = std::chrono::steady_clock::now()});
+              .time = current_->heard});
   changed_.notify_all();
   return Admission::kAccepted;
 }
@@ -501,6 +524,98 @@ void EndpointCore::note_hang_up(const std::shared_ptr<Link>& link) {
   if (link->reading || !is_drained(*link)) return;
   const std::error_code error = lost_error(*link);
   end_link(link, reason_for(error), error, ended);
+}
+
+// --- Heartbeats ---
+
+Deadline EndpointCore::tend_heartbeats(const std::shared_ptr<Link>& link) {
+  const HeartbeatConfig& heartbeats = config_.heartbeats;
+  Deadline look_again;
+  // Who has hung up hears no heartbeat, and is waited for no longer.
+  if (link->hung_up) return look_again;
+  const Link::TimePoint now = std::chrono::steady_clock::now();
+  if (heartbeats.send) {
+    if (now >= link->next_beat) {
+      send_heartbeat(link);
+      // By the clock, not by when this thread got to it; but none in a bunch.
+      link->next_beat += heartbeats.interval;
+      if (link->next_beat <= now) link->next_beat = now + heartbeats.interval;
+    }
+    look_again = Deadline(link->next_beat);
+  }
+  if (heartbeats.expect && is_overdue(*link, now, look_again)) {
+    log().warning(fmt::format("no heartbeat from {} within {} ms",
+                              link->peer.to_string(),
+                              heartbeats.max_interval.count()));
+    lose(link, DisconnectReason::kHeartbeatLost);
+  }
+  return look_again;
+}
+
+// Never waits. Behind a message that is not wholly sent it is queued, like any
+// message; unless the peer reads nothing at all.
+void EndpointCore::send_heartbeat(const std::shared_ptr<Link>& link) {
+  const std::shared_ptr<const TextFormat> text = format();
+  try {
+    if (link->writer.unsent() > config_.write_limit) return;
+    link->writer.write_lines({kHeartbeat, text->terminator()});
+  } catch (const ConnectionError&) {
+    note_hang_up(link);  // what has come can still be read
+  }
+}
+
+// A heartbeat that came in time, but that nobody has read yet, counts: a slow
+// reader, or a program that was stopped for a while, is not the peer's fault.
+// So once one is overdue, what has come by then is given time to be read, and
+// for as long as more keeps coming.
+bool EndpointCore::is_overdue(Link& link, Link::TimePoint now,
+                              Deadline& look_again) {
+  const auto most = config_.heartbeats.max_interval;
+  Link::TimePoint heard;
+  std::uint64_t unread = 0;
+  const std::uint64_t received = link.reader.received();
+  {
+    const MutexLock lock(mutex_);
+    if (current_.get() != &link) return false;
+    heard = link.heard;
+    // A thread inside a read has seen all that was received.
+    if (!link.reading) unread = link.reader.buffered();
+  }
+  if (now < heard + most) {
+    link.doubt.reset();
+    look_again = std::min(look_again, Deadline(heard + most));
+    return false;
+  }
+  const std::uint64_t arrived = received + link.socket->receivable();
+  if (!link.doubt) {
+    link.doubt = {now, arrived, arrived};
+  } else {
+    if (arrived > link.doubt->arrived) {
+      link.doubt->arrived = arrived;
+      link.doubt->since = now;
+    }
+    if (received - unread >= link.doubt->suspect ||
+        now - link.doubt->since >= most) {
+      return true;
+    }
+  }
+  const auto pause = std::clamp<std::chrono::milliseconds>(
+      most / 20, kShortestDoubt, kLongestDoubt);
+  look_again = std::min(look_again, Deadline(now + pause));
+  return false;
+}
+
+void EndpointCore::note_heartbeat(Link& link, const char* operation) {
+  if (!expects_heartbeats()) {
+    throw UnexpectedHeartbeatError(operation, link.peer.to_string());
+  }
+  const MutexLock lock(mutex_);
+  link.heard = std::chrono::steady_clock::now();
+}
+
+void EndpointCore::handle_received_heartbeat() {
+  constexpr const char* kOperation = "handle_received_heartbeat";
+  note_heartbeat(*link_of_this_thread(kOperation), kOperation);
 }
 
 void EndpointCore::end_here(bool keep_should_be_connected, Ended& ended) {

@@ -12,10 +12,12 @@
 #ifndef TCPIP_INTERNAL_ENDPOINT_CORE_H_
 #define TCPIP_INTERNAL_ENDPOINT_CORE_H_
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -26,6 +28,7 @@
 #include "tcpip/error.h"
 #include "tcpip/internal/mutex.h"
 #include "tcpip/internal/poller.h"
+#include "tcpip/internal/text.h"
 #include "tcpip/log.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
@@ -38,6 +41,13 @@ namespace tcpip::internal {
 // Throws std::invalid_argument if it is not in 0...65535.
 void check_port(int port, const char* what);
 
+struct HeartbeatConfig {
+  bool send = false;
+  std::chrono::milliseconds interval{};
+  bool expect = false;
+  std::chrono::milliseconds max_interval{};
+};
+
 struct EndpointConfig {
   std::string name;
   Log log;
@@ -45,18 +55,19 @@ struct EndpointConfig {
   // Empty if the program gave no connect_callback.
   std::function<void(const ConnectionEvent&)> on_event;
   ThreadStartHook thread_start_hook;
-  std::string encoding;
-  std::string terminator;
+  HeartbeatConfig heartbeats;
   std::size_t limit = 0;
   std::size_t write_limit = 0;
   SocketOptions socket;
 };
 
 // One connection with what belongs to it. The streams may be used by whoever
-// holds a reference; the flags are guarded by EndpointCore's mutex. (hung_up is
-// set by the one thread that watches the connection, so that thread may read it
-// without.)
+// holds a reference; what else changes is guarded by EndpointCore's mutex, or
+// is the watching thread's: the one of ours that notices the hang-up. (It sets
+// hung_up, so it may read that one without the mutex.)
 struct Link {
+  using TimePoint = std::chrono::steady_clock::time_point;
+
   Link(std::shared_ptr<Socket> s, Address p, std::size_t limit)
       : socket(std::move(s)), reader(socket, limit), writer(socket), peer(p) {}
 
@@ -68,13 +79,25 @@ struct Link {
   std::stop_source stop;  // requested when the connection is over
   bool reading = false;   // a thread is inside a read
   bool hung_up = false;   // the peer's end was seen, maybe behind unread bytes
+  TimePoint heard;        // when the last heartbeat came, or the connection
+
+  // The watching thread's:
+  TimePoint next_beat;  // when to send one
+  // Set while a heartbeat is overdue, but may be among bytes nobody has read.
+  struct Doubt {
+    TimePoint since;        // when something came last
+    std::uint64_t arrived;  // how many bytes had come then
+    std::uint64_t suspect;  // up to which byte there may be a heartbeat
+  };
+  std::optional<Doubt> doubt;
 };
 
 class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
  public:
   // `owner` is the public object's address. Throws std::invalid_argument for
-  // an empty terminator, an unknown encoding or a limit of 0.
-  EndpointCore(EndpointConfig config, const void* owner);
+  // a limit of 0 and for a heartbeat interval that is not positive.
+  EndpointCore(EndpointConfig config, std::shared_ptr<const TextFormat> format,
+               const void* owner);
   ~EndpointCore();
 
   const EndpointConfig& config() const noexcept { return config_; }
@@ -105,6 +128,12 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   // Signalled when a worker has something to look at.
   Waker& waker() noexcept { return waker_; }
 
+  // How text messages look, for those that begin from now on.
+  std::shared_ptr<const TextFormat> format() const;
+  // Throw as TextCodec and TextFormat; then nothing has changed.
+  void set_encoding(std::string encoding);
+  void set_terminator(std::string terminator);
+
   // --- The connection ---
 
   bool connected() const;
@@ -130,6 +159,16 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   // The peer's FIN or reset was seen: ends the connection, unless bytes are
   // still to be read; then the read that takes the last of them will.
   void note_hang_up(const std::shared_ptr<Link>& link);
+  // Sends a heartbeat if it is time to, and ends the connection if the peer's
+  // have failed to come for too long. Returns when to look again. Called by the
+  // watching thread before it waits.
+  Deadline tend_heartbeats(const std::shared_ptr<Link>& link);
+  bool expects_heartbeats() const noexcept { return config_.heartbeats.expect; }
+  // The peer has sent one. Throws UnexpectedHeartbeatError if none are
+  // expected.
+  void note_heartbeat(Link& link, const char* operation);
+  // The same, for whoever has recognised one himself.
+  void handle_received_heartbeat();
   // Ends the connection because this side wants to: in a thread that is bound
   // to one, only if it is that one.
   void close_link(bool keep_should_be_connected = false);
@@ -153,13 +192,13 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
 
   // --- Transfers ---
 
-  // Runs function(StreamReader&) on the connection. What says that it is lost
-  // ends it, before the exception or the result reaches the caller.
+  // Runs function(Link&), which reads, on the connection. What says that it is
+  // lost ends it, before the exception or the result reaches the caller.
   template <class Function>
   auto read(const char* operation, Function function) {
     const std::shared_ptr<Link> link = begin_read(operation);
     try {
-      auto result = function(link->reader);
+      auto result = function(*link);
       end_read(link, nullptr);
       return result;
     } catch (const ConnectionError& e) {
@@ -203,6 +242,8 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   void end_here(bool keep_should_be_connected, Ended& ended)
       TCPIP_REQUIRES(mutex_);
   void end_for_good(bool keep_should_be_connected);
+  void send_heartbeat(const std::shared_ptr<Link>& link);
+  bool is_overdue(Link& link, Link::TimePoint now, Deadline& look_again);
   void post_event(ConnectionEvent event) TCPIP_REQUIRES(mutex_);
   void run_event(const ConnectionEvent& event);
   bool is_worker_thread() const TCPIP_REQUIRES(mutex_);
@@ -220,6 +261,7 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
 
   mutable Mutex mutex_;
   mutable CondVar changed_;
+  std::shared_ptr<const TextFormat> format_ TCPIP_GUARDED_BY(mutex_);
   bool started_ TCPIP_GUARDED_BY(mutex_) = false;
   bool closing_ TCPIP_GUARDED_BY(mutex_) = false;
   bool should_be_connected_ TCPIP_GUARDED_BY(mutex_) = false;

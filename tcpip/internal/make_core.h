@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "tcpip/internal/endpoint_core.h"
+#include "tcpip/internal/text.h"
 #include "tcpip/socket.h"
 
 namespace tcpip::internal {
@@ -24,8 +25,10 @@ std::shared_ptr<EndpointCore> make_core(const Options& options, Owner* owner,
       .callbacks = options.callbacks,
       .on_event = {},
       .thread_start_hook = options.thread_start_hook,
-      .encoding = options.encoding,
-      .terminator = options.terminator,
+      .heartbeats = {.send = options.send_heartbeats,
+                     .interval = options.heartbeat_interval,
+                     .expect = options.expect_heartbeats,
+                     .max_interval = options.max_heartbeat_interval},
       .limit = options.limit,
       .write_limit = options.write_limit,
       .socket = socket,
@@ -36,7 +39,12 @@ std::shared_ptr<EndpointCore> make_core(const Options& options, Owner* owner,
       callback(*owner, event);
     };
   }
-  return std::make_shared<EndpointCore>(std::move(config), owner);
+  return std::make_shared<EndpointCore>(
+      std::move(config),
+      std::make_shared<const TextFormat>(
+          std::make_shared<const TextCodec>(options.encoding),
+          options.terminator),
+      owner);
 }
 
 }  // namespace tcpip::internal

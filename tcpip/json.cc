@@ -1,0 +1,266 @@
+#include "tcpip/json.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+namespace tcpip {
+namespace {
+
+using nlohmann::json;
+
+// How much of a text an error shows, on either side of the place.
+constexpr std::size_t kExcerpt = 100;
+
+// Fit for a log: printable ASCII, on one line, of bounded length.
+std::string excerpt_of(std::string_view text, std::size_t position) {
+  const std::size_t begin =
+      position > kExcerpt ? std::min(position, text.size()) - kExcerpt : 0;
+  const std::string_view shown = text.substr(begin, 2 * kExcerpt);
+  std::string result = begin > 0 ? "..." : "";
+  for (const char c : shown) {
+    if (c == '"' || c == '\\') {
+      result += '\\';
+      result += c;
+    } else if (c >= ' ' && c <= '~') {
+      result += c;
+    } else {
+      result += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
+  }
+  if (begin + shown.size() < text.size()) result += "...";
+  return result;
+}
+
+// What makes a text no JSON, and where.
+struct Fault {
+  std::size_t position = 0;
+  std::string reason;
+};
+
+// The parser tells where it is for a few of its errors only; this knows always.
+class CountingIterator {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  CountingIterator(const char* at, std::size_t* count) noexcept
+      : at_(at), count_(count) {}
+  reference operator*() const noexcept { return *at_; }
+  CountingIterator& operator++() noexcept {
+    ++at_;
+    ++*count_;
+    return *this;
+  }
+  CountingIterator operator++(int) noexcept {
+    CountingIterator before = *this;
+    ++*this;
+    return before;
+  }
+  bool operator==(const CountingIterator& other) const noexcept {
+    return at_ == other.at_;
+  }
+
+ private:
+  const char* at_;
+  std::size_t* count_;
+};
+
+// Makes a value of what the parser finds, refusing what the parser would
+// round, or would nest too deep.
+class Builder final : public nlohmann::json_sax<json> {
+ public:
+  Builder(std::string_view text, const std::size_t& taken) noexcept
+      : text_(text), taken_(taken) {}
+
+  json take() { return std::move(root_); }
+  Fault fault() const { return fault_; }
+
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(number_integer_t value) override { return add(value); }
+  bool number_unsigned(number_unsigned_t value) override { return add(value); }
+  bool number_float(number_float_t value, const string_t& token) override {
+    if (token.find_first_not_of("-0123456789") == std::string::npos) {
+      return fail(start_of(token), "an integer of more than 64 bits");
+    }
+    return add(value);
+  }
+  bool string(string_t& value) override { return add(std::move(value)); }
+  bool binary(binary_t& value) override { return add(std::move(value)); }
+  bool start_object(std::size_t /*size*/) override {
+    return open(json::object());
+  }
+  bool start_array(std::size_t /*size*/) override {
+    return open(json::array());
+  }
+  bool key(string_t& value) override {
+    key_ = std::move(value);
+    return true;
+  }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool parse_error(std::size_t position, const std::string& token,
+                   const nlohmann::detail::exception& error) override {
+    if (error.id == 406) {
+      return fail(start_of(token), "a number beyond the range of double");
+    }
+    return fail(std::min(position - 1, text_.size()), reason_in(error.what()));
+  }
+
+ private:
+  bool add(json value) {
+    place(std::move(value));
+    return true;
+  }
+  json* place(json value) {
+    if (open_.empty()) {
+      root_ = std::move(value);
+      return &root_;
+    }
+    json& parent = *open_.back();
+    if (parent.is_array()) {
+      parent.push_back(std::move(value));
+      return &parent.back();
+    }
+    json& member = parent[key_];
+    member = std::move(value);
+    return &member;
+  }
+  bool open(json container) {
+    if (open_.size() == kMaxJsonDepth) {
+      return fail(taken_ - 1,
+                  fmt::format("nested deeper than {}", open_.size()));
+    }
+    open_.push_back(place(std::move(container)));
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+  bool fail(std::size_t position, std::string reason) {
+    fault_ = {position, std::move(reason)};
+    return false;
+  }
+  // Where the number begins that the parser has just read, and one byte more if
+  // there was one.
+  std::size_t start_of(const std::string& token) const {
+    const std::size_t end =
+        text_.substr(0, taken_).ends_with(token) ? taken_ : taken_ - 1;
+    return end - std::min(end, token.size());
+  }
+  // "[json.exception...] parse error at line 1, column 2: syntax error while
+  // parsing value - invalid literal; last read: '...'; expected ...": what lies
+  // between. The text itself is shown by JsonDecodeError, made harmless.
+  static std::string reason_in(std::string_view what) {
+    if (const auto colon = what.find(": "); colon != what.npos) {
+      what.remove_prefix(colon + 2);
+    }
+    return std::string(what.substr(0, what.find("; last read")));
+  }
+
+  const std::string_view text_;
+  const std::size_t& taken_;  // how many bytes the parser has taken
+  json root_;
+  std::vector<json*> open_;  // arrays and objects that are not complete
+  string_t key_;
+  Fault fault_;
+};
+
+// Throws JsonDecodeError with `operation` and `endpoint`'s peer.
+json parse(std::string_view text, const char* operation,
+           const BaseClientOrServer* endpoint) {
+  std::size_t taken = 0;
+  Builder builder(text, taken);
+  Fault fault{0, "a byte-order mark"};
+  // The parser would skip it.
+  if (!text.starts_with("\xef\xbb\xbf")) {
+    if (json::sax_parse(CountingIterator(text.data(), &taken),
+                        CountingIterator(text.data() + text.size(), &taken),
+                        &builder)) {
+      return builder.take();
+    }
+    fault = builder.fault();
+  }
+  throw JsonDecodeError(operation,
+                        endpoint ? endpoint->peer_address().to_string() : "",
+                        text, fault.position, fault.reason);
+}
+
+[[noreturn]] void refuse(const char* operation, std::string_view what) {
+  throw std::invalid_argument(fmt::format("{}: {}", operation, what));
+}
+
+// Throws if `data` is no JSON; `depth` containers are around it.
+void check(const json& data, std::size_t depth, const char* operation) {
+  if (data.is_structured()) {
+    if (depth == kMaxJsonDepth) {
+      refuse(operation, fmt::format("nested deeper than {}", kMaxJsonDepth));
+    }
+    for (const json& each : data) check(each, depth + 1, operation);
+  } else if (data.is_number_float()) {
+    if (!std::isfinite(data.get<double>())) {
+      refuse(operation, "NaN and infinities are not JSON");
+    }
+  } else if (data.is_binary() || data.is_discarded()) {
+    refuse(operation, "a binary or discarded value is not JSON");
+  }
+}
+
+std::string format(const json& data, const char* operation) {
+  check(data, 0, operation);
+  try {
+    return data.dump(-1, ' ', true);
+  } catch (const json::exception&) {
+    refuse(operation, "a string is not valid UTF-8");
+  }
+}
+
+}  // namespace
+
+JsonDecodeError::JsonDecodeError(std::string_view operation,
+                                 std::string_view peer, std::string_view text,
+                                 std::size_t position, std::string_view reason)
+    : Error(Errc::kJson, operation, peer,
+            fmt::format("not JSON at byte {} of {}: {}: \"{}\"", position,
+                        text.size(), reason, excerpt_of(text, position))),
+      text_(std::make_shared<const std::string>(excerpt_of(text, position))),
+      position_(position) {}
+
+json read_json(BaseClientOrServer& endpoint, const Wait& wait) {
+  return parse(endpoint.read_str(wait), "read_json", &endpoint);
+}
+
+std::optional<json> try_read_json(BaseClientOrServer& endpoint) {
+  const std::optional<std::string> text = endpoint.try_read_str();
+  if (!text) return std::nullopt;
+  return parse(*text, "try_read_json", &endpoint);
+}
+
+void write_json(BaseClientOrServer& endpoint, const json& data,
+                const Wait& wait) {
+  endpoint.write_str(format(data, "write_json"), wait);
+}
+
+bool try_write_json(BaseClientOrServer& endpoint, const json& data) {
+  return endpoint.try_write_str(format(data, "try_write_json"));
+}
+
+json parse_json(std::string_view text) {
+  return parse(text, "parse_json", nullptr);
+}
+
+std::string format_json(const json& data) {
+  return format(data, "format_json");
+}
+
+}  // namespace tcpip

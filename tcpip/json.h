@@ -1,0 +1,81 @@
+// JSON messages: one JSON text in one text message, as read_json and write_json
+// of lsst.ts.tcpip have it, over the library nlohmann-json.
+//
+//   nlohmann::json command = tcpip::read_json(server, stop);
+//   tcpip::write_json(server, {{"id", command.at("id")}, {"ok", true}}, 1s);
+//
+// JSON is what RFC 8259 says and nothing beyond it: no NaN or Infinity, no
+// byte-order mark, no comments, no lone surrogates. Also refused is what would
+// not survive the journey into a C++ value: an integer that neither
+// std::int64_t nor std::uint64_t can hold, a number beyond the range of double,
+// and arrays and objects nested deeper than kMaxJsonDepth. Of two equal keys in
+// an object the last counts.
+//
+// A target of its own, //tcpip:json. Its users need nlohmann-json's headers.
+//
+// Threads: as BaseClientOrServer's read_str() and write_str().
+#ifndef TCPIP_JSON_H_
+#define TCPIP_JSON_H_
+
+#include <cstddef>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "tcpip/base_client_or_server.h"
+#include "tcpip/error.h"
+#include "tcpip/wait.h"
+
+namespace tcpip {
+
+// How deep arrays and objects may be nested, in what is read and written.
+inline constexpr std::size_t kMaxJsonDepth = 256;
+
+// A text that is not JSON. Exactly that message was consumed; the next read
+// starts at the next one.
+class JsonDecodeError final : public Error {
+ public:
+  JsonDecodeError(std::string_view operation, std::string_view peer,
+                  std::string_view text, std::size_t position,
+                  std::string_view reason);
+  JsonDecodeError(const JsonDecodeError&) = default;
+  JsonDecodeError& operator=(const JsonDecodeError&) = default;
+  ~JsonDecodeError() override = default;
+
+  // The text, or as much of it around the position as is fit for a log: at most
+  // some hundred bytes, with "..." for what is left out, and printable ASCII
+  // alone: \xNN, \" and \\ for all else. what() has it too.
+  const std::string& text() const noexcept { return *text_; }
+  // The index in the (UTF-8) text of the first byte that is wrong; the text's
+  // length if it ended too early.
+  std::size_t position() const noexcept { return position_; }
+
+ private:
+  std::shared_ptr<const std::string> text_;
+  std::size_t position_;
+};
+
+// Reads one message. Throws what read_str() throws, and JsonDecodeError.
+nlohmann::json read_json(BaseClientOrServer& endpoint, const Wait& wait = {});
+// The same without waiting: nothing if it is not all there yet.
+std::optional<nlohmann::json> try_read_json(BaseClientOrServer& endpoint);
+
+// Writes one message, of ASCII alone (all else as \u escapes), so that it can
+// be in any encoding. Throws what write_str() throws; std::invalid_argument,
+// with nothing sent, for what is no JSON: NaN and infinities, strings that are
+// not UTF-8, binary values, what is nested deeper than kMaxJsonDepth.
+void write_json(BaseClientOrServer& endpoint, const nlohmann::json& data,
+                const Wait& wait = {});
+// The same without waiting, as try_write_str().
+bool try_write_json(BaseClientOrServer& endpoint, const nlohmann::json& data);
+
+// What read_json() makes of a text, and write_json() of a value; for programs
+// that have the text from elsewhere, a StreamReader for one.
+nlohmann::json parse_json(std::string_view text);
+std::string format_json(const nlohmann::json& data);
+
+}  // namespace tcpip
+
+#endif  // TCPIP_JSON_H_
