@@ -181,15 +181,16 @@ json parse(std::string_view text, const char* operation,
            const BaseClientOrServer* endpoint) {
   std::size_t taken = 0;
   Builder builder(text, taken);
+  // Two things that the parser lets pass: it skips a byte-order mark, and takes
+  // a NUL for the end of the text.
   Fault fault{0, "a byte-order mark"};
-  // The parser would skip it.
   if (!text.starts_with("\xef\xbb\xbf")) {
-    if (json::sax_parse(CountingIterator(text.data(), &taken),
-                        CountingIterator(text.data() + text.size(), &taken),
-                        &builder)) {
-      return builder.take();
-    }
-    fault = builder.fault();
+    const bool ok = json::sax_parse(
+        CountingIterator(text.data(), &taken),
+        CountingIterator(text.data() + text.size(), &taken), &builder);
+    const std::size_t nul = text.find('\0');
+    if (ok && nul == text.npos) return builder.take();
+    fault = ok ? Fault{nul, "a NUL"} : builder.fault();
   }
   throw JsonDecodeError(operation,
                         endpoint ? endpoint->peer_address().to_string() : "",

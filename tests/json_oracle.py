@@ -1,0 +1,142 @@
+"""Makes random texts that are, or nearly are, JSON, and says what CPython's
+json module makes of them, less what PORTING.md lists as refused in C++.
+
+    json_oracle.py SEED COUNT
+
+Prints, for json_oracle_test.cc, a line each:
+
+    HEX bad NAME|syntax     refused: by difference NAME, or by Python too
+    HEX value               the value, as said by shape()
+"""
+
+import json
+import random
+import struct
+import sys
+
+MAX_DEPTH = 256
+PIECES = [
+    *("null", "true", "false", "0", "-0", "1", "-1", "0.5", "-0.0", "1e5"),
+    *("1E-7", "123456789012345678", "9223372036854775807", "2.5e-324", "1e400"),
+    *("9223372036854775808", "18446744073709551615", "18446744073709551616"),
+    *("-9223372036854775808", "-9223372036854775809", "NaN", "Infinity", "01"),
+    *("-Infinity", "+1", ".5", "1.", "1e", "--1", "0x1", "tru", "nul", "'a'"),
+    *('""', '"a"', '"\\n\\t\\"\\\\\\/\\b\\f\\r"', '"\\u0000"', '"é€😀"', '"\x7f"'),
+    *('"\\ud83d\\ude00"', '"\\ud800"', '"\\udc00\\ud800"', '"\\ud800x"', '"\\x"'),
+    *('"\\u12"', '"a', '"\x01"', '"\t"', '"\u2028"', '"\\uFEFF"', "/**/1", "// x"),
+]
+
+
+class Refused(Exception):
+    pass
+
+
+def refuse(name):
+    raise Refused(name)
+
+
+def integer(text):
+    if len(text) > 25 or not -(2**63) <= int(text) < 2**64:
+        refuse("integer-of-more-than-64-bits")
+    return int(text)
+
+
+def real(text):
+    value = float(text)
+    if value in (float("inf"), -float("inf")):
+        refuse("number-beyond-double")
+    return value
+
+
+def shape(value, depth=0):
+    if value is None or isinstance(value, bool):
+        return {None: "n", True: "t", False: "f"}[value]
+    if isinstance(value, int):
+        return f"i{value}"
+    if isinstance(value, float):
+        return "d" + struct.pack(">d", value).hex()
+    if isinstance(value, str):
+        try:
+            return "s" + value.encode().hex()
+        except UnicodeEncodeError:
+            refuse("lone-surrogate")
+    if depth == MAX_DEPTH:
+        refuse("nested-deeper-than-256")
+    if isinstance(value, list):
+        return "[" + ",".join(shape(each, depth + 1) for each in value) + "]"
+    members = [
+        f"{shape(key)}:{shape(each, depth + 1)}" for key, each in value.items()
+    ]
+    return "{" + ",".join(sorted(members)) + "}"
+
+
+def last_of_each(pairs):
+    for key, value in pairs:
+        shape([key, value])  # also those that do not count must be fit
+    return dict(pairs)
+
+
+def answer(text):
+    try:
+        return shape(
+            json.loads(
+                text,
+                parse_int=integer,
+                parse_float=real,
+                object_pairs_hook=last_of_each,
+                parse_constant=lambda name: refuse("nan-or-infinity"),
+            )
+        )
+    except Refused as e:
+        return f"bad {e}"
+    except RecursionError:
+        return "bad nested-deeper-than-256"
+    except ValueError:
+        return "bad syntax"
+
+
+def blank(rng):
+    return rng.choice(["", "", "", " ", "\t", "\r", " \n "])
+
+
+def make(rng, depth):
+    choice = rng.random()
+    if depth == 0 or choice < 0.5:
+        made = rng.choice(PIECES[: rng.choice([15, 19, len(PIECES)])])
+    elif choice < 0.75:
+        made = "[" + ",".join(make(rng, depth - 1) for _ in range(rng.randint(0, 3))) + "]"
+    else:
+        members = [
+            rng.choice(['"a"', '"b"', '"a"', '""', '"\\u0061"', '"é"'])
+            + blank(rng) + ":" + make(rng, depth - 1)
+            for _ in range(rng.randint(0, 3))
+        ]
+        made = "{" + ",".join(members) + "}"
+    return blank(rng) + made + blank(rng)
+
+
+def say(text):
+    print(text.encode("utf-8", "surrogatepass").hex() or "-", answer(text))
+
+
+def main(seed, count):
+    rng = random.Random(seed)
+    for depth in (255, 256, 257, 500):
+        say("[" * depth + "]" * depth)
+        say('{"a":' * depth + "1" + "}" * depth)
+        say("[" * depth)
+    for text in ("", " ", "\ufeff1", "1\ufeff", "\u00a01", "9" * 5000, "\x001"):
+        say(text)
+    for _ in range(count):
+        text = make(rng, rng.randint(0, 4))
+        if rng.random() < 0.3:  # one character of it changed, lost or added
+            at = rng.randint(0, len(text))
+            text = (
+                text[:at]
+                + rng.choice(["", "", *'[]{}:,"\\0e-. \x00\n'])
+                + text[at + rng.randint(0, 1) :]
+            )
+        say(text)
+
+
+main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,114 @@
+// The same random texts for CPython's json module and for parse_json(): what is
+// refused, and the value of what is not, must agree, but for the differences
+// that PORTING.md lists, which the oracle knows by name.
+//
+// TCPIP_ORACLE_TEXTS sets how many, TCPIP_ORACLE_SEED where they begin.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <map>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tcpip/json.h"
+#include "tests/support/oracle.h"
+#include "tests/support/subprocess.h"
+
+namespace tcpip_tests {
+namespace {
+
+using nlohmann::json;
+
+std::string bare_hex(std::string_view bytes) {
+  return bytes.empty() ? "" : hex_of(bytes);
+}
+
+std::string joined(const std::vector<std::string>& parts) {
+  std::string result;
+  for (const std::string& part : parts) {
+    result += (result.empty() ? "" : ",") + part;
+  }
+  return result;
+}
+
+// The oracle's shape().
+std::string shape(const json& value) {
+  switch (value.type()) {
+    case json::value_t::null:
+      return "n";
+    case json::value_t::boolean:
+      return value.get<bool>() ? "t" : "f";
+    case json::value_t::number_integer:
+    case json::value_t::number_unsigned:
+      return "i" + value.dump();
+    case json::value_t::number_float: {
+      const auto bits = std::bit_cast<std::uint64_t>(value.get<double>());
+      std::string bytes;
+      for (int shift = 56; shift >= 0; shift -= 8) {
+        bytes += static_cast<char>(bits >> shift);
+      }
+      return "d" + hex_of(bytes);
+    }
+    case json::value_t::string:
+      return "s" + bare_hex(value.get_ref<const std::string&>());
+    case json::value_t::array: {
+      std::vector<std::string> parts;
+      for (const json& each : value) parts.push_back(shape(each));
+      return "[" + joined(parts) + "]";
+    }
+    case json::value_t::object: {
+      std::vector<std::string> parts;
+      for (const auto& [key, each] : value.items()) {
+        parts.push_back("s" + bare_hex(key) + ":" + shape(each));
+      }
+      std::sort(parts.begin(), parts.end());
+      return "{" + joined(parts) + "}";
+    }
+    default:
+      return "?";
+  }
+}
+
+TEST(JsonOracle, ValuesAgreeOnRandomTexts) {
+  const int count = from_environment("TCPIP_ORACLE_TEXTS", 20000);
+  const int seed = from_environment("TCPIP_ORACLE_SEED", 1);
+  Subprocess oracle({"python3", find_file("tests/json_oracle.py"),
+                     std::to_string(seed), std::to_string(count)});
+  std::istringstream output(oracle.read_all());
+  ASSERT_EQ(oracle.wait(), 0);
+  std::map<std::string, int> compared;
+  for (std::string line; std::getline(output, line);) {
+    std::istringstream words(line);
+    std::string text;
+    std::string theirs;
+    std::string why;
+    words >> text >> theirs >> why;
+    text = bytes_of(text);
+    std::string ours;
+    try {
+      const json value = tcpip::parse_json(text);
+      ours = shape(value);
+      // And back again.
+      EXPECT_EQ(tcpip::parse_json(tcpip::format_json(value)), value);
+    } catch (const tcpip::JsonDecodeError& e) {
+      ours = "bad";
+      EXPECT_LE(e.position(), text.size());
+    }
+    ASSERT_EQ(ours, theirs) << text << "\n" << line;
+    ++compared[why.empty() ? "value" : why];
+  }
+  // Each of the differences has been met.
+  for (const char* name :
+       {"value", "syntax", "nan-or-infinity", "number-beyond-double",
+        "integer-of-more-than-64-bits", "lone-surrogate",
+        "nested-deeper-than-256"}) {
+    EXPECT_GT(compared[name], 2) << name;
+  }
+}
+
+}  // namespace
+}  // namespace tcpip_tests
