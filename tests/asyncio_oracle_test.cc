@@ -15,7 +15,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
-#include <cstdlib>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -38,6 +37,7 @@
 #include "tcpip/stream_writer.h"
 #include "tcpip/wait.h"
 #include "tests/support/loopback.h"
+#include "tests/support/oracle.h"
 #include "tests/support/subprocess.h"
 
 namespace tcpip_tests {
@@ -91,28 +91,6 @@ constexpr Difference kDifferences[] = {
      "after `close()` it throws `ConnectionError`; asyncio does nothing"},
 };
 
-std::string hex(std::string_view bytes) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  if (bytes.empty()) return "-";
-  std::string result;
-  for (const char c : bytes) {
-    const auto byte = static_cast<unsigned char>(c);
-    result += kDigits[byte >> 4];
-    result += kDigits[byte & 15];
-  }
-  return result;
-}
-
-std::string bytes_of(const std::string& hex) {
-  if (hex == "-") return {};
-  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  std::string result;
-  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
-    result += static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1]));
-  }
-  return result;
-}
-
 std::vector<std::string> all_bytes_of(std::istringstream& words) {
   std::vector<std::string> result;
   for (std::string each; words >> each;) result.push_back(bytes_of(each));
@@ -127,7 +105,7 @@ std::string words_for(const Call& call) {
   } catch (const tcpip::TimeoutError&) {
     return "pending";
   } catch (const tcpip::IncompleteReadError& e) {
-    return "IncompleteReadError " + hex(e.partial()) + " " +
+    return "IncompleteReadError " + hex_of(e.partial()) + " " +
            (e.expected() ? std::to_string(*e.expected()) : "none");
   } catch (const tcpip::LimitOverrunError& e) {
     return "LimitOverrunError " + std::to_string(e.consumed());
@@ -247,7 +225,7 @@ struct Read {
 std::string words_for(const Read& read, tcpip::StreamReader& reader) {
   return words_for([&] {
     const std::optional<std::string> data = read.from(reader);
-    return data ? "data " + hex(*data) : std::string("pending");
+    return data ? "data " + hex_of(*data) : std::string("pending");
   });
 }
 
@@ -388,7 +366,7 @@ class WriterScript final : public Script {
     if (what == "can_write_eof") return writer.can_write_eof() ? kTrue : kFalse;
     if (what == "is_closing") return writer.is_closing() ? kTrue : kFalse;
     if (what == "read") {
-      return "data " + hex(ours_.reader.read(1'000'000, Wait::none()));
+      return "data " + hex_of(ours_.reader.read(1'000'000, Wait::none()));
     }
     if (what == "received") return received();
     if (what == "received_of") {
@@ -451,7 +429,7 @@ class WriterScript final : public Script {
 
   std::string received() {
     const std::string end = peer_reads();
-    return "data " + hex(std::exchange(taken_, {})) + " " + end;
+    return "data " + hex_of(std::exchange(taken_, {})) + " " + end;
   }
 
   // Moves what has come to the peer to taken_; says if it was the end.
@@ -568,11 +546,6 @@ class Comparison {
   int scripts_ = 0;
   int steps_ = 0;
 };
-
-int from_environment(const char* name, int otherwise) {
-  const char* const value = std::getenv(name);
-  return value != nullptr ? std::atoi(value) : otherwise;
-}
 
 TEST(AsyncioOracle, StreamsAgreeOnRandomScripts) {
   const int scripts = from_environment("TCPIP_ORACLE_SCRIPTS", 2000);
