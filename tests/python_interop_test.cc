@@ -13,6 +13,7 @@
 #include <functional>
 #include <future>
 #include <optional>
+#include <sstream>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
@@ -27,6 +28,7 @@
 #include "tcpip/connection_event.h"
 #include "tcpip/constants.h"
 #include "tcpip/error.h"
+#include "tcpip/json.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
@@ -35,6 +37,7 @@
 #include "tcpip/wire_type.h"
 #include "tests/support/event_log.h"
 #include "tests/support/loopback.h"
+#include "tests/support/oracle.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/subprocess.h"
 
@@ -396,6 +399,153 @@ TYPED_TEST(ServerTest, EchoesWhatIsLarge) {
     server.write(server.read(256 * 1024, stop), {kPatience, stop});
   });
   this->run("large");
+}
+
+// --- Messages, and heartbeats, either way ---
+
+// Does as exchange_messages() in python_peer.py says.
+class MessageAnswerer {
+ public:
+  template <class Endpoint>
+  void operator()(Endpoint& endpoint, std::stop_token stop) {
+    const Wait wait(kPatience, std::move(stop));
+    if (left_ == 0) {
+      obey(endpoint, wait);
+      return;
+    }
+    if (is_json_) {
+      tcpip::write_json(endpoint, tcpip::read_json(endpoint, wait), wait);
+    } else {
+      endpoint.write_str(endpoint.read_str(wait), wait);
+    }
+    if (--left_ == 0) set_format(endpoint, "utf-8", "\r\n");
+  }
+
+ private:
+  static void set_format(BaseClientOrServer& endpoint, std::string encoding,
+                         std::string terminator) {
+    endpoint.set_encoding(std::move(encoding));
+    endpoint.set_terminator(std::move(terminator));
+  }
+
+  void obey(BaseClientOrServer& endpoint, const Wait& wait) {
+    std::istringstream command(endpoint.read_str(wait));
+    std::string what;
+    std::string encoding;
+    std::string terminator;
+    std::string argument;
+    command >> what >> encoding >> terminator >> argument;
+    if (what == "refuse") {
+      set_format(endpoint, encoding, bytes_of(terminator));
+      bool refused = false;
+      try {
+        endpoint.write_str(bytes_of(argument.substr(1)), wait);
+      } catch (const std::invalid_argument&) {
+        refused = true;
+      }
+      set_format(endpoint, "utf-8", "\r\n");
+      endpoint.write_str(refused ? "refused" : "sent", wait);
+      return;
+    }
+    endpoint.write_str("go", wait);
+    left_ = std::stoi(argument);
+    if (left_ == 0) return;
+    is_json_ = what == "json";
+    set_format(endpoint, encoding, bytes_of(terminator));
+  }
+
+  int left_ = 0;
+  bool is_json_ = false;
+};
+
+TYPED_TEST(ServerTest, ExchangesTextAndJsonInEveryEncodingAndTerminator) {
+  this->start(
+      [answer = MessageAnswerer()](auto& server, std::stop_token stop) mutable {
+        answer(server, std::move(stop));
+      });
+  this->run("messages");
+}
+
+TEST(ClientWithPython, ExchangesTextAndJsonInEveryEncodingAndTerminator) {
+  const HangGuard guard;
+  Peer peer("messages_server");
+  {
+    Client client({.host = "127.0.0.1", .port = peer.port()});
+    client.start(kPatience);
+    MessageAnswerer answer;
+    EXPECT_THROW(
+        for (;;) { answer(client, {}); }, ConnectionError);
+  }
+  EXPECT_EQ(peer.end(), 0);
+}
+
+constexpr std::chrono::milliseconds kBeatInterval{50};
+constexpr std::chrono::milliseconds kMaxBeatInterval{1500};
+
+TYPED_TEST(ServerTest, ExchangesHeartbeats) {
+  this->start(
+      [](auto& server, std::stop_token stop) {
+        server.write_str(server.read_str(stop), {kPatience, stop});
+      },
+      {.send_heartbeats = true,
+       .heartbeat_interval = kBeatInterval,
+       .expect_heartbeats = true,
+       .max_heartbeat_interval = kMaxBeatInterval});
+  this->run("heartbeats");
+  EXPECT_EQ(this->end_of_connection().reason, DisconnectReason::kHeartbeatLost);
+  EXPECT_TRUE(this->server_->should_be_connected());
+}
+
+TEST(ClientWithPython, ExchangesHeartbeats) {
+  const HangGuard guard;
+  Peer peer("heartbeats_server");
+  EventLog events;
+  {
+    Client client({.host = "127.0.0.1",
+                   .port = peer.port(),
+                   .connect_callback = events.callback(),
+                   .send_heartbeats = true,
+                   .heartbeat_interval = kBeatInterval,
+                   .expect_heartbeats = true,
+                   .max_heartbeat_interval = kMaxBeatInterval});
+    client.start(kPatience);
+    EXPECT_THROW(
+        for (;;) { client.write_str(client.read_str(kPatience), kPatience); },
+        ConnectionError);
+    ASSERT_TRUE(events.wait_for(2));
+    EXPECT_EQ(events.text(), "connected 1, heartbeat lost 1");
+    EXPECT_TRUE(client.should_be_connected());
+  }
+  EXPECT_EQ(peer.end(), 0);
+}
+
+// A program that was suspended does not take that for its peer's silence.
+TYPED_TEST(ServerTest, LosesNoHeartbeatWhileItIsSuspended) {
+  this->start(
+      [](auto& server, std::stop_token stop) {
+        server.write_str(server.read_str(stop), {kPatience, stop});
+      },
+      {.expect_heartbeats = true,
+       .max_heartbeat_interval = std::chrono::milliseconds(1000)});
+  this->run("stop_the_other_end");
+  EXPECT_EQ(this->end_of_connection().reason, DisconnectReason::kPeerClosed);
+}
+
+TYPED_TEST(ServerTest, WeathersAStormOfClients) {
+  this->start(echo_line);
+  this->run("storm");
+  this->server_->close();
+  bool connected = false;
+  std::uint64_t generation = 0;
+  const auto events = this->events_.values();
+  for (const tcpip::ConnectionEvent& event : events) {
+    ASSERT_NE(event.connected, connected) << this->events_.text();
+    connected = event.connected;
+    if (connected) ++generation;
+    ASSERT_EQ(event.generation, generation);
+  }
+  EXPECT_FALSE(connected);
+  EXPECT_GE(generation, 50u);
 }
 
 // --- Python servers, our clients ---

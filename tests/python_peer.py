@@ -11,7 +11,10 @@ status is 0 only if nothing was wrong.
 import asyncio
 import ctypes
 import hashlib
+import json
+import os
 import random
+import signal
 import socket
 import struct
 import sys
@@ -326,6 +329,221 @@ async def large(port):
     await close(writer)
 
 
+# --- Messages in every format ---
+
+BASE = "utf-8", b"\r\n"
+ENCODINGS = (
+    *("utf-8", "utf-16", "utf-16-le", "utf-16-be"),
+    *("utf-32", "utf-32-le", "utf-32-be", "latin-1", "ascii"),
+)
+TERMINATORS = (
+    *(b"\r\n", b"\n", b"\0", b";", b"END", b"\xff\xff", b"\r\n\r\n"),
+    *(b"\0\n", b"aba", b" "),
+)
+TEXTS = (
+    *("", "plain", "  blanks around \t", "heartbeats", "a;b", "a\nb", "a\rb"),
+    *("a\r\nb", "EN", "END", "x\0y", "ab", "grüß dich", "\xff\xfe\x80"),
+    *("日本語 ไทย", "\u010a\u0a0d\u0d0a", "\u0d05\u010a hi", "👩‍🚀", "\ufeffmark"),
+    *("\u2020", "\ud7ff\ue000\uffff\U00010000\U0010ffff", "ab" * 2000),
+)
+VALUES = (
+    *(None, True, 0, -1, 2**63, 2**64 - 1, -(2**63), 0.1, -0.0, 5e-324, 1e300),
+    *("", "é€😀", "\r\n\0\u2028", [], {}, [[], [1, [2.5, None]]]),
+    {"id": 7, "é": {"nested": ["x" * 1000, False]}, "": 1},
+)
+
+
+def is_whole(raw, terminator):
+    """Whether a reader would find the terminator at the end and not before."""
+    return raw.find(terminator) == len(raw) - len(terminator)
+
+
+def encoded(text, encoding, terminator):
+    """The message, or None if there can be none."""
+    try:
+        raw = text.encode(encoding) + terminator
+    except UnicodeEncodeError:
+        return None
+    return raw if is_whole(raw, terminator) else None
+
+
+async def command(reader, writer, *words):
+    """Tells the test's end what is to come, in the format to begin with."""
+    encoding, terminator = BASE
+    writer.write(" ".join(words).encode(encoding) + terminator)
+    await writer.drain()
+    return (await reader.readuntil(terminator)).decode(encoding).strip()
+
+
+async def exchange_messages(reader, writer):
+    refused = 0
+    for encoding in ENCODINGS:
+        for terminator in TERMINATORS:
+            form = encoding, terminator.hex()
+            sent = [encoded(text, encoding, terminator) for text in TEXTS]
+            for text, raw in zip(TEXTS, sent):
+                if raw is None:
+                    refused += 1
+                    answer = await command(
+                        reader, writer, "refuse", *form, "-" + text.encode().hex()
+                    )
+                    same((answer, text), ("refused", text))
+            sent = [raw for raw in sent if raw is not None]
+            answers = list(sent)
+            if encoding in ("utf-16", "utf-32"):
+                # In the other byte order, and in this one with no mark.
+                for other in ("-be", "-le"):
+                    body = "\ufeffmark".encode(encoding + other)
+                    for raw in (body, body[int(encoding[-2:]) // 8 :]):
+                        whole = is_whole(raw + terminator, terminator)
+                        answer = encoded("mark", encoding, terminator)
+                        if whole and answer and (raw is body or other == "-le"):
+                            sent.append(raw + terminator)
+                            answers.append(answer)
+            same(await command(reader, writer, "text", *form, str(len(sent))), "go")
+            writer.write(b"".join(sent))
+            await writer.drain()
+            for raw in answers:
+                same(await reader.readuntil(terminator), raw)
+
+            dumped = [(value, json.dumps(value)) for value in VALUES]
+            dumped += [(value, json.dumps(value, ensure_ascii=False)) for value in VALUES]
+            dumped = [
+                (value, encoded(text, encoding, terminator)) for value, text in dumped
+            ]
+            # What is written back is ASCII, with no blanks.
+            dumped = [
+                (value, raw)
+                for value, raw in dumped
+                if raw is not None
+                and encoded(
+                    json.dumps(value, separators=(",", ":"), sort_keys=True),
+                    encoding,
+                    terminator,
+                )
+            ]
+            same(await command(reader, writer, "json", *form, str(len(dumped))), "go")
+            writer.write(b"".join(raw for value, raw in dumped))
+            await writer.drain()
+            for value, _ in dumped:
+                raw = await reader.readuntil(terminator)
+                got = json.loads(raw[: -len(terminator)].decode(encoding))
+                same(repr(got), repr(sort_keys(value)))
+    if refused < 100:
+        raise AssertionError(f"only {refused} texts were refused")
+
+
+def sort_keys(value):
+    if isinstance(value, dict):
+        return {key: sort_keys(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [sort_keys(each) for each in value]
+    return value
+
+
+async def messages(port):
+    reader, writer = await connect(port)
+    await exchange_messages(reader, writer)
+    await close(writer)
+
+
+# --- Heartbeats ---
+
+BEAT = b"heartbeat\r\n"
+BEAT_INTERVAL = 0.05
+
+
+async def beat(writer):
+    while True:
+        writer.write(BEAT)
+        await writer.drain()
+        await asyncio.sleep(BEAT_INTERVAL)
+
+
+async def exchange_heartbeats(reader, writer):
+    """Both ends send them; then we no longer do."""
+    beating = asyncio.create_task(beat(writer))
+    beats = lines = 0
+    writer.write(b"line\r\n")
+    while beats < 20:
+        line = await reader.readuntil(b"\r\n")
+        if line == BEAT:
+            beats += 1
+            continue
+        same(line, b"line\r\n")
+        lines += 1
+        writer.write(line)
+        await asyncio.sleep(0.002)
+    if lines < 20:
+        raise AssertionError(f"{beats} heartbeats and only {lines} lines")
+    beating.cancel()
+    await asyncio.gather(beating, return_exceptions=True)
+    # We are given up, with a clean end.
+    while line := await reader.readline():
+        same(line in (BEAT, b"line\r\n"), True)
+
+
+async def heartbeats(port):
+    reader, writer = await connect(port)
+    await exchange_heartbeats(reader, writer)
+    await close(writer)
+
+
+async def stop_the_other_end(port):
+    """Stops the test's process for a while; the heartbeats come all the same."""
+    reader, writer = await connect(port)
+    beating = asyncio.create_task(beat(writer))
+    await exchange(reader, writer, b"before\r\n")
+    for _ in range(3):
+        os.kill(os.getppid(), signal.SIGSTOP)
+        await asyncio.sleep(2)
+        os.kill(os.getppid(), signal.SIGCONT)
+        await exchange(reader, writer, b"after\r\n")
+    beating.cancel()
+    await close(writer)
+
+
+async def storm(port):
+    """Many clients come and go at once, each in its own way."""
+    served = turned_away = 0
+
+    async def client(number):
+        nonlocal served, turned_away
+        rng = random.Random(number)
+        for i in range(150):
+            reader, writer = await connect(port)
+            line = b"%d %d\r\n" % (number, i)
+            try:
+                writer.write(line)
+                got = await reader.readline()
+            except ConnectionError:
+                got = b""
+            if got:
+                same(got, line)
+                served += 1
+            else:
+                turned_away += 1
+            ending = rng.randrange(3)
+            if ending == 0:
+                abort(writer)
+            elif ending == 1 and got:
+                writer.write(b"half a li")
+            writer.close()
+            if rng.random() < 0.5:
+                await asyncio.sleep(rng.random() * 0.003)
+
+    await asyncio.gather(*(client(number) for number in range(4)))
+    same(served + turned_away, 600)
+    if served < 50:
+        raise AssertionError(f"only {served} were served")
+    while True:
+        reader, writer = await connect(port)
+        writer.write(b"last\r\n")
+        if await reader.readline():
+            break
+    await close(writer)
+
+
 # --- A Python server ---
 
 
@@ -410,6 +628,14 @@ async def reset_server():
         say("aborted")
 
     await serve(handle)
+
+
+async def messages_server():
+    await serve(exchange_messages)
+
+
+async def heartbeats_server():
+    await serve(exchange_heartbeats)
 
 
 async def busy_server():
