@@ -68,7 +68,9 @@ class BaseClientOrServer {
   // the peer sent before it left can still be read, as in asyncio.
   bool connected() const;
   // True from connecting until close(), close_client(): an unexpected loss is
-  // `should_be_connected() && !connected()`.
+  // `should_be_connected() && !connected()`. In a connect_callback it speaks of
+  // the event's connection: if a newer one has come, it is what it was when the
+  // event happened.
   bool should_be_connected() const;
   // How many connections there have been; the current or last one's number.
   std::uint64_t generation() const;

@@ -280,6 +280,38 @@ TEST(WaitConnectedTest, CancelledAtTheStop) {
 }
 
 // Upstream's connected_task stays done after the peer is lost.
+// A program that faults when it "should be connected and is not" must not do so
+// because the next client was quick.
+TEST(ShouldBeConnectedTest, SpeaksOfTheEventsConnectionInACallback) {
+  const HangGuard guard;
+  CallbackQueue queue;
+  std::vector<std::string> told;
+  OneClientServer server(
+      {.host = "127.0.0.1",
+       .callbacks = &queue,
+       .connect_callback = [&](OneClientServer& s, const ConnectionEvent& e) {
+         told.push_back(tcpip_tests::describe(e) +
+                        (s.should_be_connected() ? " should" : "") +
+                        (s.connected() ? " is" : ""));
+       }});
+  server.start();
+  for (int i = 1; i <= 3; ++i) {
+    const UniqueFd peer = connect_to(server.port());
+    ASSERT_TRUE(eventually([&] { return server.connected(); }));
+    if (i == 1) server.close_client();
+    if (i == 2) server.basic_close_client();
+    ASSERT_TRUE(eventually([&] { return i == 3 || !server.connected(); }));
+  }
+  ASSERT_TRUE(eventually([&] { return !server.connected(); }));
+  queue.run_pending();
+  EXPECT_EQ(told, (std::vector<std::string>{
+                      "connected 1 should", "closed here 1",
+                      "connected 2 should", "closed here 2 should",
+                      "connected 3 should", "peer closed 3 should"}));
+  server.close_client();
+  EXPECT_FALSE(server.should_be_connected());
+}
+
 TEST(UpstreamDefect4, WaitConnectedIsNotSatisfiedByALostConnection) {
   Served served;
   EXPECT_TRUE(served.server->wait_connected(Wait::none()));

@@ -362,17 +362,23 @@ bool EndpointCore::has_link_here() const {
   return current_ && (bound == 0 || bound == current_->generation);
 }
 
-std::uint64_t EndpointCore::bound_generation() const {
+const EndpointCore::Bound* EndpointCore::bound() const {
   for (auto bound = bound_.rbegin(); bound != bound_.rend(); ++bound) {
-    if (bound->thread == std::this_thread::get_id()) return bound->generation;
+    if (bound->thread == std::this_thread::get_id()) return &*bound;
   }
-  return 0;
+  return nullptr;
 }
 
-EndpointCore::Binding::Binding(EndpointCore& core, std::uint64_t generation)
+std::uint64_t EndpointCore::bound_generation() const {
+  const Bound* const here = bound();
+  return here == nullptr ? 0 : here->generation;
+}
+
+EndpointCore::Binding::Binding(EndpointCore& core, std::uint64_t generation,
+                               bool should_be)
     : core_(core) {
   const MutexLock lock(core_.mutex_);
-  core_.bound_.push_back({std::this_thread::get_id(), generation});
+  core_.bound_.push_back({std::this_thread::get_id(), generation, should_be});
 }
 
 EndpointCore::Binding::~Binding() {
@@ -393,6 +399,12 @@ bool EndpointCore::connected() const {
 
 bool EndpointCore::should_be_connected() const {
   const MutexLock lock(mutex_);
+  const Bound* const here = bound();
+  // Else a connection that this side has ended would seem to be lost, as soon
+  // as the next one is there.
+  if (here != nullptr && here->generation != generation_) {
+    return here->should_be;
+  }
   return should_be_connected_;
 }
 
@@ -691,11 +703,14 @@ void EndpointCore::end_read(const std::shared_ptr<Link>& link,
 void EndpointCore::post_event(ConnectionEvent event) {
   if (!callbacks_ || !config_.on_event) return;
   callbacks_->post_event(
-      [self = shared_from_this(), event] { self->run_event(event); });
+      [self = shared_from_this(), event, should_be = should_be_connected_] {
+        self->run_event(event, should_be);
+      });
 }
 
-void EndpointCore::run_event(const ConnectionEvent& event) {
-  const Binding binding(*this, event.generation);
+void EndpointCore::run_event(const ConnectionEvent& event,
+                             bool should_be_connected) {
+  const Binding binding(*this, event.generation, should_be_connected);
   try {
     config_.on_event(event);
   } catch (const std::exception& e) {

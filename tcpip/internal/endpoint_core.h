@@ -178,10 +178,12 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
 
   // While it lives the calling thread is bound to the connection of that
   // number: its reads and writes go there or fail, be there a newer connection
-  // or not, and the state that it asks for is that one's. Bindings nest.
+  // or not, and the state that it asks for is that one's. Bindings nest. Once a
+  // newer connection has come, should_be_connected() is what `should_be` says.
   class Binding {
    public:
-    Binding(EndpointCore& core, std::uint64_t generation);
+    Binding(EndpointCore& core, std::uint64_t generation,
+            bool should_be = false);
     ~Binding();
     Binding(const Binding&) = delete;
     Binding& operator=(const Binding&) = delete;
@@ -227,8 +229,15 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
  private:
   // What is to be done once the lock is released.
   struct Ended;
+  struct Bound {
+    std::thread::id thread;
+    std::uint64_t generation;
+    bool should_be;
+  };
 
-  // The connection that the calling thread is bound to; 0 if to none.
+  // What the calling thread is bound to, or null.
+  const Bound* bound() const TCPIP_REQUIRES(mutex_);
+  // The number of that connection; 0 if it is bound to none.
   std::uint64_t bound_generation() const TCPIP_REQUIRES(mutex_);
   // True if there is a connection and the calling thread may use it.
   bool has_link_here() const TCPIP_REQUIRES(mutex_);
@@ -245,7 +254,7 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   void send_heartbeat(const std::shared_ptr<Link>& link);
   bool is_overdue(Link& link, Link::TimePoint now, Deadline& look_again);
   void post_event(ConnectionEvent event) TCPIP_REQUIRES(mutex_);
-  void run_event(const ConnectionEvent& event);
+  void run_event(const ConnectionEvent& event, bool should_be_connected);
   bool is_worker_thread() const TCPIP_REQUIRES(mutex_);
   // False in a worker thread, which has to leave the rest of it to another.
   bool tell_all_to_end(bool keep_should_be_connected);
@@ -269,10 +278,6 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   std::uint64_t told_generation_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<Link> current_ TCPIP_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Socket>> ended_ TCPIP_GUARDED_BY(mutex_);
-  struct Bound {
-    std::thread::id thread;
-    std::uint64_t generation;
-  };
   std::vector<Bound> bound_ TCPIP_GUARDED_BY(mutex_);  // the newest last
   std::vector<std::jthread> workers_ TCPIP_GUARDED_BY(mutex_);
   std::vector<std::thread::id> worker_ids_ TCPIP_GUARDED_BY(mutex_);
