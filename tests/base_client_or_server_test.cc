@@ -352,14 +352,15 @@ TEST(WaitDoneTest, FalseWhileCloseIsStillAtWork) {
   std::atomic<bool> done_too_early{false};
   std::atomic<bool> asked{false};
   {
-    const int threads = tcpip_tests::count_threads();
+    const int threads = tcpip_testing::count_threads();
     Client client(
         {.host = "127.0.0.1",
          .port = listener.port,
          .log = Log([&](LogLevel, std::string_view, std::string_view message) {
            // Inside close(), with the monitor thread gone.
            if (message.find("ended") == std::string_view::npos) return;
-           eventually([&] { return tcpip_tests::count_threads() <= threads; });
+           eventually(
+               [&] { return tcpip_testing::count_threads() <= threads; });
            done_too_early = looked_at->wait_done(Wait::none());
            asked = true;
          })});

@@ -482,17 +482,17 @@ TEST(ClientThreadTest, ThrowingHookIsLoggedAndTheThreadGoesOn) {
 TEST(ClientThreadTest, OneThreadWithoutCallbackTwoWith) {
   const HangGuard guard;
   const PlainListener listener = plain_listener(Transport::kIpv4);
-  const int before = tcpip_tests::count_threads();
+  const int before = tcpip_testing::count_threads();
   Client quiet({.host = "127.0.0.1", .port = listener.port});
   quiet.start(kPatience);
-  EXPECT_EQ(tcpip_tests::count_threads() - before, 1);
+  EXPECT_EQ(tcpip_testing::count_threads() - before, 1);
   quiet.close();
   // A joined thread may be listed for a moment.
   EXPECT_TRUE(
-      eventually([&] { return tcpip_tests::count_threads() == before; }));
+      eventually([&] { return tcpip_testing::count_threads() == before; }));
   const Connected c;
   EXPECT_TRUE(
-      eventually([&] { return tcpip_tests::count_threads() == before + 2; }));
+      eventually([&] { return tcpip_testing::count_threads() == before + 2; }));
 }
 
 // --- Life ---

@@ -27,8 +27,9 @@ def tcpip_test(name, size = "small", deps = [], **kwargs):
         srcs = [name + ".cc"],
         features = ["layering_check"],
         deps = deps + FLOORS + [
-            ":test_main",
             ":test_support",
+            "//tcpip/testing",
+            "//tcpip/testing:main",
             "@googletest//:gtest",
         ],
         **kwargs

@@ -36,8 +36,8 @@
 #include "tcpip/error.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/testing/leak_guard.h"
 #include "tests/support/event_log.h"
-#include "tests/support/leak_guard.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/wait_until.h"
@@ -267,8 +267,9 @@ namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::count_threads;
+using tcpip_testing::open_descriptors;
 using tcpip_tests::connect_to;
-using tcpip_tests::count_threads;
 using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
@@ -276,7 +277,6 @@ using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
 using tcpip_tests::kWithSanitizer;
 using tcpip_tests::LogRecorder;
-using tcpip_tests::open_descriptors;
 using tcpip_tests::seconds_of;
 
 // The faults of one test, and none afterwards.

@@ -158,7 +158,7 @@ TEST(StartThread, DestroysTheWorkInItsThread) {
 TEST(JoinOrDetach, JoinsAnotherThread) {
   std::atomic<bool> done{false};
   std::jthread thread = start_thread({}, [&](std::stop_token stop) {
-    tcpip_tests::wait_until([&] { return stop.stop_requested(); });
+    (void)tcpip_tests::wait_until([&] { return stop.stop_requested(); });
     done = true;
   });
   thread.request_stop();

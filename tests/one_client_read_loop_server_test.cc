@@ -549,7 +549,7 @@ TEST(ReadLoopQueueTest, ReadAfterCallbackWithoutCallbackReadsAtOnce) {
 TEST(ReadLoopCloseTest, CloseInTheHandlerIsCompleteWhenItHasReturned) {
   const HangGuard guard;
   const EventLog events;
-  const int before = tcpip_tests::count_threads();
+  const int before = tcpip_testing::count_threads();
   OneClientReadLoopServer server(
       {.host = "127.0.0.1", .connect_callback = events.callback()},
       [](auto& s, const std::stop_token& stop) {
@@ -567,8 +567,8 @@ TEST(ReadLoopCloseTest, CloseInTheHandlerIsCompleteWhenItHasReturned) {
   EXPECT_THROW(server.start(), std::logic_error);
   // No thread is left, although the server has not been destroyed.
   EXPECT_TRUE(eventually([&] {
-    return tcpip_tests::count_threads() == before;
-  })) << tcpip_tests::count_threads() - before
+    return tcpip_testing::count_threads() == before;
+  })) << tcpip_testing::count_threads() - before
       << " threads are left";
   EXPECT_EQ(events.text(), "connected 1, closed here 1");
 }

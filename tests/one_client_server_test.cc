@@ -489,12 +489,12 @@ TEST(RejectTest, RejectedClientNeverReadsAReset) {
 TEST(RejectTest, RejectedClientThatNeverClosesIsDroppedAfterASecond) {
   Server server;
   const UniqueFd first = server.connect();
-  const auto before = tcpip_tests::open_descriptors().size();
+  const auto before = tcpip_testing::open_descriptors().size();
   const auto start = std::chrono::steady_clock::now();
   const UniqueFd peer = connect_to(server->port());
   EXPECT_EQ(recv_ending(peer).error, 0);
   EXPECT_TRUE(eventually(
-      [&] { return tcpip_tests::open_descriptors().size() == before + 1; }));
+      [&] { return tcpip_testing::open_descriptors().size() == before + 1; }));
   const auto took = std::chrono::steady_clock::now() - start;
   EXPECT_GE(took, 900ms);
   EXPECT_LE(took, 1s + kPrompt);
@@ -516,7 +516,7 @@ TEST(RejectTest, ManyStuckRejectsDelayNobody) {
   }
   std::sort(times.begin(), times.end());
   EXPECT_LE(times.back(), kPrompt);
-  EXPECT_LE(tcpip_tests::open_descriptors().size(), 40u + 32u + 20u);
+  EXPECT_LE(tcpip_testing::open_descriptors().size(), 40u + 32u + 20u);
 }
 
 // T12, P13.

@@ -26,8 +26,8 @@
 #include "tcpip/address.h"
 #include "tcpip/error.h"
 #include "tcpip/socket.h"
+#include "tcpip/testing/leak_guard.h"
 #include "tests/support/blocked_call.h"
-#include "tests/support/leak_guard.h"
 #include "tests/support/loopback.h"
 
 namespace tcpip {
@@ -335,7 +335,7 @@ TEST(OpenConnection, NothingIsLeftOpenAfterAFailure) {
   bad_local.connect.local_host = "192.0.2.1";
   std::stop_source stop;
   stop.request_stop();
-  const auto before = tcpip_tests::open_descriptors();
+  const auto before = tcpip_testing::open_descriptors();
   for (int i = 0; i < 50; ++i) {
     EXPECT_THROW(open_connection("127.0.0.1", refusing.port, kPatience),
                  ConnectionRefusedError);
@@ -345,7 +345,7 @@ TEST(OpenConnection, NothingIsLeftOpenAfterAFailure) {
     EXPECT_THROW(open_connection("127.0.0.1", full.port, bad_local, kPatience),
                  Error);
   }
-  EXPECT_EQ(tcpip_tests::open_descriptors(), before);
+  EXPECT_EQ(tcpip_testing::open_descriptors(), before);
 }
 
 // --- Several addresses ---

@@ -37,8 +37,8 @@
 #include "tcpip/log.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/testing/leak_guard.h"
 #include "tests/support/event_log.h"
-#include "tests/support/leak_guard.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/wait_until.h"
@@ -47,13 +47,13 @@ namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::open_descriptors;
 using tcpip_tests::connect_to;
 using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kWithSanitizer;
-using tcpip_tests::open_descriptors;
 using tcpip_tests::recv_exact;
 using tcpip_tests::send_all;
 
@@ -383,10 +383,10 @@ TEST(DescriptorsTest, ChildThatExecsInheritsNoneWhileConnectsRace) {
 
 TEST(DescriptorsTest, NoneIsLeftAndNoThreadAfterALifeWithAllSortsOfErrors) {
   const auto before = open_descriptors();
-  const int threads_before = tcpip_tests::count_threads();
+  const int threads_before = tcpip_testing::count_threads();
   for (int i = 0; i < 3; ++i) live();
   EXPECT_TRUE(eventually(
-      [&] { return tcpip_tests::count_threads() == threads_before; }));
+      [&] { return tcpip_testing::count_threads() == threads_before; }));
   EXPECT_EQ(open_descriptors(), before);
 }
 

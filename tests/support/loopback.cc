@@ -113,22 +113,6 @@ void connect_to(const UniqueFd& fd, Transport transport, std::uint16_t port) {
 
 }  // namespace
 
-const char* name_of(Transport transport) {
-  switch (transport) {
-    case Transport::kUnix:
-      return "Unix";
-    case Transport::kIpv4:
-      return "Ipv4";
-    case Transport::kIpv6:
-      return "Ipv6";
-  }
-  return "?";
-}
-
-std::ostream& operator<<(std::ostream& out, Transport transport) {
-  return out << name_of(transport);
-}
-
 FdPair fd_pair(Transport transport, Buffers buffers) {
   FdPair pair;
   if (transport == Transport::kUnix) {

@@ -1,5 +1,6 @@
 // Connected pairs of sockets for tests: one end for the library, the other a
-// bare descriptor that plays the peer.
+// bare descriptor that plays the peer. The kit's connection_pair() has the
+// library at both ends, and so cannot show what the library gets wrong there.
 //
 //   LoopbackPair pair = loopback_pair(Transport::kIpv4);
 //   send_all(pair.peer, "hello\n");
@@ -14,7 +15,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <ostream>
 #include <string>
 #include <string_view>
 
@@ -23,6 +23,7 @@
 #include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
+#include "tcpip/testing/loopback.h"
 #include "tcpip/unique_fd.h"
 
 namespace tcpip_tests {
@@ -30,13 +31,12 @@ namespace tcpip_tests {
 // Far beyond what anything here takes, even on a busy machine.
 inline constexpr std::chrono::seconds kPatience{20};
 
-enum class Transport { kUnix, kIpv4, kIpv6 };
+using tcpip_testing::name_of;
+using tcpip_testing::Transport;
 inline constexpr Transport kTransports[] = {Transport::kUnix, Transport::kIpv4,
                                             Transport::kIpv6};
 inline constexpr Transport kTcpTransports[] = {Transport::kIpv4,
                                                Transport::kIpv6};
-const char* name_of(Transport transport);
-std::ostream& operator<<(std::ostream& out, Transport transport);
 
 // Of the sockets at both ends. Left alone, the kernel lets them grow to some
 // ten megabytes, little by little.

@@ -13,8 +13,8 @@
 #include <system_error>
 #include <utility>
 
+#include "tcpip/testing/leak_guard.h"
 #include "tcpip/unique_fd.h"
-#include "tests/support/leak_guard.h"
 #include "tests/support/loopback.h"
 #include "tests/support/wait_until.h"
 
@@ -119,7 +119,7 @@ inline int local_port(int fd) {
 // The descriptor in this process of the socket whose other end has this local
 // port: the one that a server has accepted from it.
 inline std::optional<int> socket_connected_to(int port) {
-  for (const auto& [fd, what] : open_descriptors()) {
+  for (const auto& [fd, what] : tcpip_testing::open_descriptors()) {
     sockaddr_in address{};
     socklen_t size = sizeof address;
     if (::getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0 &&

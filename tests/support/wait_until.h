@@ -2,30 +2,18 @@
 #ifndef TESTS_SUPPORT_WAIT_UNTIL_H_
 #define TESTS_SUPPORT_WAIT_UNTIL_H_
 
-#include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <chrono>
-#include <cstdlib>
 #include <fstream>
 #include <initializer_list>
 #include <string>
 
+#include "tcpip/testing/wait_until.h"
+
 namespace tcpip_tests {
 
-// Looks every millisecond whether `predicate()`; false if it is not by `limit`.
-// The limit is generous: it only matters to a test that fails.
-template <class Predicate>
-bool wait_until(Predicate predicate,
-                std::chrono::milliseconds limit = std::chrono::seconds(5)) {
-  const auto end = std::chrono::steady_clock::now() + limit;
-  while (!predicate()) {
-    if (std::chrono::steady_clock::now() >= end) return predicate();
-    ::poll(nullptr, 0, 1);
-  }
-  return true;
-}
+using tcpip_testing::wait_until;
 
 inline pid_t this_thread_id() {
   return static_cast<pid_t>(::syscall(SYS_gettid));

@@ -1,0 +1,96 @@
+// Fails a test that leaves a descriptor or a thread behind, or that closes a
+// descriptor which is not its own.
+//
+// All tests of a program: link //tcpip/testing:main in place of GoogleTest's
+// main(), or append a LeakGuard to the listeners of your own.
+//
+// A part of a test, or a fixture:
+//
+//   ScopedLeakGuard guard;              // reports when it goes out of scope
+//
+//   const LeakSnapshot before;
+//   ...
+//   EXPECT_TRUE(before.is_restored());  // reports where you ask
+//
+// A descriptor or thread that something made for the whole of the process when
+// it was first used (a logger, a sanitizer) counts as well: use that thing once
+// before.
+//
+// Threads: for the thread that runs the test. What other threads of the process
+// open and start meanwhile counts too.
+#ifndef TCPIP_TESTING_LEAK_GUARD_H_
+#define TCPIP_TESTING_LEAK_GUARD_H_
+
+#include <gtest/gtest.h>
+#include <sys/types.h>
+
+#include <chrono>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "tcpip/testing/assertion.h"
+
+namespace tcpip_testing {
+
+// The open descriptors of this process with what they are ("socket:[1234]"),
+// and its threads, by their ids, with their names.
+std::map<int, std::string> open_descriptors();
+std::map<pid_t, std::string> running_threads();
+int count_threads();
+
+// What threads and descriptors on their way out get: one that was joined may be
+// listed for a moment.
+inline constexpr std::chrono::seconds kLeakPatience{5};
+
+// What was open and running when it was made.
+class LeakSnapshot {
+ public:
+  LeakSnapshot();
+
+  // True if no descriptor and no thread has come since, and no descriptor has
+  // gone. Waits for that. The message has a line for each that has.
+  testing::AssertionResult is_restored(
+      std::chrono::milliseconds patience = kLeakPatience) const;
+
+ private:
+  std::string differences() const;
+
+  std::map<int, std::string> descriptors_;
+  std::map<pid_t, std::string> threads_;
+};
+
+// From here to the end of the scope. A failure is not fatal and is reported at
+// the line where this object was made.
+class ScopedLeakGuard {
+ public:
+  explicit ScopedLeakGuard(std::chrono::milliseconds patience = kLeakPatience,
+                           Caller caller = Caller::here())
+      : patience_(patience), caller_(caller) {}
+  ~ScopedLeakGuard();
+  ScopedLeakGuard(const ScopedLeakGuard&) = delete;
+  ScopedLeakGuard& operator=(const ScopedLeakGuard&) = delete;
+
+ private:
+  const std::chrono::milliseconds patience_;
+  const Caller caller_;
+  const LeakSnapshot before_;
+};
+
+// From the start of each test to its end, fixture and all:
+//   testing::UnitTest::GetInstance()->listeners().Append(new LeakGuard);
+class LeakGuard : public testing::EmptyTestEventListener {
+ public:
+  explicit LeakGuard(std::chrono::milliseconds patience = kLeakPatience)
+      : patience_(patience) {}
+  void OnTestStart(const testing::TestInfo& info) override;
+  void OnTestEnd(const testing::TestInfo& info) override;
+
+ private:
+  const std::chrono::milliseconds patience_;
+  std::optional<LeakSnapshot> before_;
+};
+
+}  // namespace tcpip_testing
+
+#endif  // TCPIP_TESTING_LEAK_GUARD_H_
