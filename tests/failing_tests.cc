@@ -1,0 +1,28 @@
+// Tests that fail, as they should: run, one at a time, by the tests of
+// //tcpip/testing.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+
+#include "tcpip/testing/assertion.h"
+
+namespace {
+
+class FailingTest : public testing::Test {
+ protected:
+  void TearDown() override { std::puts("torn down"); }
+};
+
+int helper() { tcpip_testing::fail_test("not right"); }
+
+TEST_F(FailingTest, FailsInAHelper) {
+  helper();
+  std::puts("went on");
+}
+
+TEST_F(FailingTest, LeavesADescriptor) {
+  EXPECT_GE(::open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
+}
+
+}  // namespace
