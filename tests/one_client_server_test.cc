@@ -1034,6 +1034,26 @@ TEST(ServerDeathTest, StartWithoutDescriptorsFailsAndLeavesNothing) {
               testing::ExitedWithCode(0), "");
 }
 
+// --- bound() ---
+
+// Outside of handlers too: a thread that serves client after client.
+TEST(ServerBindingTest, BoundSpeaksOfTheConnectionThatItWasMadeIn) {
+  Server server;
+  UniqueFd first = server.connect();
+  const auto reply = server->bound([&] { server->write_str("reply"); });
+  const auto end = server->bound([&] { server->close_client(); });
+  reply();
+  EXPECT_EQ(recv_exact(first, 7), "reply\r\n");
+  first.reset();
+  ASSERT_TRUE(eventually([&] { return !server->connected(); }));
+  const UniqueFd second = server.connect();
+  EXPECT_THROW(reply(), ConnectionError);
+  end();
+  EXPECT_TRUE(server->connected());
+  server->bound([&] { server->write_str("other"); })();
+  EXPECT_EQ(recv_exact(second, 7), "other\r\n");
+}
+
 // --- Life ---
 
 TEST(ServerLifeTest, NeverStartedOrNeverClosedIsFine) {
