@@ -259,8 +259,9 @@ TEST(PortingTest, NamesEveryTestOfADefectOfUpstreams) {
 TEST(PortingTest, NoticesEachKindOfNameThatGoes) {
   const Names kGone = {
       {"tcpip/base_client_or_server.h",
-       {"should_be_connected", "wait_done", "set_terminator"}},
+       {"should_be_connected", "wait_done", "set_terminator", "read_into"}},
       {"tcpip/callback_queue.h", {"run_pending"}},
+      {"tcpip/client.h", {"heartbeat_interval", "terminator"}},
       {"tcpip/connection_event.h", {"kHeartbeatLost", "generation"}},
       {"tcpip/constants.h", {"kKeepaliveProbes"}},
       {"tcpip/error.h", {"ResolveError", "queued"}},
@@ -278,8 +279,7 @@ TEST(PortingTest, NoticesEachKindOfNameThatGoes) {
     for (const std::string& name : names) {
       auto changed = texts;
       for (auto& [path, text] : changed) {
-        // Client and the servers have each option both; so all of them.
-        if (path != header && name != "expect_heartbeats") continue;
+        if (path != header) continue;
         for (std::size_t at = 0; (at = text.find(name, at)) != text.npos;) {
           text.replace(at, name.size(), "renamed");
         }
@@ -331,7 +331,7 @@ TEST(PortingTableTest, NamesThatAreDeclaredAreRight) {
   for (const char* span :
        {"`read(count)`", "`inherited()`", "`Reader::read`", "`tcpip::Reader`",
         "`Reader::inherited`", "`Colour::kRed`", "`.limit`", "`options.limit`",
-        "`Reader({.limit = 1})`", "`open_reader(host)`", "`open_reader(\"x\")`",
+        "`Reader({.limit = 1})`", "`open_reader`", "`open_reader(reader)`",
         "`std::string`", "`read({a, b})`", "`tcpip/reader.h`", "none",
         "`//tcpip:reader`", "read it yourself", "`read`, `open_reader`"}) {
     EXPECT_EQ(faults(span), Strings()) << span;
@@ -358,6 +358,8 @@ TEST(PortingTableTest, InventedNamesAreReportedWithTheirLine) {
       {"`tcpip/invented.h`", "no header tcpip/invented.h"},
       {"`kRed`", "kRed"},
       {"`count`", "count"},
+      {"`tcpip::`", "tcpip"},
+      {"`open_reader(host)`", "open_reader"},  // no member, and not its object
   };
   for (const auto& [span, name] : kCases) {
     const Strings found = faults(span);
@@ -379,10 +381,34 @@ TEST(PortingTableTest, ElsewhereOnlyWhatIsNotPythonIsLookedAt) {
   }
 }
 
+TEST(PortingTableTest, OptionsAreThoseOfTheSection) {
+  CppNames names;
+  names.add_header(
+      "struct ClientOptions { int a; int b; };"
+      "struct BasicServerOptions { int b; int c; };");
+  const auto right = [&](const std::string& heading,
+                         const std::string& option) {
+    return PortingTable("## " + heading +
+                        "\n\n| Python | C++ |\n|---|---|\n| x | `." + option +
+                        "` |\n")
+        .undeclared(names, {})
+        .empty();
+  };
+  EXPECT_TRUE(right("`Client`", "a"));
+  EXPECT_FALSE(right("`Client`", "c"));
+  EXPECT_FALSE(right("`OneClientServer`", "a"));
+  EXPECT_TRUE(right("`OneClientServer`", "c"));
+  EXPECT_TRUE(right("Text", "b"));
+  EXPECT_FALSE(right("Text", "a"));
+  EXPECT_TRUE(right("Anything", "a"));
+  EXPECT_FALSE(right("Anything", "d"));
+}
+
 TEST(PortingTableTest, CodeBlocksAndPlainWordsAreNotLookedAt) {
   const PortingTable table(
-      "text `invented()`\n\n```cpp\n| `invented()` |\n```\n\n    indented "
-      "`invented()`\n");
+      "text `invented()`\n\n"
+      "```cpp\n| `invented()` |\n```\n\n"
+      "    indented `invented()`\n");
   EXPECT_EQ(table.undeclared(CppNames(), {}).size(), 1u);
 }
 

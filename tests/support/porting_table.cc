@@ -87,6 +87,24 @@ const std::map<std::string, std::string>& objects() {
   return kObjects;
 }
 
+// The structs that must all have an option that stands under a heading. Any one
+// will do under others.
+Strings option_structs(const std::string& heading) {
+  static const Strings kBoth = {"ClientOptions", "BasicServerOptions"};
+  static const std::map<std::string, Strings> kStructs = {
+      {"BaseClientOrServer", kBoth},
+      {"Client", {"ClientOptions"}},
+      {"Heartbeats", kBoth},
+      {"OneClientReadLoopServer", {"BasicServerOptions"}},
+      {"OneClientServer", {"BasicServerOptions"}},
+      {"Text", kBoth},
+      {"open_connection", {"OpenConnectionOptions"}},
+      {"start_server", {"BasicServerOptions"}},
+  };
+  const auto found = kStructs.find(heading);
+  return found != kStructs.end() ? found->second : Strings();
+}
+
 bool is_constant(std::string_view name) {
   return name.size() > 1 && name[0] == 'k' &&
          std::isupper(static_cast<unsigned char>(name[1])) != 0;
@@ -139,11 +157,17 @@ class Checker {
   }
 
   bool declared(const std::string& name) const {
-    return names_.has_name(name) ||
-           std::any_of(cell_.classes.begin(), cell_.classes.end(),
-                       [&](const std::string& type) {
-                         return names_.has_member(type, name);
-                       });
+    return names_.has_name(name) || is_member(name);
+  }
+  bool is_member(const std::string& name) const {
+    return std::any_of(
+        cell_.classes.begin(), cell_.classes.end(),
+        [&](const std::string& type) { return names_.has_member(type, name); });
+  }
+  bool in_class() const {
+    return std::any_of(
+        cell_.classes.begin(), cell_.classes.end(),
+        [&](const std::string& type) { return names_.has_type(type); });
   }
 
   // A::b, from the first part to the last.
@@ -154,7 +178,8 @@ class Checker {
       parts.push_back(tokens_[at_].text);
     }
     if (parts[0] == "std" || parts[0] == "nlohmann") return;
-    if (parts[0] == "tcpip" || parts[0] == "tcpip_testing") {
+    if (parts.size() > 1 &&
+        (parts[0] == "tcpip" || parts[0] == "tcpip_testing")) {
       parts.erase(parts.begin());
     }
     std::string whole = parts[0];
@@ -181,8 +206,17 @@ class Checker {
       }
     } else if (all_ || at_ == 1) {
       // The first of its span; `a .b` in Python is no such thing.
-      expect(names_.has_option(name), "." + name);
+      const bool nested = before != nullptr && before->is_identifier();
+      expect(is_option(name, nested), "." + name);
     }
+  }
+
+  bool is_option(const std::string& name, bool nested) const {
+    const Strings structs = option_structs(cell_.heading);
+    if (nested || structs.empty()) return names_.has_option(name);
+    return std::all_of(
+        structs.begin(), structs.end(),
+        [&](const std::string& type) { return names_.has_member(type, name); });
   }
 
   // What stands before a dot.
@@ -196,6 +230,12 @@ class Checker {
       expect(
           name.size() == 1 || names_.mentions(name) || objects().contains(name),
           name);
+    } else if (in_class() && is("(", at_ + 1) && !names_.has_type(name)) {
+      // A member; or a function that takes the object.
+      expect(is_member(name) ||
+                 (names_.has_name(name) && at_ + 2 < tokens_.size() &&
+                  objects().contains(tokens_[at_ + 2].text)),
+             name);
     } else {
       expect(declared(name), name);
     }

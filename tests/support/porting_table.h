@@ -6,9 +6,11 @@
 // counts are the code spans (`...`) in them. In the column "C++" every name
 // must be declared:
 //   `Type::member`, `kConstant`, `function(argument)`
-//   `.option`               a member of a struct called ...Options
+//   `.option`               of the section's options; or of any struct that is
+//                           called ...Options
 //   `object.member`         of the class that the object's name stands for
 //   `member`                of the classes in the headings above the table
+//   `function(object)`      of the namespace
 //   `tcpip/header.h`        the header itself
 // An argument is any word that the headers use, an object's name, or a single
 // letter. In other columns and outside of tables only what is not Python is
