@@ -49,7 +49,11 @@ std::map<std::string, std::string> files(const std::string& directory,
   return result;
 }
 
-std::map<std::string, std::string> headers() { return files("tcpip", ".h"); }
+std::map<std::string, std::string> headers() {
+  auto result = files("tcpip", ".h");
+  result.merge(files("tcpip/testing", ".h"));
+  return result;
+}
 
 CppNames names_of(const std::map<std::string, std::string>& texts) {
   CppNames result;
