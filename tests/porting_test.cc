@@ -156,7 +156,7 @@ TEST(PortingTest, HasEveryNameOfLsstTsTcpip) {
         "LOCALHOST_IPV6", "DEFAULT_LOCALHOST", "LOCAL_HOST", "TERMINATOR",
         "KEEPALIVE_TIME", "KEEPALIVE_PROBES", "KEEPALIVE_INTERVAL",
         "DEFAULT_MAX_HEARTBEAT_INTERVAL", "HEARTBEAT_MONITOR_INTERVAL",
-        "CLOSE_WAIT_TIME"}},
+        "CLOSE_WAIT_TIME", "STD_TIMEOUT"}},
       {"Functions",
        {"close_stream_writer", "read_into", "set_socket_options", "write_from",
         "ConnectCallbackType"}},
@@ -221,6 +221,13 @@ TEST(PortingTest, HasEveryNameOfLsstTsTcpip) {
         "monitor_received_heartbeats",
         "close_client",
         "cancel_read_loop_task"}},
+      {"BaseOneClientServerTestCase",
+       {"BaseOneClientServerTestCase", "server_class", "run",
+        "assert_next_connected", "connected", "timeout", "connect_callback",
+        "create_server", "create_client", "wait_connected"}},
+      {"TestOneClientReadLoopServer",
+       {"TestOneClientReadLoopServer", "fail_next_read", "read_and_dispatch",
+        "get_next_data"}},
   };
   EXPECT_EQ(missing(porting(), kWanted), Strings());
 }
