@@ -64,7 +64,7 @@ class Controller {
                  [this](Server&, const tcpip::ConnectionEvent& event) {
                    on_change(event);
                  },
-             // read_str() takes off a "\r" too.
+             // A "\r" before it is one more blank to on_command().
              .terminator = "\n",
              // A command longer than this ends the connection.
              .limit = 1024,

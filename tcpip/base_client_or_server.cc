@@ -117,6 +117,18 @@ std::string BaseClientOrServer::read(std::size_t n, const Wait& wait) {
       "read", [&](internal::Link& link) { return link.reader.read(n, wait); });
 }
 
+std::string BaseClientOrServer::read_all(const Wait& wait) {
+  return core_->read("read_all", [&](internal::Link& link) {
+    return link.reader.read_all(wait);
+  });
+}
+
+std::string BaseClientOrServer::read_all(std::size_t max, const Wait& wait) {
+  return core_->read("read_all", [&](internal::Link& link) {
+    return link.reader.read_all(max, wait);
+  });
+}
+
 std::string BaseClientOrServer::read_exactly(std::size_t n, const Wait& wait) {
   return core_->read("read_exactly", [&](internal::Link& link) {
     return link.reader.read_exactly(n, wait);

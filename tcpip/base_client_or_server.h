@@ -99,10 +99,13 @@ class BaseClientOrServer {
   // --- Reading: as StreamReader's members of these names ---
 
   std::string read(std::size_t n, const Wait& wait = {});
+  std::string read_all(const Wait& wait = {});
+  std::string read_all(std::size_t max, const Wait& wait = {});
   std::string read_exactly(std::size_t n, const Wait& wait = {});
   void read_exactly(std::span<std::byte> out, const Wait& wait = {});
   std::string read_line(const Wait& wait = {});
-  std::string read_until(std::string_view separator, const Wait& wait = {});
+  std::string read_until(std::string_view separator = "\n",
+                         const Wait& wait = {});
   std::string read_until(Separators separators, const Wait& wait = {});
   // One text message: what stands before the terminator, in UTF-8. Throws
   // DecodeError if it is not text in the encoding: exactly that message is
@@ -117,7 +120,7 @@ class BaseClientOrServer {
 
   std::optional<std::string> try_read(std::size_t n);
   std::optional<std::string> try_read_line();
-  std::optional<std::string> try_read_until(std::string_view separator);
+  std::optional<std::string> try_read_until(std::string_view separator = "\n");
   std::optional<std::string> try_read_exactly(std::size_t n);
   std::optional<std::string> try_read_str();
 

@@ -44,9 +44,9 @@ class JsonDecodeError final : public Error {
   JsonDecodeError& operator=(const JsonDecodeError&) = default;
   ~JsonDecodeError() override = default;
 
-  // The text, or as much of it around the position as is fit for a log: at most
-  // some hundred bytes, with "..." for what is left out, and printable ASCII
-  // alone: \xNN, \" and \\ for all else. what() has it too.
+  // The text, or what of it is fit for a log: at most 200 bytes around the
+  // position, with "..." for what is left out, as printable ASCII alone: \xNN,
+  // \" and \\ for all else. what() has it too.
   const std::string& text() const noexcept { return *text_; }
   // The index in the (UTF-8) text of the first byte that is wrong; the text's
   // length if it ended too early.

@@ -3,8 +3,8 @@
 //
 //   tcpip::OneClientReadLoopServer server(
 //       {.host = "127.0.0.1", .port = 4000},
-//       [](auto& server, std::stop_token stop) {
-//         server.write_str(server.read_str(stop));
+//       [](auto& self, std::stop_token stop) {
+//         self.write_str(self.read_str(stop), stop);
 //       });
 //   server.start();
 //

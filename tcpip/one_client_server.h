@@ -7,9 +7,8 @@
 // While a client is connected, others are turned away: they read the end of the
 // stream, and the server's log says so. A client that has gone does not block
 // the next one, even if bytes of it are still unread. A client that has sent
-// FIN
-// (`nc -N`) counts as gone once what it sent is read, as in lsst.ts.tcpip: a
-// reply does not reach it.
+// FIN (`nc -N`) counts as gone once what it sent is read, as in lsst.ts.tcpip:
+// a reply does not reach it.
 //
 // Threads: as BaseClientOrServer. start() makes one thread, which accepts and
 // which notices that the client has gone; and one more that runs

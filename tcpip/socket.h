@@ -57,8 +57,8 @@ class Socket {
  public:
   // Takes over a connected stream socket (TCP or Unix-domain), in blocking or
   // non-blocking mode, and leaves its options as they are, but for SO_RCVTIMEO,
-  // which must not be set. Throws Error if it
-  // is none; the descriptor is then closed.
+  // which must not be set. Throws Error if it is none; the descriptor is then
+  // closed.
   explicit Socket(UniqueFd fd);
   ~Socket();
   Socket(const Socket&) = delete;

@@ -6,8 +6,8 @@
 //   reader.read_line();                 // forever
 //   reader.read_line(2s);               // TimeoutError after two seconds
 //   reader.read_line(deadline);         // ... at that point in time
-//   reader.read_line(stop);             // CancelledError when stop is
-//   requested reader.read_line({2s, stop});       // both
+//   reader.read_line(stop);             // CancelledError at the stop
+//   reader.read_line({2s, stop});       // both
 //   reader.read_line(Wait::none());     // what is there now, else TimeoutError
 //
 // A requested stop wins over everything. A deadline that has passed still lets

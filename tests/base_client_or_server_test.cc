@@ -93,6 +93,8 @@ std::vector<Call> transfers() {
   return {
       {"read", [](auto& e) { e.read(1); }},
       {"read 0", [](auto& e) { e.read(0); }},
+      {"read_all", [](auto& e) { e.read_all(); }},
+      {"read_all of at most", [](auto& e) { e.read_all(1); }},
       {"read_exactly", [](auto& e) { e.read_exactly(4); }},
       {"read_exactly span", [](auto& e) { e.read_exactly(std::span(out)); }},
       {"read_line", [](auto& e) { e.read_line(); }},
@@ -391,6 +393,24 @@ TEST(ReadingTest, EachReadReturnsWhatItsNameSays) {
   server.read_into(data, kPatience);
   EXPECT_EQ(std::string(data.begin(), data.end()), "struct!!");
   EXPECT_EQ(served.event_text(), "connected 1");
+}
+
+TEST(ReadingTest, ReadUntilGoesToTheEndOfTheLineUnlessTold) {
+  Served served;
+  send_all(served.peer, "one\ntwo\n");
+  EXPECT_EQ(served.server->read_until(), "one\n");
+  EXPECT_EQ(served.server->try_read_until(), "two\n");
+}
+
+TEST(ReadingTest, ReadAllGivesEverythingUpToTheEndAndEndsTheConnection) {
+  Served served;
+  OneClientServer& server = *served.server;
+  send_all(served.peer, "one\ntwo");
+  EXPECT_THROW(server.read_all(10ms), TimeoutError);
+  EXPECT_THROW(server.read_all(4, kPatience), LimitOverrunError);
+  served.peer.reset();
+  EXPECT_EQ(server.read_all(kPatience), "one\ntwo");
+  EXPECT_EQ(served.event_text(), "connected 1, peer closed 1");
 }
 
 TEST(ReadingTest, TryReadsReturnNothingUntilAllIsThere) {

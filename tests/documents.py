@@ -30,8 +30,10 @@ import sys
 # Documents that are worth little without C++ in them.
 MUST_HAVE_CPP = ("README.md", "PORTING.md", "docs/user_guide.md")
 
-# What statements may use without an #include.
+# What statements and declarations may use without an #include.
 PRELUDE = """\
+#include <gtest/gtest.h>
+
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -42,6 +44,7 @@ PRELUDE = """\
 #include <string_view>
 #include <thread>
 
+#include "examples/dome_controller.h"
 #include "tcpip/callback_queue.h"
 #include "tcpip/client.h"
 #include "tcpip/connection_event.h"
@@ -52,6 +55,7 @@ PRELUDE = """\
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/testing/one_client_server_test_case.h"
 #include "tcpip/wait.h"
 #include "tcpip/wire_struct.h"
 

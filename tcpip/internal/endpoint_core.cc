@@ -375,7 +375,7 @@ std::uint64_t EndpointCore::bound_generation() const {
 }
 
 EndpointCore::Binding::Binding(EndpointCore& core, std::uint64_t generation,
-                               bool should_be)
+                               std::optional<bool> should_be)
     : core_(core) {
   const MutexLock lock(core_.mutex_);
   core_.bound_.push_back({std::this_thread::get_id(), generation, should_be});
@@ -403,7 +403,7 @@ bool EndpointCore::should_be_connected() const {
   // Else a connection that this side has ended would seem to be lost, as soon
   // as the next one is there.
   if (here != nullptr && here->generation != generation_) {
-    return here->should_be;
+    return here->should_be.value_or(should_have_been_connected_);
   }
   return should_be_connected_;
 }
@@ -506,6 +506,7 @@ void EndpointCore::end_link(const std::shared_ptr<Link>& link,
   ended.link = link;
   ended.reason = reason;
   ended_.push_back(link->socket);
+  should_have_been_connected_ = should_be_connected_;
   post_event({.connected = false,
               .reason = reason,
               .error = error,

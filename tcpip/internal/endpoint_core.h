@@ -179,11 +179,12 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   // While it lives the calling thread is bound to the connection of that
   // number: its reads and writes go there or fail, be there a newer connection
   // or not, and the state that it asks for is that one's. Bindings nest. Once a
-  // newer connection has come, should_be_connected() is what `should_be` says.
+  // newer connection has come, should_be_connected() is what `should_be` says,
+  // or else what it was when that connection ended.
   class Binding {
    public:
     Binding(EndpointCore& core, std::uint64_t generation,
-            bool should_be = false);
+            std::optional<bool> should_be = {});
     ~Binding();
     Binding(const Binding&) = delete;
     Binding& operator=(const Binding&) = delete;
@@ -232,7 +233,7 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   struct Bound {
     std::thread::id thread;
     std::uint64_t generation;
-    bool should_be;
+    std::optional<bool> should_be;
   };
 
   // What the calling thread is bound to, or null.
@@ -274,6 +275,8 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   bool started_ TCPIP_GUARDED_BY(mutex_) = false;
   bool closing_ TCPIP_GUARDED_BY(mutex_) = false;
   bool should_be_connected_ TCPIP_GUARDED_BY(mutex_) = false;
+  // What it was when the last connection that ended did.
+  bool should_have_been_connected_ TCPIP_GUARDED_BY(mutex_) = true;
   std::uint64_t generation_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::uint64_t told_generation_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<Link> current_ TCPIP_GUARDED_BY(mutex_);
