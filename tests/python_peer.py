@@ -494,9 +494,9 @@ async def stop_the_other_end(port):
     reader, writer = await connect(port)
     beating = asyncio.create_task(beat(writer))
     await exchange(reader, writer, b"before\r\n")
-    for _ in range(3):
+    for _ in range(2):
         os.kill(os.getppid(), signal.SIGSTOP)
-        await asyncio.sleep(2)
+        await asyncio.sleep(1.5)
         os.kill(os.getppid(), signal.SIGCONT)
         await exchange(reader, writer, b"after\r\n")
     beating.cancel()
