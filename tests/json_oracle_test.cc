@@ -1,8 +1,6 @@
 // The same random texts for CPython's json module and for parse_json(): what is
 // refused, and the value of what is not, must agree, but for the differences
 // that PORTING.md lists, which the oracle knows by name.
-//
-// TCPIP_ORACLE_TEXTS sets how many, TCPIP_ORACLE_SEED where they begin.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,7 +14,6 @@
 
 #include "tcpip/json.h"
 #include "tests/support/oracle.h"
-#include "tests/support/subprocess.h"
 
 namespace tcpip_tests {
 namespace {
@@ -74,14 +71,8 @@ std::string shape(const json& value) {
 }
 
 TEST(JsonOracle, ValuesAgreeOnRandomTexts) {
-  const int count = from_environment("TCPIP_ORACLE_TEXTS", 20000);
-  const int seed = from_environment("TCPIP_ORACLE_SEED", 1);
-  Subprocess oracle({"python3", find_file("tests/json_oracle.py"),
-                     std::to_string(seed), std::to_string(count)});
-  std::istringstream output(oracle.read_all());
-  ASSERT_EQ(oracle.wait(), 0);
   std::map<std::string, int> compared;
-  for (std::string line; std::getline(output, line);) {
+  compare_with_oracle("json_oracle.py", [&](const std::string& line) {
     std::istringstream words(line);
     std::string text;
     std::string theirs;
@@ -100,7 +91,7 @@ TEST(JsonOracle, ValuesAgreeOnRandomTexts) {
     }
     ASSERT_EQ(ours, theirs) << text << "\n" << line;
     ++compared[why.empty() ? "value" : why];
-  }
+  });
   // Each of the differences has been met.
   for (const char* name :
        {"value", "syntax", "nan-or-infinity", "number-beyond-double",

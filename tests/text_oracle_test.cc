@@ -1,7 +1,5 @@
 // The same names of encodings, bytes and texts for CPython's codecs and for
 // ours: what is known, what comes out and where an error lies must agree.
-//
-// TCPIP_ORACLE_TEXTS sets how many, TCPIP_ORACLE_SEED where they begin.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -14,7 +12,6 @@
 
 #include "tcpip/internal/text.h"
 #include "tests/support/oracle.h"
-#include "tests/support/subprocess.h"
 
 namespace tcpip_tests {
 namespace {
@@ -78,14 +75,8 @@ std::string answer(const std::string& what, std::istringstream& line) {
 }
 
 TEST(TextOracle, CodecsAgreeOnRandomNamesBytesAndTexts) {
-  const int count = from_environment("TCPIP_ORACLE_TEXTS", 20000);
-  const int seed = from_environment("TCPIP_ORACLE_SEED", 1);
-  Subprocess oracle({"python3", find_file("tests/text_oracle.py"),
-                     std::to_string(seed), std::to_string(count)});
-  std::istringstream output(oracle.read_all());
-  ASSERT_EQ(oracle.wait(), 0);
   std::map<std::string, int> compared;
-  for (std::string line; std::getline(output, line);) {
+  compare_with_oracle("text_oracle.py", [&](const std::string& line) {
     std::istringstream words(line);
     std::string what;
     words >> what;
@@ -94,7 +85,7 @@ TEST(TextOracle, CodecsAgreeOnRandomNamesBytesAndTexts) {
     std::getline(words >> std::ws, theirs);
     ASSERT_EQ(ours, theirs) << line;
     ++compared[what + " " + theirs.substr(0, theirs.find(' '))];
-  }
+  });
   for (const char* kind : {"name none", "name utf_16", "decode text",
                            "decode bad", "encode bytes", "encode bad"}) {
     EXPECT_GT(compared[kind], 10) << kind;

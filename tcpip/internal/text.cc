@@ -232,9 +232,10 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text) noexcept {
 Converter::Converter(const char* to, const char* from)
     : handle_(::iconv_open(to, from)) {
   if (handle_ == reinterpret_cast<::iconv_t>(-1)) {
-    throw Error({errno, std::generic_category()}, "iconv_open", {},
+    const std::error_code error(errno, std::generic_category());
+    throw Error(error, "iconv_open", {},
                 fmt::format("this system cannot convert {} to {}: {}", from, to,
-                            std::generic_category().message(errno)));
+                            error.message()));
   }
 }
 

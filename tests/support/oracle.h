@@ -1,11 +1,16 @@
-// What tests that compare with another program's answers have in common: bytes
-// as hexadecimal words, numbers from the environment.
+// What tests that compare with another program's answers have in common: the
+// program, bytes as hexadecimal words, numbers from the environment.
 #ifndef TESTS_SUPPORT_ORACLE_H_
 #define TESTS_SUPPORT_ORACLE_H_
 
+#include <gtest/gtest.h>
+
 #include <cstdlib>
+#include <sstream>
 #include <string>
 #include <string_view>
+
+#include "tests/support/subprocess.h"
 
 namespace tcpip_tests {
 
@@ -33,6 +38,23 @@ inline std::string bytes_of(std::string_view hex) {
 inline int from_environment(const char* name, int otherwise) {
   const char* const value = std::getenv(name);
   return value != nullptr ? std::atoi(value) : otherwise;
+}
+
+// Calls compare(line) for what tests/SCRIPT has to say of random texts, until a
+// comparison fails. TCPIP_ORACLE_TEXTS says how many texts, TCPIP_ORACLE_SEED
+// where they begin.
+template <class Compare>
+void compare_with_oracle(const std::string& script, const Compare& compare) {
+  const int count = from_environment("TCPIP_ORACLE_TEXTS", 20000);
+  const int seed = from_environment("TCPIP_ORACLE_SEED", 1);
+  Subprocess oracle({"python3", find_file("tests/" + script),
+                     std::to_string(seed), std::to_string(count)});
+  std::istringstream output(oracle.read_all());
+  ASSERT_EQ(oracle.wait(), 0);
+  for (std::string line; std::getline(output, line);) {
+    compare(line);
+    if (testing::Test::HasFailure()) return;
+  }
 }
 
 }  // namespace tcpip_tests
