@@ -247,6 +247,17 @@ TEST_P(HeartbeatTest, SendingThemToAPeerThatLeavesLosesNothing) {
   EXPECT_TRUE(eventually([&] { return !pair->endpoint().connected(); }));
 }
 
+TEST_P(HeartbeatTest, IntervalsMayBeAsLongAsTheyLike) {
+  const auto pair = make({.send = true,
+                          .interval = milliseconds::max(),
+                          .expect = true,
+                          .max_interval = milliseconds::max()});
+  EXPECT_EQ(recv_exact(pair->peer, kBeat.size()), kBeat);
+  send_all(pair->peer, "text\r\n");
+  EXPECT_EQ(pair->endpoint().read_str(kPatience), "text");
+  EXPECT_EQ(pair->events.text(), "connected 1");
+}
+
 // --- Taking them out ---
 
 TEST_P(HeartbeatTest, IsTakenOutOfWhatIsReadByMessage) {

@@ -1,6 +1,7 @@
 #include "tcpip/internal/text.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <cstddef>
 #include <memory>
@@ -172,6 +173,24 @@ TEST(TextCodecTest, DecodesManyAtOnce) {
       }
     });
   }
+}
+
+// iconv loads what it needs from files; a server that has run out of
+// descriptors must still understand its client.
+TEST(TextCodecTest, ConvertsWithNoDescriptorToSpare) {
+  const TextCodec codec("utf-32-be");
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{0, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  std::string storage;
+  std::string back;
+  const std::string bytes(codec.encode("\u20ac", storage, "encode"));
+  const auto wrong = codec.decode(bytes, back);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(bytes, "\0\0\x20\xac"s);
+  EXPECT_EQ(wrong, std::nullopt);
+  EXPECT_EQ(back, "\u20ac");
 }
 
 TextFormat format(const char* encoding, std::string terminator) {

@@ -544,6 +544,7 @@ void EndpointCore::note_hang_up(const std::shared_ptr<Link>& link) {
 Deadline EndpointCore::tend_heartbeats(const std::shared_ptr<Link>& link) {
   const HeartbeatConfig& heartbeats = config_.heartbeats;
   Deadline look_again;
+  if (!heartbeats.send && !heartbeats.expect) return look_again;
   // Who has hung up hears no heartbeat, and is waited for no longer.
   if (link->hung_up) return look_again;
   const Link::TimePoint now = std::chrono::steady_clock::now();

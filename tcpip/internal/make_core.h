@@ -4,6 +4,8 @@
 #ifndef TCPIP_INTERNAL_MAKE_CORE_H_
 #define TCPIP_INTERNAL_MAKE_CORE_H_
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
 #include <utility>
 
@@ -12,6 +14,13 @@
 #include "tcpip/socket.h"
 
 namespace tcpip::internal {
+
+// So that the clock can add it: an interval beyond is as good as this one.
+inline constexpr std::chrono::hours kLongestInterval{100 * 365 * 24};
+
+inline std::chrono::milliseconds bounded(std::chrono::milliseconds interval) {
+  return std::min<std::chrono::milliseconds>(interval, kLongestInterval);
+}
 
 // Throws as the public constructors do. `owner` is only remembered.
 template <class Options, class Owner>
@@ -26,9 +35,9 @@ std::shared_ptr<EndpointCore> make_core(const Options& options, Owner* owner,
       .on_event = {},
       .thread_start_hook = options.thread_start_hook,
       .heartbeats = {.send = options.send_heartbeats,
-                     .interval = options.heartbeat_interval,
+                     .interval = bounded(options.heartbeat_interval),
                      .expect = options.expect_heartbeats,
-                     .max_interval = options.max_heartbeat_interval},
+                     .max_interval = bounded(options.max_heartbeat_interval)},
       .limit = options.limit,
       .write_limit = options.write_limit,
       .socket = socket,
