@@ -39,7 +39,7 @@ using tcpip::UniqueFd;
 constexpr std::string_view kBeat = "heartbeat\r\n";
 
 // Long enough for a busy machine to do in it what takes microseconds.
-constexpr milliseconds kLimit{kWithSanitizer ? 1000 : 300};
+constexpr milliseconds kLimit{kWithSanitizer ? 600 : 300};
 
 // An endpoint of either kind with its peer, a bare socket, connected.
 struct Pair {
