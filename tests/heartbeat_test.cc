@@ -255,6 +255,7 @@ TEST_P(HeartbeatTest, IntervalsMayBeAsLongAsTheyLike) {
   EXPECT_EQ(recv_exact(pair->peer, kBeat.size()), kBeat);
   send_all(pair->peer, "text\r\n");
   EXPECT_EQ(pair->endpoint().read_str(kPatience), "text");
+  EXPECT_TRUE(pair->events.wait_for(1));
   EXPECT_EQ(pair->events.text(), "connected 1");
 }
 
@@ -454,6 +455,7 @@ TEST_P(HeartbeatTest, WithoutAnyTheConnectionEndsAfterTheLimit) {
 TEST_P(HeartbeatTest, NoneAreMissedUnlessTheyAreExpected) {
   const auto pair = make({.max_interval = milliseconds(1)});
   let_pass(milliseconds(100));
+  EXPECT_TRUE(pair->events.wait_for(1));
   EXPECT_EQ(pair->events.text(), "connected 1");
 }
 
