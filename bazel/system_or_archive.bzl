@@ -45,7 +45,7 @@ def _system_or_archive_impl(ctx):
     ctx.symlink(ctx.attr.build_file, "BUILD.bazel")
 
 system_or_archive = repository_rule(
-    doc = "With --repo_env=TCPIP_ARCHIVES=fmt,googletest the system's are ignored.",
+    doc = "With --repo_env=TCPIP_ARCHIVES=fmt,googletest,nlohmann_json the system's are ignored.",
     implementation = _system_or_archive_impl,
     attrs = {
         "build_file": attr.label(mandatory = True, allow_single_file = True),
