@@ -626,6 +626,32 @@ TEST(FaultTest, ReadWithoutDescriptorForItsWaitLosesNothing) {
   EXPECT_EQ(server.read_str(stop.get_token()), "a");
 }
 
+// A heartbeat may be the first to find out that the peer has gone; what the
+// peer said before can still be read.
+TEST(FaultTest, HeartbeatThatCannotBeSentLosesNothingOfWhatCame) {
+  const HangGuard guard;
+  OneClientServer server({.host = "127.0.0.1",
+                          .send_heartbeats = true,
+                          .heartbeat_interval = 1ms});
+  server.start();
+  const Exempt mine;
+  UniqueFd peer = connect_to(server.port());
+  ASSERT_TRUE(server.wait_connected(kPatience));
+  tcpip_tests::send_all(peer, "one\r\n");
+  const std::optional<int> accepted =
+      tcpip_tests::socket_connected_to(tcpip_tests::local_port(peer.get()));
+  ASSERT_TRUE(accepted.has_value());
+  tcpip_tests::await_receivable(*accepted, 5);
+  {
+    const Injection injection(kSend, 1, EPIPE);
+    ASSERT_TRUE(eventually([] { return faults.injected == 1; }));
+  }
+  EXPECT_EQ(server.read_str(kPatience), "one");
+  peer.reset();
+  EXPECT_THROW(server.read_str(kPatience), ConnectionError);
+  EXPECT_FALSE(server.connected());
+}
+
 // R9, without strace.
 TEST(AuditTest, EverySendIsWithoutSignalAndEveryDescriptorIsBornCloexec) {
   const HangGuard guard;
