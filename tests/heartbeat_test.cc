@@ -218,7 +218,7 @@ TEST_P(HeartbeatTest, PeerThatDoesNotReadHoldsUpNothing) {
   const auto before = pair->endpoint().unsent();
   let_pass(milliseconds(50));
   EXPECT_TRUE(pair->endpoint().connected());
-  EXPECT_LT(pair->endpoint().unsent(), before + 1000)
+  EXPECT_LE(pair->endpoint().unsent(), before)
       << "heartbeats piled up behind a message";
 }
 
