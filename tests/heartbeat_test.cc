@@ -128,9 +128,13 @@ class Beating {
  public:
   Beating(const UniqueFd& peer, milliseconds interval)
       : thread_([&peer, interval](const std::stop_token& stop) {
-          while (!stop.stop_requested()) {
-            send_all(peer, kBeat);
-            let_pass(interval);
+          try {
+            while (!stop.stop_requested()) {
+              send_all(peer, kBeat);
+              let_pass(interval);
+            }
+          } catch (const std::system_error& e) {
+            ADD_FAILURE() << "the connection was ended: " << e.what();
           }
         }) {}
 
