@@ -5,14 +5,11 @@
 // stream_table_test.cc has the same for the reader's own calls.
 #include <gtest/gtest.h>
 
-#include <array>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>

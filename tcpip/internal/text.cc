@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cerrno>
 #include <span>
@@ -96,12 +95,19 @@ constexpr std::size_t unit_of(Encoding encoding) {
   }
 }
 
-// U+FEFF in an encoding of two or four bytes a unit.
-std::string byte_order_mark(std::size_t unit, std::endian order) {
+constexpr std::endian kOtherOrder = std::endian::native == std::endian::little
+                                        ? std::endian::big
+                                        : std::endian::little;
+
+// U+FEFF in an encoding of two or four bytes a unit, in this machine's order;
+// its bytes backwards are the mark of the other order.
+std::string byte_order_mark(std::size_t unit) {
   std::string mark(unit, '\0');
   mark[0] = '\xff';
   mark[1] = '\xfe';
-  if (order == std::endian::big) std::reverse(mark.begin(), mark.end());
+  if (std::endian::native == std::endian::big) {
+    std::reverse(mark.begin(), mark.end());
+  }
   return mark;
 }
 
@@ -121,22 +127,26 @@ const char* iconv_name(Encoding encoding, std::endian order) {
       return "UTF-32LE";
     case Encoding::kUtf32Be:
       return "UTF-32BE";
-    case Encoding::kAscii:
-      return "US-ASCII";
     case Encoding::kLatin1:
       return "ISO-8859-1";
+    case Encoding::kAscii:  // its bytes are UTF-8
     case Encoding::kUtf8:
       break;
   }
   return "UTF-8";
 }
 
-// The index of the first byte that is not ASCII.
-std::optional<std::size_t> find_non_ascii(std::string_view text) noexcept {
+// The index of the first byte above that one.
+std::optional<std::size_t> find_above(std::string_view text,
+                                      unsigned char most) noexcept {
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (static_cast<unsigned char>(text[i]) >= 0x80) return i;
+    if (static_cast<unsigned char>(text[i]) > most) return i;
   }
   return std::nullopt;
+}
+
+std::optional<std::size_t> find_non_ascii(std::string_view text) noexcept {
+  return find_above(text, 0x7f);
 }
 
 // The index of the first character of valid UTF-8 that the encoding lacks.
@@ -144,11 +154,8 @@ std::optional<std::size_t> find_non_ascii(std::string_view text) noexcept {
 std::optional<std::size_t> find_unencodable(std::string_view text,
                                             Encoding encoding) noexcept {
   if (encoding == Encoding::kAscii) return find_non_ascii(text);
-  if (encoding != Encoding::kLatin1) return std::nullopt;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    // A first byte above 0xc3 begins a character above U+00FF.
-    if (static_cast<unsigned char>(text[i]) > 0xc3) return i;
-  }
+  // A byte above 0xc3 begins a character above U+00FF.
+  if (encoding == Encoding::kLatin1) return find_above(text, 0xc3);
   return std::nullopt;
 }
 
@@ -277,13 +284,10 @@ TextCodec::TextCodec(std::string name) : name_(std::move(name)) {
   decoder_ = std::make_unique<Converter>("UTF-8", native);
   encoder_ = std::make_unique<Converter>(native, "UTF-8");
   if (encoding_ == Encoding::kUtf16 || encoding_ == Encoding::kUtf32) {
-    constexpr std::endian kOther = std::endian::native == std::endian::little
-                                       ? std::endian::big
-                                       : std::endian::little;
-    mark_ = byte_order_mark(unit_, std::endian::native);
-    other_mark_ = byte_order_mark(unit_, kOther);
-    other_decoder_ =
-        std::make_unique<Converter>("UTF-8", iconv_name(encoding_, kOther));
+    mark_ = byte_order_mark(unit_);
+    other_mark_.assign(mark_.rbegin(), mark_.rend());
+    other_decoder_ = std::make_unique<Converter>(
+        "UTF-8", iconv_name(encoding_, kOtherOrder));
   }
 }
 
