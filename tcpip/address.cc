@@ -14,9 +14,9 @@
 #include <stdexcept>
 #include <utility>
 
+#include "tcpip/base/mutex.h"
+#include "tcpip/base/named_thread.h"
 #include "tcpip/error.h"
-#include "tcpip/internal/mutex.h"
-#include "tcpip/internal/named_thread.h"
 
 namespace tcpip {
 namespace {

@@ -5,9 +5,9 @@
 #include <stdexcept>
 #include <utility>
 
+#include "tcpip/endpoint/endpoint_core.h"
+#include "tcpip/endpoint/text.h"
 #include "tcpip/error.h"
-#include "tcpip/internal/endpoint_core.h"
-#include "tcpip/internal/text.h"
 
 namespace tcpip {
 namespace {

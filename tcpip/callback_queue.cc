@@ -15,10 +15,10 @@
 #include <utility>
 #include <vector>
 
+#include "tcpip/base/mutex.h"
+#include "tcpip/base/named_thread.h"
+#include "tcpip/base/poller.h"
 #include "tcpip/error.h"
-#include "tcpip/internal/mutex.h"
-#include "tcpip/internal/named_thread.h"
-#include "tcpip/internal/poller.h"
 
 namespace tcpip {
 

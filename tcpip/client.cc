@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "tcpip/address.h"
+#include "tcpip/base/poller.h"
+#include "tcpip/endpoint/endpoint_core.h"
+#include "tcpip/endpoint/make_core.h"
 #include "tcpip/error.h"
-#include "tcpip/internal/endpoint_core.h"
-#include "tcpip/internal/make_core.h"
-#include "tcpip/internal/poller.h"
 
 namespace tcpip {
 namespace {

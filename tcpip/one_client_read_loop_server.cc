@@ -7,9 +7,9 @@
 #include <stdexcept>
 #include <utility>
 
+#include "tcpip/endpoint/endpoint_core.h"
+#include "tcpip/endpoint/make_core.h"
 #include "tcpip/error.h"
-#include "tcpip/internal/endpoint_core.h"
-#include "tcpip/internal/make_core.h"
 
 namespace tcpip {
 namespace {

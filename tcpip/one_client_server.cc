@@ -3,10 +3,10 @@
 #include <stdexcept>
 #include <utility>
 
-#include "tcpip/internal/accept_loop.h"
-#include "tcpip/internal/endpoint_core.h"
-#include "tcpip/internal/make_core.h"
-#include "tcpip/internal/mutex.h"
+#include "tcpip/base/mutex.h"
+#include "tcpip/endpoint/accept_loop.h"
+#include "tcpip/endpoint/endpoint_core.h"
+#include "tcpip/endpoint/make_core.h"
 
 namespace tcpip {
 namespace internal {

@@ -16,8 +16,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "tcpip/base/poller.h"
 #include "tcpip/error.h"
-#include "tcpip/internal/poller.h"
 
 namespace tcpip {
 namespace {

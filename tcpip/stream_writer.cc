@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "tcpip/base/mutex.h"
 #include "tcpip/error.h"
-#include "tcpip/internal/mutex.h"
 
 namespace tcpip {
 namespace {

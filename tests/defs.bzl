@@ -12,6 +12,12 @@ FLOORS = [
     "//tcpip:stream",
 ]
 
+# Only these need the JSON library.
+JSON = [
+    "//tcpip:json",
+    "@nlohmann_json//:json",
+]
+
 def tcpip_test(name, size = "small", deps = [], **kwargs):
     """One GoogleTest program, made of NAME.cc.
 
@@ -27,9 +33,9 @@ def tcpip_test(name, size = "small", deps = [], **kwargs):
         srcs = [name + ".cc"],
         features = ["layering_check"],
         deps = deps + FLOORS + [
-            ":test_support",
             "//tcpip/testing",
             "//tcpip/testing:main",
+            "//tests/support",
             "@googletest//:gtest",
         ],
         **kwargs

@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "tcpip/error.h"
-#include "tcpip/testing/internal/waitable_queue.h"
+#include "tcpip/testing/waitable_queue.h"
 
 namespace tcpip_testing {
 namespace {

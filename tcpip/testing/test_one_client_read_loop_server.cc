@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "tcpip/connection_event.h"
-#include "tcpip/testing/internal/waitable_queue.h"
+#include "tcpip/testing/waitable_queue.h"
 
 namespace tcpip_testing {
 namespace {

@@ -41,16 +41,16 @@ inline int from_environment(const char* name, int otherwise) {
   return value != nullptr ? std::atoi(value) : otherwise;
 }
 
-// Calls compare(line) for what tests/SCRIPT has to say of random texts, until a
-// comparison fails. TCPIP_ORACLE_TEXTS says how many texts, TCPIP_ORACLE_SEED
-// where they begin.
+// Calls compare(line) for what tests/oracle/SCRIPT has to say of random texts,
+// until a comparison fails. TCPIP_ORACLE_TEXTS says how many texts,
+// TCPIP_ORACLE_SEED where they begin.
 template <class Compare>
 void compare_with_oracle(const std::string& script, const Compare& compare) {
   const int count = from_environment("TCPIP_ORACLE_TEXTS", 20000);
   const int seed = from_environment("TCPIP_ORACLE_SEED", 1);
   constexpr int kBatch = 20000;  // what one process says within its time
   for (int done = 0; done < count; done += kBatch) {
-    Subprocess oracle({"python3", find_file("tests/" + script),
+    Subprocess oracle({"python3", find_file("tests/oracle/" + script),
                        std::to_string(seed + done),
                        std::to_string(std::min(kBatch, count - done))});
     std::istringstream output(oracle.read_all());

@@ -1,0 +1,98 @@
+// A mutex and a condition variable that clang's thread-safety analysis knows.
+//
+// Every Mutex of this library names the data it guards (TCPIP_GUARDED_BY), and
+// no code of the program's (callback, handler, log sink, hook) runs under one.
+#ifndef TCPIP_BASE_MUTEX_H_
+#define TCPIP_BASE_MUTEX_H_
+
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+
+#include "tcpip/wait.h"
+
+#if defined(__clang__)
+#define TCPIP_THREAD_ANNOTATION(x) __attribute__((x))
+#else
+#define TCPIP_THREAD_ANNOTATION(x)
+#endif
+
+#define TCPIP_CAPABILITY(x) TCPIP_THREAD_ANNOTATION(capability(x))
+#define TCPIP_SCOPED_CAPABILITY TCPIP_THREAD_ANNOTATION(scoped_lockable)
+#define TCPIP_GUARDED_BY(x) TCPIP_THREAD_ANNOTATION(guarded_by(x))
+#define TCPIP_PT_GUARDED_BY(x) TCPIP_THREAD_ANNOTATION(pt_guarded_by(x))
+#define TCPIP_REQUIRES(...) \
+  TCPIP_THREAD_ANNOTATION(requires_capability(__VA_ARGS__))
+#define TCPIP_EXCLUDES(...) TCPIP_THREAD_ANNOTATION(locks_excluded(__VA_ARGS__))
+#define TCPIP_ACQUIRE(...) \
+  TCPIP_THREAD_ANNOTATION(acquire_capability(__VA_ARGS__))
+#define TCPIP_RELEASE(...) \
+  TCPIP_THREAD_ANNOTATION(release_capability(__VA_ARGS__))
+#define TCPIP_NO_THREAD_SAFETY_ANALYSIS \
+  TCPIP_THREAD_ANNOTATION(no_thread_safety_analysis)
+
+namespace tcpip::internal {
+
+// How a wait ended. A requested stop wins over a passed deadline.
+enum class WaitResult { kReady, kTimeout, kStopped };
+
+class TCPIP_CAPABILITY("mutex") Mutex {
+ public:
+  void lock() TCPIP_ACQUIRE() { mutex_.lock(); }
+  void unlock() TCPIP_RELEASE() { mutex_.unlock(); }
+
+ private:
+  std::mutex mutex_;
+};
+
+class TCPIP_SCOPED_CAPABILITY MutexLock {
+ public:
+  explicit MutexLock(Mutex& mutex) TCPIP_ACQUIRE(mutex) : mutex_(mutex) {
+    mutex_.lock();
+  }
+  ~MutexLock() TCPIP_RELEASE() { mutex_.unlock(); }
+  MutexLock(const MutexLock&) = delete;
+  MutexLock& operator=(const MutexLock&) = delete;
+
+ private:
+  Mutex& mutex_;
+};
+
+class CondVar {
+ public:
+  void notify_all() noexcept { condition_.notify_all(); }
+
+  // Waits, with `mutex` released, until `done()`, which is called under it.
+  template <class Predicate>
+  WaitResult wait(Mutex& mutex, const Wait& wait, Predicate done)
+      TCPIP_REQUIRES(mutex) TCPIP_NO_THREAD_SAFETY_ANALYSIS {
+    if (wait.stop.stop_requested()) return WaitResult::kStopped;
+    if (done()) return WaitResult::kReady;
+    if (wait.deadline.has_passed()) return WaitResult::kTimeout;
+    bool ready = false;
+    if (wait.deadline.is_never()) {
+      if (wait.stop.stop_possible()) {
+        ready = condition_.wait(mutex, wait.stop, std::move(done));
+      } else {
+        condition_.wait(mutex, std::move(done));
+        ready = true;
+      }
+    } else if (wait.stop.stop_possible()) {
+      ready = condition_.wait_until(mutex, wait.stop, wait.deadline.when(),
+                                    std::move(done));
+    } else {
+      ready =
+          condition_.wait_until(mutex, wait.deadline.when(), std::move(done));
+    }
+    // A stop wins also over what came while this thread was waking up.
+    if (wait.stop.stop_requested()) return WaitResult::kStopped;
+    return ready ? WaitResult::kReady : WaitResult::kTimeout;
+  }
+
+ private:
+  std::condition_variable_any condition_;
+};
+
+}  // namespace tcpip::internal
+
+#endif  // TCPIP_BASE_MUTEX_H_

@@ -1,0 +1,160 @@
+#include "tcpip/endpoint/accept_loop.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <exception>
+#include <system_error>
+#include <utility>
+
+#include "tcpip/base/poller.h"
+#include "tcpip/constants.h"
+#include "tcpip/error.h"
+
+namespace tcpip::internal {
+namespace {
+
+constexpr std::chrono::milliseconds kFirstPause{5};
+constexpr std::chrono::milliseconds kLongestPause{1000};
+
+}  // namespace
+
+void AcceptLoop::run() {
+  while (!core_.is_closing()) {
+    try {
+      const std::shared_ptr<Link> client = core_.current();
+      if (wait_for_work(client)) core_.note_hang_up(client);
+      if (core_.is_closing()) break;
+      see_off(false);
+      for (std::size_t i = 0; i < acceptable_.size(); ++i) {
+        if (acceptable_[i]) accept_all(i);
+      }
+    } catch (const std::exception& e) {
+      // Memory is short, for this loop or for the kernel. It may be poll that
+      // fails, so only a pause keeps this from being a busy loop.
+      if (pause_.count() == 0) {
+        core_.log().error(fmt::format("accept loop: {}", e.what()));
+      }
+      back_off(0);
+      core_.pause(*accept_again_);
+    }
+  }
+  listener_->close();
+  see_off(true);
+}
+
+// Waits for something to do. True if the client has hung up.
+bool AcceptLoop::wait_for_work(const std::shared_ptr<Link>& client) {
+  std::vector<pollfd> fds;
+  fds.push_back({core_.waker().open(), POLLIN, 0});
+  const bool watch = client && !client->hung_up;
+  if (watch) fds.push_back({client->socket->native_handle(), POLLRDHUP, 0});
+  if (accept_again_ && accept_again_->has_passed()) accept_again_.reset();
+  const std::size_t first_listener = fds.size();
+  if (!accept_again_) {
+    for (const UniqueFd& socket : listener_->sockets()) {
+      fds.push_back({socket.get(), POLLIN, 0});
+    }
+  }
+  const std::size_t first_lingering = fds.size();
+  for (const Lingering& lingering : lingering_) {
+    fds.push_back({lingering.socket->native_handle(), POLLIN | POLLRDHUP, 0});
+  }
+  Deadline deadline = accept_again_.value_or(Deadline());
+  if (client) deadline = std::min(deadline, core_.tend_heartbeats(client));
+  if (!lingering_.empty()) {
+    deadline = std::min(deadline, lingering_.front().deadline);
+  }
+  poll_until(fds, deadline);
+  // Taken back before the state behind it is looked at: nothing gets lost.
+  if (fds.front().revents != 0) core_.waker().clear();
+  acceptable_.assign(listener_->sockets().size(), false);
+  for (std::size_t i = first_listener; i < first_lingering; ++i) {
+    acceptable_[i - first_listener] = fds[i].revents != 0;
+  }
+  return watch && fds[1].revents != 0;
+}
+
+void AcceptLoop::accept_all(std::size_t index) {
+  // No more in a row than the queue holds; then the client's turn comes again.
+  for (int i = 0; i < kDefaultBacklog; ++i) {
+    int error_number = 0;
+    std::optional<Listener::Accepted> accepted =
+        listener_->try_accept(index, error_number);
+    if (error_number != 0) back_off(error_number);
+    if (!accepted) return;
+    pause_ = std::chrono::milliseconds(0);
+    welcome(std::move(*accepted));
+  }
+}
+
+void AcceptLoop::welcome(Listener::Accepted accepted) {
+  const std::string peer = accepted.peer.to_string();
+  auto socket = std::make_shared<Socket>(std::move(accepted.fd));
+  const auto set_options = [&] {
+    try {
+      socket->set_options(core_.config().socket);
+    } catch (const Error& e) {
+      // The kernel refuses them on a connection that is reset already, which
+      // the program is told of like any other: connected, then disconnected.
+      if (!socket->peer_hung_up()) core_.log().warning(e.what());
+    }
+  };
+  // Before the program can see the connection; but not for one that will most
+  // likely be turned away.
+  const bool expected = !core_.connected();
+  if (expected) set_options();
+  auto link =
+      std::make_shared<Link>(socket, accepted.peer, core_.config().limit);
+  switch (core_.admit(std::move(link))) {
+    case EndpointCore::Admission::kAccepted:
+      if (!expected) set_options();
+      core_.log().info(fmt::format("{} connected", peer));
+      return;
+    case EndpointCore::Admission::kRefused:
+      core_.log().warning(fmt::format(
+          "rejecting the connection from {}: a client is already connected",
+          peer));
+      socket->close();
+      linger(std::move(socket));
+      return;
+    case EndpointCore::Admission::kClosing:
+      return;
+  }
+}
+
+void AcceptLoop::back_off(int error_number) {
+  if (pause_.count() == 0 && error_number != 0) {
+    // Once for each shortage, not once for each try.
+    core_.log().error(
+        fmt::format("accept: {}; trying again until it works",
+                    std::generic_category().message(error_number)));
+  }
+  pause_ = std::clamp(2 * pause_, kFirstPause, kLongestPause);
+  accept_again_ = Deadline::after(pause_);
+}
+
+void AcceptLoop::linger(std::shared_ptr<Socket> socket) {
+  if (!socket->linger_step()) return;
+  if (lingering_.size() == kMaxLingering) lingering_.pop_front();
+  lingering_.push_back({std::move(socket), Deadline::after(kLingerTime)});
+}
+
+// Drops what ended connections still send, and those that are through with it.
+void AcceptLoop::see_off(bool closing) {
+  std::erase_if(lingering_, [](const Lingering& lingering) {
+    return !lingering.socket->linger_step() || lingering.deadline.has_passed();
+  });
+  for (std::shared_ptr<Socket>& socket : core_.take_ended()) {
+    linger(std::move(socket));
+  }
+  if (!closing) return;
+  // A close that comes right after close_client() does not cut it short.
+  const Deadline deadline = Deadline::after(kCloseLingerTime);
+  for (const Lingering& lingering : lingering_) {
+    lingering.socket->linger(deadline);
+  }
+}
+
+}  // namespace tcpip::internal

@@ -1,0 +1,55 @@
+// What a server's accept thread does: lets one client in, turns the others
+// away, notices that the client has gone, and sees ended connections off.
+//
+// Threads: run() is the accept thread; nothing else touches the object. It runs
+// no code of the program's but the log sink.
+#ifndef TCPIP_ENDPOINT_ACCEPT_LOOP_H_
+#define TCPIP_ENDPOINT_ACCEPT_LOOP_H_
+
+#include <chrono>
+#include <cstddef>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <vector>
+
+#include "tcpip/endpoint/endpoint_core.h"
+#include "tcpip/socket.h"
+#include "tcpip/wait.h"
+
+namespace tcpip::internal {
+
+class AcceptLoop {
+ public:
+  AcceptLoop(EndpointCore& core, std::shared_ptr<Listener> listener)
+      : core_(core), listener_(std::move(listener)) {}
+
+  // Until the core is closing.
+  void run();
+
+ private:
+  struct Lingering {
+    std::shared_ptr<Socket> socket;
+    Deadline deadline;
+  };
+
+  bool wait_for_work(const std::shared_ptr<Link>& client);
+  void accept_all(std::size_t index);
+  void welcome(Listener::Accepted accepted);
+  void back_off(int error_number);
+  void linger(std::shared_ptr<Socket> socket);
+  void see_off(bool closing);
+
+  EndpointCore& core_;
+  const std::shared_ptr<Listener> listener_;
+  std::deque<Lingering> lingering_;  // the earliest deadline first
+  // While the machine has no descriptors or memory: not to accept before then.
+  std::optional<Deadline> accept_again_;
+  std::chrono::milliseconds pause_{0};
+  std::vector<bool> acceptable_;  // which listening sockets have somebody
+};
+
+}  // namespace tcpip::internal
+
+#endif  // TCPIP_ENDPOINT_ACCEPT_LOOP_H_

@@ -1,0 +1,21 @@
+#include "tcpip/thread_hook.h"
+
+namespace tcpip {
+
+std::string_view to_string(ThreadRole role) noexcept {
+  switch (role) {
+    case ThreadRole::kAccept:
+      return "accept";
+    case ThreadRole::kReader:
+      return "reader";
+    case ThreadRole::kMonitor:
+      return "monitor";
+    case ThreadRole::kDispatch:
+      return "dispatch";
+    case ThreadRole::kResolve:
+      return "resolve";
+  }
+  return "?";
+}
+
+}  // namespace tcpip

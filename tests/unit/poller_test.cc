@@ -1,0 +1,339 @@
+#include "tcpip/base/poller.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <optional>
+#include <set>
+#include <stop_token>
+#include <thread>
+#include <vector>
+
+#include "tcpip/unique_fd.h"
+#include "tests/support/signal_storm.h"
+#include "tests/support/wait_until.h"
+
+namespace tcpip::internal {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+using tcpip_tests::is_blocked_in_poll;
+using tcpip_tests::SignalStorm;
+using tcpip_tests::this_thread_id;
+using tcpip_tests::wait_until;
+
+struct Pair {
+  Pair() {
+    std::array<int, 2> fds{};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()),
+              0);
+    here.reset(fds[0]);
+    there.reset(fds[1]);
+  }
+  void send() const { EXPECT_EQ(::write(there.get(), "x", 1), 1); }
+
+  UniqueFd here;
+  UniqueFd there;
+};
+
+bool is_readable(int fd) {
+  pollfd entry{fd, POLLIN, 0};
+  return ::poll(&entry, 1, 0) == 1;
+}
+
+int poll_one(int fd, Deadline deadline) {
+  pollfd entry{fd, POLLIN, 0};
+  return poll_until({&entry, 1}, deadline);
+}
+
+TEST(Waker, MakesItsDescriptorWhenOpened) {
+  Waker waker;
+  waker.signal();  // into the void
+  waker.clear();
+  const int fd = waker.open();
+  EXPECT_GE(fd, 0);
+  EXPECT_EQ(waker.open(), fd);
+  EXPECT_EQ(::fcntl(fd, F_GETFD), FD_CLOEXEC);
+  EXPECT_FALSE(is_readable(fd));
+}
+
+TEST(Waker, IsReadableFromSignalToClear) {
+  Waker waker;
+  const int fd = waker.open();
+  waker.signal();
+  waker.signal();
+  EXPECT_TRUE(is_readable(fd));
+  EXPECT_TRUE(is_readable(fd));
+  waker.clear();
+  EXPECT_FALSE(is_readable(fd));
+  waker.clear();  // must not block
+  waker.signal();
+  EXPECT_TRUE(is_readable(fd));
+}
+
+TEST(Waker, ClosesItsDescriptor) {
+  int fd = -1;
+  {
+    Waker waker;
+    fd = waker.open();
+  }
+  EXPECT_LT(::fcntl(fd, F_GETFD), 0);
+}
+
+TEST(Waker, OpensOneDescriptorForManyThreads) {
+  for (int round = 0; round < 50; ++round) {
+    Waker waker;
+    std::array<int, 4> fds{};
+    std::atomic<int> ready{0};
+    {
+      std::vector<std::jthread> threads;
+      for (int& fd : fds) {
+        threads.emplace_back([&] {
+          for (++ready; ready < 4;) std::this_thread::yield();
+          fd = waker.open();
+          waker.signal();
+        });
+      }
+    }
+    EXPECT_EQ(std::set(fds.begin(), fds.end()).size(), 1u);
+    EXPECT_TRUE(is_readable(fds[0]));
+  }
+}
+
+TEST(PollUntil, ReturnsWhatIsReady) {
+  const Pair pair;
+  pair.send();
+  std::array<pollfd, 2> fds{pollfd{pair.here.get(), POLLIN, 0},
+                            pollfd{pair.there.get(), POLLIN, 0}};
+  EXPECT_EQ(poll_until(fds, Deadline()), 1);
+  EXPECT_EQ(fds[0].revents, POLLIN);
+  EXPECT_EQ(fds[1].revents, 0);
+}
+
+TEST(PollUntil, LooksOnceAfterTheDeadline) {
+  const Pair pair;
+  const Deadline passed(Clock::time_point::min());
+  EXPECT_EQ(poll_one(pair.here.get(), passed), 0);
+  EXPECT_EQ(poll_one(pair.here.get(), Deadline(Clock::now() - 1h)), 0);
+  pair.send();
+  EXPECT_EQ(poll_one(pair.here.get(), passed), 1);
+}
+
+TEST(PollUntil, WaitsForADeadlineAtTheEndOfTime) {
+  const Pair pair;
+  pair.send();
+  EXPECT_EQ(poll_one(pair.here.get(), Deadline(Clock::time_point::max() - 1ns)),
+            1);
+}
+
+TEST(PollUntil, KeepsItsDeadlineToAFewMilliseconds) {
+  const Pair pair;
+  auto best = Clock::duration::max();  // of a machine that has other work too
+  for (int i = 0; i < 20; ++i) {
+    const Deadline deadline = Deadline::after(3ms);
+    EXPECT_EQ(poll_one(pair.here.get(), deadline), 0);
+    const auto late = Clock::now() - deadline.when();
+    EXPECT_GE(late, 0ns) << "returned early";
+    best = std::min(best, late);
+  }
+  EXPECT_LT(best, 5ms);
+}
+
+TEST(PollUntil, KeepsItsDeadlineUnderASignalStorm) {
+  const Pair pair;
+  const SignalStorm storm(::pthread_self());
+  const Deadline deadline = Deadline::after(60ms);
+  EXPECT_EQ(poll_one(pair.here.get(), deadline), 0);
+  EXPECT_TRUE(deadline.has_passed());
+  EXPECT_LT(Clock::now(), deadline.when() + 5s);
+  EXPECT_GT(storm.count(), 3);
+}
+
+TEST(PollUntil, WaitsOnUnderASignalStorm) {
+  const Pair pair;
+  const SignalStorm storm(::pthread_self());
+  std::jthread sender([&] {
+    EXPECT_TRUE(wait_until([&] { return storm.count() > 20; }));
+    pair.send();
+  });
+  EXPECT_EQ(poll_one(pair.here.get(), Deadline()), 1);
+  EXPECT_GT(storm.count(), 20);
+}
+
+TEST(WaitReady, IsReadyWhenTheDescriptorIs) {
+  const std::stop_source source;
+  Waker waker;
+  const Pair pair;
+  pair.send();
+  for (const Wait& wait :
+       {Wait(), Wait(1h), Wait::none(), Wait(source.get_token()),
+        Wait(1h, source.get_token())}) {
+    EXPECT_EQ(wait_ready(pair.here.get(), POLLIN, wait, waker),
+              WaitResult::kReady);
+  }
+  EXPECT_EQ(wait_ready(pair.here.get(), POLLOUT, {}, waker),
+            WaitResult::kReady);
+}
+
+TEST(WaitReady, IsReadyWhenThePeerHasGone) {
+  Waker waker;
+  Pair pair;
+  pair.there.reset();
+  EXPECT_EQ(wait_ready(pair.here.get(), POLLIN, {}, waker), WaitResult::kReady);
+}
+
+TEST(WaitReady, IsReadyOnceTheWakerWasSignalled) {
+  const std::stop_source source;
+  Waker waker;
+  const Pair pair;
+  waker.open();
+  waker.signal();
+  for (const Wait& wait : {Wait(), Wait(1h), Wait(source.get_token())}) {
+    EXPECT_EQ(wait_ready(pair.here.get(), POLLIN, wait, waker),
+              WaitResult::kReady)
+        << "the waker stays signalled until it is cleared";
+  }
+}
+
+TEST(WaitReady, EndsAtTheDeadline) {
+  const std::stop_source source;
+  Waker waker;
+  const Pair pair;
+  EXPECT_EQ(wait_ready(pair.here.get(), POLLIN, Wait::none(), waker),
+            WaitResult::kTimeout);
+  const Deadline deadline = Deadline::after(10ms);
+  EXPECT_EQ(wait_ready(pair.here.get(), POLLIN, {deadline, source.get_token()},
+                       waker),
+            WaitResult::kTimeout);
+  EXPECT_TRUE(deadline.has_passed());
+}
+
+TEST(WaitReady, LetsARequestedStopWinOverAll) {
+  std::stop_source source;
+  source.request_stop();
+  Waker waker;
+  waker.open();
+  waker.signal();
+  const Pair pair;
+  pair.send();
+  EXPECT_EQ(wait_ready(pair.here.get(), POLLIN, source.get_token(), waker),
+            WaitResult::kStopped);
+  EXPECT_EQ(
+      wait_ready(pair.here.get(), POLLIN, {0s, source.get_token()}, waker),
+      WaitResult::kStopped);
+}
+
+// Calls wait_ready() in a thread, which is blocked in the kernel when the
+// constructor returns.
+class Waiting {
+ public:
+  Waiting(int fd, Wait wait, Waker& waker)
+      : thread_([this, fd, wait = std::move(wait), &waker] {
+          thread_id_ = this_thread_id();
+          result_ = wait_ready(fd, POLLIN, wait, waker);
+        }) {
+    EXPECT_TRUE(wait_until(
+        [&] { return thread_id_ != 0 && is_blocked_in_poll(thread_id_); }));
+  }
+  WaitResult result() {
+    thread_.join();
+    return *result_;
+  }
+
+ private:
+  std::atomic<pid_t> thread_id_{0};
+  std::optional<WaitResult> result_;
+  std::jthread thread_;
+};
+
+TEST(WaitReady, IsWokenByAStop) {
+  for (const Deadline deadline : {Deadline(), Deadline::after(1h)}) {
+    std::stop_source source;
+    Waker waker;
+    const Pair pair;
+    Waiting waiting(pair.here.get(), {deadline, source.get_token()}, waker);
+    source.request_stop();
+    EXPECT_EQ(waiting.result(), WaitResult::kStopped);
+    EXPECT_FALSE(is_readable(waker.open())) << "the stop's signal is its own";
+  }
+}
+
+TEST(WaitReady, IsWokenByTheWaker) {
+  const std::stop_source source;
+  for (const Wait& wait : {Wait(), Wait(1h), Wait(source.get_token())}) {
+    Waker waker;
+    const Pair pair;
+    Waiting waiting(pair.here.get(), wait, waker);
+    waker.signal();
+    EXPECT_EQ(waiting.result(), WaitResult::kReady);
+    EXPECT_TRUE(is_readable(waker.open()));
+  }
+}
+
+TEST(WaitReady, IsWokenByTheDescriptor) {
+  const std::stop_source source;
+  Waker waker;
+  const Pair pair;
+  Waiting waiting(pair.here.get(), source.get_token(), waker);
+  pair.send();
+  EXPECT_EQ(waiting.result(), WaitResult::kReady);
+}
+
+TEST(WaitReady, IsNotWokenByTheNextWaitsStop) {
+  Waker waker;
+  const Pair pair;
+  std::stop_source first;
+  {
+    Waiting waiting(pair.here.get(), first.get_token(), waker);
+    pair.send();
+    EXPECT_EQ(waiting.result(), WaitResult::kReady);
+  }
+  first.request_stop();  // of a call that is over
+  char byte = 0;
+  ASSERT_EQ(::read(pair.here.get(), &byte, 1), 1);
+  EXPECT_EQ(wait_ready(pair.here.get(), POLLIN, 1ms, waker),
+            WaitResult::kTimeout);
+}
+
+TEST(WaitReady, NeverMissesAStopThatComesAtTheSameTime) {
+  Waker waker;
+  const Pair pair;
+  for (int i = 0; i < 300; ++i) {
+    std::stop_source source;
+    std::atomic<bool> go{false};
+    std::jthread stopper([&] {
+      while (!go) {
+      }
+      source.request_stop();
+    });
+    go = true;
+    ASSERT_EQ(wait_ready(pair.here.get(), POLLIN, source.get_token(), waker),
+              WaitResult::kStopped);
+    ASSERT_FALSE(is_readable(waker.open()));
+  }
+}
+
+TEST(WaitReady, KeepsItsDeadlineUnderASignalStorm) {
+  const std::stop_source source;
+  Waker waker;
+  const Pair pair;
+  const SignalStorm storm(::pthread_self());
+  const Deadline deadline = Deadline::after(60ms);
+  EXPECT_EQ(wait_ready(pair.here.get(), POLLIN, {deadline, source.get_token()},
+                       waker),
+            WaitResult::kTimeout);
+  EXPECT_TRUE(deadline.has_passed());
+  EXPECT_LT(Clock::now(), deadline.when() + 5s);
+}
+
+}  // namespace
+}  // namespace tcpip::internal
