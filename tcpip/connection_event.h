@@ -1,15 +1,15 @@
 // What a connect_callback is told.
 //
-// Threads: a value; a snapshot that does not change after it was made.
+// Threads: a value; a snapshot that does not change after it was made. Its
+// `connection` is a handle, which speaks of the connection as it is now.
 #ifndef TCPIP_CONNECTION_EVENT_H_
 #define TCPIP_CONNECTION_EVENT_H_
 
 #include <chrono>
-#include <cstdint>
 #include <string_view>
 #include <system_error>
 
-#include "tcpip/address.h"
+#include "tcpip/connection.h"
 
 namespace tcpip {
 
@@ -31,10 +31,9 @@ struct ConnectionEvent {
   DisconnectReason reason = DisconnectReason::kNone;
   // What the system said, where the connection ended with an error.
   std::error_code error = {};
-  Address peer = {};
-  // Counts the connections of one server or client, from 1: the same in the
-  // event that begins a connection and the one that ends it.
-  std::uint64_t generation = 0;
+  // The connection that began or ended: number(), peer_address(), and, in the
+  // event that begins it, all reads and writes.
+  Connection connection = {};
   std::chrono::steady_clock::time_point time = {};
 
   // True if the connection ended although this side meant to keep it.

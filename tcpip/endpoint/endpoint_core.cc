@@ -9,14 +9,24 @@
 #include <utility>
 
 #include "tcpip/base/named_thread.h"
+#include "tcpip/stream/stream_access.h"
 #include "tcpip/constants.h"
 
 namespace tcpip::internal {
 namespace {
 
-// How soon, and how late, to look again for a heartbeat that is overdue.
-constexpr std::chrono::milliseconds kShortestDoubt{20};
-constexpr std::chrono::milliseconds kLongestDoubt{1000};
+// Bytes that have come and that nobody has read.
+std::size_t unread_bytes(const Link& link) noexcept {
+  const std::size_t receivable = link.socket->receivable();
+  return receivable + static_cast<std::size_t>(link.receiver.unread());
+}
+
+// True if everything that the peer sent before its end has been read, and no
+// read is under way. In this order: see Receiver::is_reading().
+bool is_drained(const Link& link) noexcept {
+  return (link.receiver.has_ended() || link.socket->at_end()) &&
+         !link.receiver.is_reading() && link.receiver.unread() == 0;
+}
 
 // What broke the connection; no error if the peer closed it.
 std::error_code lost_error(const Link& link) noexcept {
@@ -27,10 +37,30 @@ std::error_code lost_error(const Link& link) noexcept {
 
 }  // namespace
 
-void check_port(int port, const char* what) {
-  if (port >= 0 && port <= 65535) return;
-  throw std::invalid_argument(
-      fmt::format("{}: port {} is not in 0...65535", what, port));
+Link::Link(std::shared_ptr<EndpointCore> endpoint_core,
+           std::shared_ptr<Socket> connected_socket, const Address& peer,
+           std::size_t limit, const HeartbeatOptions& heartbeat_options,
+           Heartbeats::TimePoint connected)
+    : core(std::move(endpoint_core)),
+      socket(std::move(connected_socket)),
+      record(std::make_shared<ConnectionRecord>(core, peer,
+                                                socket->local_address())),
+      reader(socket, limit),
+      writer(socket),
+      receiver(*StreamAccess::receiver(reader)),
+      sender(*StreamAccess::sender(writer)),
+      heartbeats(heartbeat_options, connected) {
+  receiver.set_observer(this);
+}
+
+void Link::read_ended(bool lost) noexcept {
+  try {
+    core->read_ended(*this, lost);
+  } catch (const std::exception& e) {
+    // No memory for the event. The connection is still current, so the next
+    // read that fails, or the watching thread, tries again.
+    core->log().error(e.what());
+  }
 }
 
 struct EndpointCore::Ended {
@@ -40,15 +70,16 @@ struct EndpointCore::Ended {
   ~Ended() {
     if (!link) return;
     link->writer.close();
-    link->stop.request_stop();
+    link->record->stop.request_stop();
     core.changed_.notify_all();
     core.waker_.signal();
+    const std::string peer = link->record->peer.to_string();
     if (unread > 0) {
-      core.log().warning(fmt::format("{} unread bytes from {} are dropped",
-                                     unread, link->peer.to_string()));
+      core.log().warning(
+          fmt::format("{} unread bytes from {} are dropped", unread, peer));
     }
-    core.log().info(fmt::format("connection to {} ended: {}",
-                                link->peer.to_string(), to_string(reason)));
+    core.log().info(
+        fmt::format("connection to {} ended: {}", peer, to_string(reason)));
   }
   Ended(const Ended&) = delete;
   Ended& operator=(const Ended&) = delete;
@@ -65,10 +96,6 @@ EndpointCore::EndpointCore(EndpointConfig config,
     : config_(std::move(config)), owner_(owner), format_(std::move(format)) {
   if (config_.limit == 0) {
     throw std::invalid_argument("the limit must be positive");
-  }
-  const HeartbeatConfig& heartbeats = config_.heartbeats;
-  if (std::min(heartbeats.interval, heartbeats.max_interval).count() <= 0) {
-    throw std::invalid_argument("a heartbeat interval must be positive");
   }
 }
 
@@ -191,7 +218,7 @@ bool EndpointCore::tell_all_to_end(bool keep_should_be_connected) {
     }
   }
   if (callbacks) callbacks->refuse_posts();
-  end_for_good(keep_should_be_connected);
+  close_current_link(keep_should_be_connected);
   for (std::stop_source& stop : stops) stop.request_stop();
   waker_.signal();
   changed_.notify_all();
@@ -334,71 +361,24 @@ void EndpointCore::set_terminator(std::string terminator) {
 
 // --- The connection ---
 
-bool EndpointCore::has_link_here() const {
-  const std::uint64_t bound = bound_generation();
-  return current_ && (bound == 0 || bound == current_->generation);
-}
-
-const EndpointCore::Bound* EndpointCore::bound() const {
-  for (auto bound = bound_.rbegin(); bound != bound_.rend(); ++bound) {
-    if (bound->thread == std::this_thread::get_id()) return &*bound;
-  }
-  return nullptr;
-}
-
-std::uint64_t EndpointCore::bound_generation() const {
-  const Bound* const here = bound();
-  return here == nullptr ? 0 : here->generation;
-}
-
-EndpointCore::Binding::Binding(EndpointCore& core, std::uint64_t generation,
-                               std::optional<bool> should_be)
-    : core_(core) {
-  const MutexLock lock(core_.mutex_);
-  core_.bound_.push_back({std::this_thread::get_id(), generation, should_be});
-}
-
-EndpointCore::Binding::~Binding() {
-  const MutexLock lock(core_.mutex_);
-  for (auto bound = core_.bound_.end(); bound != core_.bound_.begin();) {
-    --bound;
-    if (bound->thread == std::this_thread::get_id()) {
-      core_.bound_.erase(bound);
-      return;
-    }
-  }
-}
-
 bool EndpointCore::connected() const {
   const MutexLock lock(mutex_);
-  return has_link_here();
+  return current_ != nullptr;
 }
 
 bool EndpointCore::should_be_connected() const {
   const MutexLock lock(mutex_);
-  const Bound* const here = bound();
-  // Else a connection that this side has ended would seem to be lost, as soon
-  // as the next one is there.
-  if (here != nullptr && here->generation != generation_) {
-    return here->should_be.value_or(should_have_been_connected_);
-  }
   return should_be_connected_;
 }
 
-std::uint64_t EndpointCore::generation() const {
+std::uint64_t EndpointCore::connection_count() const {
   const MutexLock lock(mutex_);
-  const std::uint64_t bound = bound_generation();
-  return bound == 0 ? generation_ : bound;
+  return count_;
 }
 
-Address EndpointCore::peer_address() const {
+std::shared_ptr<Link> EndpointCore::link() const {
   const MutexLock lock(mutex_);
-  return has_link_here() ? current_->peer : Address();
-}
-
-std::shared_ptr<Link> EndpointCore::current() const {
-  const MutexLock lock(mutex_);
-  return has_link_here() ? current_ : nullptr;
+  return current_;
 }
 
 bool EndpointCore::is_current(const Link& link) const {
@@ -418,23 +398,54 @@ bool EndpointCore::wait_connected(const Wait& wait) {
   return current_ != nullptr;
 }
 
-std::shared_ptr<Link> EndpointCore::wait_for_link(std::uint64_t generation) {
+std::shared_ptr<Link> EndpointCore::wait_for_link(std::uint64_t after,
+                                                  const Wait& wait) {
   const MutexLock lock(mutex_);
-  changed_.wait(mutex_, {}, [this, generation]() TCPIP_REQUIRES(mutex_) {
-    return closing_ || (current_ && current_->generation > generation);
-  });
-  return closing_ ? nullptr : current_;
+  return wait_for_newer(after, wait);
+}
+
+std::shared_ptr<Link> EndpointCore::hand_out_link(const Wait& wait) {
+  const MutexLock lock(mutex_);
+  std::shared_ptr<Link> link = wait_for_newer(handed_out_, wait);
+  if (link) handed_out_ = link->record->number;
+  return link;
+}
+
+std::shared_ptr<Link> EndpointCore::wait_for_newer(const std::uint64_t& after,
+                                                   const Wait& wait) {
+  const auto is_there = [&]() TCPIP_REQUIRES(mutex_) {
+    return current_ && current_->record->number > after;
+  };
+  const WaitResult result =
+      changed_.wait(mutex_, wait, [&]() TCPIP_REQUIRES(mutex_) {
+        return closing_ || is_there();
+      });
+  if (result == WaitResult::kStopped) {
+    throw CancelledError("wait_client", config_.name);
+  }
+  return !closing_ && is_there() ? current_ : nullptr;
 }
 
 void EndpointCore::wait_until_told(const Link& link) {
   const MutexLock lock(mutex_);
   changed_.wait(mutex_, {}, [this, &link]() TCPIP_REQUIRES(mutex_) {
     return current_.get() != &link || !config_.on_event ||
-           told_generation_ >= link.generation;
+           told_ >= link.record->number;
   });
 }
 
-EndpointCore::Admission EndpointCore::admit(std::shared_ptr<Link> link) {
+std::shared_ptr<Link> EndpointCore::make_link(std::shared_ptr<Socket> socket,
+                                              const Address& peer) {
+  // Not make_shared: a record refers to the Link for as long as the program
+  // keeps a Connection, and would keep the memory.
+  std::shared_ptr<Link> link(new Link(
+      shared_from_this(), std::move(socket), peer, config_.limit,
+      config_.heartbeats, std::chrono::steady_clock::now()));
+  link->record->live = link;
+  return link;
+}
+
+EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link) {
   {
     // The old connection's stop is requested, as this block ends, before the
     // new one's event is queued: so nothing that was posted for the old one,
@@ -443,187 +454,162 @@ EndpointCore::Admission EndpointCore::admit(std::shared_ptr<Link> link) {
     const MutexLock lock(mutex_);
     if (closing_) return Admission::kClosing;
     if (current_) {
-      // Of a peer that has gone we may not have heard yet, or it left bytes
-      // that nobody has read: neither is a reason to turn its successor away.
+      // The old peer may be gone without our having noticed, or may have left
+      // unread bytes. Neither justifies rejecting the new one.
       if (!current_->hung_up && !current_->socket->peer_hung_up()) {
         return Admission::kRefused;
       }
-      // A thread that is inside a read has its own view of the buffer; then the
-      // kernel's has to do.
-      const bool drained = current_->reading ? current_->socket->at_end()
-                                             : is_drained(*current_);
-      if (!drained) {
-        ended.unread = current_->socket->receivable() +
-                       (current_->reading ? 0 : current_->reader.buffered());
+      const bool at_end = current_->socket->at_end();
+      ended.unread = unread_bytes(*current_);
+      if (at_end && ended.unread == 0) {
+        end_drained_link(ended);
+      } else {
+        end_link(DisconnectReason::kReplaced, lost_error(*current_), ended);
       }
-      const std::error_code error = lost_error(*current_);
-      end_link(std::shared_ptr<Link>(current_),
-               drained ? reason_for(error) : DisconnectReason::kReplaced, error,
-               ended);
     }
   }
   const MutexLock lock(mutex_);
   if (closing_) return Admission::kClosing;
-  link->generation = ++generation_;
-  link->heard = std::chrono::steady_clock::now();
-  should_be_connected_ = true;
-  current_ = std::move(link);
+  link->record->number = count_ + 1;
+  const Heartbeats::TimePoint now = std::chrono::steady_clock::now();
+  link->heartbeats = Heartbeats(config_.heartbeats, now);
   post_event({.connected = true,
-              .peer = current_->peer,
-              .generation = generation_,
-              .time = current_->heard});
+              .connection = Connection(link->record),
+              .time = now});
+  ++count_;
+  should_be_connected_ = true;
+  current_ = link;
   changed_.notify_all();
   return Admission::kAccepted;
 }
 
-void EndpointCore::end_link(const std::shared_ptr<Link>& link,
-                            DisconnectReason reason, std::error_code error,
+// Ends the current connection.
+void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
                             Ended& ended) {
-  if (!link || current_ != link) return;
-  ended.link = link;
-  ended.reason = reason;
-  ended_.push_back(link->socket);
-  should_have_been_connected_ = should_be_connected_;
+  // First what may fail for want of memory; then nothing has changed.
+  ended_.reserve(ended_.size() + 1);
   post_event({.connected = false,
               .reason = reason,
               .error = error,
-              .peer = link->peer,
-              .generation = link->generation,
+              .connection = Connection(current_->record),
               .time = std::chrono::steady_clock::now()});
-  current_ = nullptr;  // last: `link` may be a reference to it
+  ended_.push_back(current_->socket);
+  current_->record->over = true;
+  ended.reason = reason;
+  ended.link = std::move(current_);
+  current_ = nullptr;
 }
 
-bool EndpointCore::is_drained(const Link& link) const {
-  return link.reader.buffered() == 0 &&
-         (link.reader.has_ended() || link.socket->at_end());
+// The same for one of which we were told by the kernel or by a read.
+void EndpointCore::end_lost_link(DisconnectReason reason, std::error_code error,
+                                 Ended& ended) {
+  // The program may have closed it itself, through Connection::writer().
+  if (current_->socket->is_closed()) {
+    end_here(/*keep_should_be_connected=*/false, ended);
+  } else {
+    end_link(reason, error, ended);
+  }
 }
 
-void EndpointCore::lose(const std::shared_ptr<Link>& link,
-                        DisconnectReason reason, std::error_code error) {
+void EndpointCore::end_drained_link(Ended& ended) {
+  const std::error_code error = lost_error(*current_);
+  end_lost_link(reason_for(error), error, ended);
+}
+
+void EndpointCore::lose(const Link& link, DisconnectReason reason,
+                        std::error_code error) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
-  end_link(link, reason, error, ended);
+  if (current_.get() == &link) end_lost_link(reason, error, ended);
 }
 
-void EndpointCore::note_hang_up(const std::shared_ptr<Link>& link) {
+// This and read_ended() make sure that the connection ends when its peer has
+// gone and its last byte is read, whichever comes last. Here hung_up is set
+// before the look at is_reading(); a read is counted out before read_ended()
+// looks at hung_up, under the same mutex: one of the two sees the other.
+void EndpointCore::note_hang_up(Link& link) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
-  if (current_ != link) return;
-  link->hung_up = true;
-  // A read that is under way looks for itself when it ends.
-  if (link->reading || !is_drained(*link)) return;
-  const std::error_code error = lost_error(*link);
-  end_link(link, reason_for(error), error, ended);
+  if (current_.get() != &link) return;
+  link.hung_up = true;
+  // A read that is under way finds out itself what has happened.
+  if (is_drained(link)) end_drained_link(ended);
+}
+
+void EndpointCore::read_ended(const Link& link, bool lost) {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  if (current_.get() != &link) return;
+  if (!lost && !link.hung_up && !link.receiver.has_ended()) return;
+  if (!lost && !is_drained(link)) return;
+  end_drained_link(ended);
 }
 
 // --- Heartbeats ---
 
-Deadline EndpointCore::tend_heartbeats(const std::shared_ptr<Link>& link) {
-  const HeartbeatConfig& heartbeats = config_.heartbeats;
-  Deadline look_again;
-  if (!heartbeats.send && !heartbeats.expect) return look_again;
-  // Who has hung up hears no heartbeat, and is waited for no longer.
-  if (link->hung_up) return look_again;
-  const Link::TimePoint now = std::chrono::steady_clock::now();
-  if (heartbeats.send) {
-    if (now >= link->next_beat) {
-      send_heartbeat(link);
-      // By the clock, not by when this thread got to it; but none in a bunch.
-      link->next_beat += heartbeats.interval;
-      if (link->next_beat <= now) link->next_beat = now + heartbeats.interval;
-    }
-    look_again = Deadline(link->next_beat);
+Deadline EndpointCore::tend_heartbeats(Link& link) {
+  const HeartbeatOptions& options = config_.heartbeats;
+  if (!options.send && !options.expect) return {};
+  // A peer that has sent FIN is neither sent heartbeats nor expected to send
+  // any.
+  if (link.hung_up) return {};
+  const std::uint64_t received = link.receiver.received();
+  const std::uint64_t unread = received - link.receiver.consumed();
+  Heartbeats::Verdict verdict;
+  {
+    const MutexLock lock(mutex_);
+    if (current_.get() != &link) return {};
+    verdict = link.heartbeats.look(std::chrono::steady_clock::now(), received,
+                                   unread, link.socket->receivable());
   }
-  if (heartbeats.expect && is_overdue(*link, now, look_again)) {
+  if (verdict.send) send_heartbeat(link);
+  if (verdict.lost) {
     log().warning(fmt::format("no heartbeat from {} within {} ms",
-                              link->peer.to_string(),
-                              heartbeats.max_interval.count()));
+                              link.record->peer.to_string(),
+                              options.max_interval.count()));
     lose(link, DisconnectReason::kHeartbeatLost);
   }
-  return look_again;
+  return verdict.look_again;
 }
 
-// Never waits. Behind a message that is not wholly sent it is queued, like any
-// message; unless the peer reads nothing at all.
-void EndpointCore::send_heartbeat(const std::shared_ptr<Link>& link) {
+// Never waits. Behind a message that is not wholly sent the heartbeat is
+// queued, like any message; but not if the peer reads nothing at all.
+void EndpointCore::send_heartbeat(Link& link) {
   const std::shared_ptr<const TextFormat> text = format();
   try {
-    if (link->writer.unsent() > config_.write_limit) return;
-    link->writer.write_lines({kHeartbeat, text->terminator()});
+    if (link.writer.unsent() > config_.write_limit) return;
+    link.writer.write_lines({kHeartbeat, text->terminator()});
   } catch (const ConnectionError&) {
     note_hang_up(link);  // what has come can still be read
   }
 }
 
-// A heartbeat that came in time, but that nobody has read yet, counts: a slow
-// reader, or a program that was stopped for a while, is not the peer's fault.
-// So once one is overdue, what has come by then is given time to be read, and
-// for as long as more keeps coming.
-bool EndpointCore::is_overdue(Link& link, Link::TimePoint now,
-                              Deadline& look_again) {
-  const auto most = config_.heartbeats.max_interval;
-  Link::TimePoint heard;
-  std::uint64_t unread = 0;
-  const std::uint64_t received = link.reader.received();
-  {
-    const MutexLock lock(mutex_);
-    if (current_.get() != &link) return false;
-    heard = link.heard;
-    // A thread inside a read has seen all that was received.
-    if (!link.reading) unread = link.reader.buffered();
-  }
-  if (now < heard + most) {
-    link.doubt.reset();
-    look_again = std::min(look_again, Deadline(heard + most));
-    return false;
-  }
-  const std::uint64_t arrived = received + link.socket->receivable();
-  if (!link.doubt) {
-    link.doubt = {now, arrived, arrived};
-  } else {
-    if (arrived > link.doubt->arrived) {
-      link.doubt->arrived = arrived;
-      link.doubt->since = now;
-    }
-    if (received - unread >= link.doubt->suspect ||
-        now - link.doubt->since >= most) {
-      return true;
-    }
-  }
-  const auto pause = std::clamp<std::chrono::milliseconds>(
-      most / 20, kShortestDoubt, kLongestDoubt);
-  look_again = std::min(look_again, Deadline(now + pause));
-  return false;
-}
-
 void EndpointCore::note_heartbeat(Link& link, const char* operation) {
   if (!expects_heartbeats()) {
-    throw UnexpectedHeartbeatError(operation, link.peer.to_string());
+    throw UnexpectedHeartbeatError(operation, link.record->peer.to_string());
   }
   const MutexLock lock(mutex_);
-  link.heard = std::chrono::steady_clock::now();
+  link.heartbeats.heard(std::chrono::steady_clock::now());
 }
 
-void EndpointCore::handle_received_heartbeat() {
-  constexpr const char* kOperation = "handle_received_heartbeat";
-  note_heartbeat(*link_of_this_thread(kOperation), kOperation);
-}
+// --- Ending it from this side ---
 
 void EndpointCore::end_here(bool keep_should_be_connected, Ended& ended) {
   if (!keep_should_be_connected) should_be_connected_ = false;
-  end_link(std::shared_ptr<Link>(current_), DisconnectReason::kClosedHere, {},
-           ended);
+  if (!current_) return;
+  if (!keep_should_be_connected) current_->record->should_be_connected = false;
+  end_link(DisconnectReason::kClosedHere, {}, ended);
 }
 
-void EndpointCore::close_link(bool keep_should_be_connected) {
+void EndpointCore::close_link(const Link& link) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
-  // Not the business of a thread whose own connection is over.
-  if (bound_generation() != 0 && !has_link_here()) return;
-  end_here(keep_should_be_connected, ended);
+  if (current_.get() == &link) {
+    end_here(/*keep_should_be_connected=*/false, ended);
+  }
 }
 
-void EndpointCore::end_for_good(bool keep_should_be_connected) {
+void EndpointCore::close_current_link(bool keep_should_be_connected) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   end_here(keep_should_be_connected, ended);
@@ -636,60 +622,17 @@ std::vector<std::shared_ptr<Socket>> EndpointCore::take_ended() {
   return result;
 }
 
-std::shared_ptr<Link> EndpointCore::link_of_this_thread(
-    const char* operation) const {
-  std::shared_ptr<Link> link = current();
-  if (!link) throw_connection_error(ENOTCONN, operation, config_.name);
-  return link;
-}
-
-// --- Transfers ---
-
-std::shared_ptr<Link> EndpointCore::begin_read(const char* operation) {
-  bool taken = false;
-  {
-    const MutexLock lock(mutex_);
-    if (has_link_here()) {
-      taken = current_->reading;
-      if (!taken) {
-        current_->reading = true;
-        return current_;
-      }
-    }
-  }
-  if (!taken) throw_connection_error(ENOTCONN, operation, config_.name);
-  throw std::logic_error(fmt::format(
-      "{}: another thread is already reading this connection", operation));
-}
-
-void EndpointCore::end_read(const std::shared_ptr<Link>& link,
-                            const ConnectionError* failure) {
-  Ended ended(*this);
-  const MutexLock lock(mutex_);
-  link->reading = false;
-  if (current_ != link) return;
-  if (failure != nullptr) {
-    end_link(link, reason_for(failure->code()),
-             failure->code() == Errc::kIncompleteRead ? std::error_code()
-                                                      : failure->code(),
-             ended);
-  } else if ((link->hung_up || link->reader.has_ended()) && is_drained(*link)) {
-    const std::error_code error = lost_error(*link);
-    end_link(link, reason_for(error), error, ended);
-  }
-}
+// --- Callbacks ---
 
 void EndpointCore::post_event(ConnectionEvent event) {
   if (!callbacks_ || !config_.on_event) return;
   callbacks_->post_event(
-      [self = shared_from_this(), event, should_be = should_be_connected_] {
-        self->run_event(event, should_be);
+      [self = shared_from_this(), event = std::move(event)] {
+        self->run_event(event);
       });
 }
 
-void EndpointCore::run_event(const ConnectionEvent& event,
-                             bool should_be_connected) {
-  const Binding binding(*this, event.generation, should_be_connected);
+void EndpointCore::run_event(const ConnectionEvent& event) {
   try {
     config_.on_event(event);
   } catch (const std::exception& e) {
@@ -698,8 +641,30 @@ void EndpointCore::run_event(const ConnectionEvent& event,
     log().error("connect_callback failed with an unknown exception");
   }
   const MutexLock lock(mutex_);
-  if (event.connected) told_generation_ = event.generation;
+  if (event.connected) told_ = event.connection.number();
   changed_.notify_all();
+}
+
+std::shared_ptr<CallbackOwner> EndpointCore::callbacks(
+    const char* operation) const {
+  if (config_.callbacks == nullptr && !config_.on_event) {
+    throw std::logic_error(fmt::format(
+        "{}: there is neither a queue nor a connect_callback, and so nothing "
+        "that runs callbacks",
+        operation));
+  }
+  const MutexLock lock(mutex_);
+  return callbacks_;
+}
+
+bool EndpointCore::post(std::function<void()> callback) {
+  const auto owner = callbacks("post");
+  return owner->post(std::move(callback));
+}
+
+void EndpointCore::post_wait(std::function<void()> callback, const Wait& wait) {
+  const auto owner = callbacks("post_wait");
+  owner->post_wait(std::move(callback), wait);
 }
 
 }  // namespace tcpip::internal

@@ -1,14 +1,37 @@
-// What a client and a server share: at most one connection at a time, its
-// state, its events, and the threads that serve it, with their shutdown.
+// The life of a client's or server's connection, at most one at a time: who may
+// begin and end it, the events that tell of that, and the threads that serve
+// it, with their shutdown.
+//
+// The connection is in one of these states; all changes happen under `mutex_`,
+// and queue their event there too:
+//
+//   state     means                        changed by
+//   --------  ---------------------------  ------------------------------------
+//   none      link() is null               admit() -> current
+//   current   reads and writes go there    note_hang_up() -> hung up, or ended
+//                                            if nothing is left to read;
+//                                          read_ended(), lose(), close_link(),
+//                                            close_current_link(), close(),
+//                                            tend_heartbeats() -> ended
+//   hung up   the peer's FIN or reset has  read_ended() of the read that takes
+//             come, bytes before it are      the last byte -> ended;
+//             unread                       admit() of a newcomer, and as above
+//                                            -> ended
+//   ended     record.over; its Link lives  nothing; for the endpoint the state
+//             until the last call in it      is "none" again
+//             returns
+//
+// Events: "connected" is queued by admit(), "disconnected" by end_link(), so
+// they alternate by construction.
 //
 // Threads: every member may be called from any thread, unless it says
 // otherwise. `mutex_` guards all state; the program's code (callbacks,
 // handlers, stop callbacks, log sink) never runs under it. Lock order:
-// EndpointCore, then a StreamWriter's or a CallbackQueue's.
+// EndpointCore, then CallbackQueue (to queue an event).
 //
 // Ownership: the public object (Client, OneClientServer...) holds a shared_ptr,
-// and so does every worker thread and every queued event, so that the object
-// may be destroyed inside any of them.
+// and so does every worker thread, every queued event and the current Link, so
+// that the object may be destroyed inside any of them.
 #ifndef TCPIP_ENDPOINT_ENDPOINT_CORE_H_
 #define TCPIP_ENDPOINT_ENDPOINT_CORE_H_
 
@@ -27,26 +50,16 @@
 #include "tcpip/base/poller.h"
 #include "tcpip/callback_queue.h"
 #include "tcpip/connection_event.h"
+#include "tcpip/endpoint/link.h"
 #include "tcpip/endpoint/text.h"
 #include "tcpip/error.h"
 #include "tcpip/log.h"
 #include "tcpip/socket.h"
-#include "tcpip/stream_reader.h"
-#include "tcpip/stream_writer.h"
+#include "tcpip/options.h"
 #include "tcpip/thread_hook.h"
 #include "tcpip/wait.h"
 
 namespace tcpip::internal {
-
-// Throws std::invalid_argument if it is not in 0...65535.
-void check_port(int port, const char* what);
-
-struct HeartbeatConfig {
-  bool send = false;
-  std::chrono::milliseconds interval{};
-  bool expect = false;
-  std::chrono::milliseconds max_interval{};
-};
 
 struct EndpointConfig {
   std::string name;
@@ -55,44 +68,14 @@ struct EndpointConfig {
   // Empty if the program gave no connect_callback.
   std::function<void(const ConnectionEvent&)> on_event;
   ThreadStartHook thread_start_hook;
-  HeartbeatConfig heartbeats;
+  HeartbeatOptions heartbeats;
   std::size_t limit = 0;
   std::size_t write_limit = 0;
   SocketOptions socket;
 };
 
-// One connection with what belongs to it. The streams may be used by whoever
-// holds a reference; what else changes is guarded by EndpointCore's mutex, or
-// is the watching thread's: the one of ours that notices the hang-up. (It sets
-// hung_up, so it may read that one without the mutex.)
-struct Link {
-  using TimePoint = std::chrono::steady_clock::time_point;
-
-  Link(std::shared_ptr<Socket> s, Address p, std::size_t limit)
-      : socket(std::move(s)), reader(socket, limit), writer(socket), peer(p) {}
-
-  const std::shared_ptr<Socket> socket;
-  StreamReader reader;
-  StreamWriter writer;
-  const Address peer;
-  std::uint64_t generation = 0;
-  std::stop_source stop;  // requested when the connection is over
-  bool reading = false;   // a thread is inside a read
-  bool hung_up = false;   // the peer's end was seen, maybe behind unread bytes
-  TimePoint heard;        // when the last heartbeat came, or the connection
-
-  // The watching thread's:
-  TimePoint next_beat;  // when to send one
-  // Set while a heartbeat is overdue, but may be among bytes nobody has read.
-  struct Doubt {
-    TimePoint since;        // when something came last
-    std::uint64_t arrived;  // how many bytes had come then
-    std::uint64_t suspect;  // up to which byte there may be a heartbeat
-  };
-  std::optional<Doubt> doubt;
-};
-
-class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
+class EndpointCore final : public LinkSource,
+                           public std::enable_shared_from_this<EndpointCore> {
  public:
   // `owner` is the public object's address. Throws std::invalid_argument for
   // a limit of 0 and for a heartbeat interval that is not positive.
@@ -138,124 +121,76 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
 
   bool connected() const;
   bool should_be_connected() const;
-  std::uint64_t generation() const;
-  Address peer_address() const;
+  // How many connections there have been.
+  std::uint64_t connection_count() const;
   bool wait_connected(const Wait& wait);
-  // The connection, or nothing.
-  std::shared_ptr<Link> current() const;
-  // The next one, newer than `generation`; nothing when closing.
-  std::shared_ptr<Link> wait_for_link(std::uint64_t generation);
+  std::shared_ptr<Link> link() const override;
+  std::string subject() const override { return config_.name; }
+  // The next connection, newer than number `after`. Nothing when closing and
+  // at the deadline; throws CancelledError at the stop.
+  std::shared_ptr<Link> wait_for_link(std::uint64_t after, const Wait& wait);
+  // The same, newer than all that were handed out so.
+  std::shared_ptr<Link> hand_out_link(const Wait& wait);
   bool is_current(const Link& link) const;
   // Waits until the program has been told of the connection, or it is over.
   void wait_until_told(const Link& link);
 
-  // Makes a new connection current. If there is one already whose peer is
-  // gone, that one ends first; if its peer is alive, the new one is refused.
+  // A Link that is not the connection yet.
+  std::shared_ptr<Link> make_link(std::shared_ptr<Socket> socket,
+                                  const Address& peer);
+  // Makes it the connection. If there is one already whose peer is gone, that
+  // one ends first; if its peer is alive, the new one is refused.
   enum class Admission { kAccepted, kRefused, kClosing };
-  Admission admit(std::shared_ptr<Link> link);
-  // Ends the connection, if `link` still is it.
-  void lose(const std::shared_ptr<Link>& link, DisconnectReason reason,
+  Admission admit(const std::shared_ptr<Link>& link);
+  // Ends the connection, if `link` still is it, because it is lost.
+  void lose(const Link& link, DisconnectReason reason,
             std::error_code error = {});
   // The peer's FIN or reset was seen: ends the connection, unless bytes are
   // still to be read; then the read that takes the last of them will.
-  void note_hang_up(const std::shared_ptr<Link>& link);
+  void note_hang_up(Link& link);
+  // A read has ended: see ReadObserver.
+  void read_ended(const Link& link, bool lost);
+  // Ends the connection because this side wants to: `link`, if it still is it;
+  // or whichever there is.
+  void close_link(const Link& link);
+  void close_current_link(bool keep_should_be_connected = false);
   // Sends a heartbeat if it is time to, and ends the connection if the peer's
   // have failed to come for too long. Returns when to look again. Called by the
   // watching thread before it waits.
-  Deadline tend_heartbeats(const std::shared_ptr<Link>& link);
+  Deadline tend_heartbeats(Link& link);
   bool expects_heartbeats() const noexcept { return config_.heartbeats.expect; }
   // The peer has sent one. Throws UnexpectedHeartbeatError if none are
   // expected.
   void note_heartbeat(Link& link, const char* operation);
-  // The same, for whoever has recognised one himself.
-  void handle_received_heartbeat();
-  // Ends the connection because this side wants to: in a thread that is bound
-  // to one, only if it is that one.
-  void close_link(bool keep_should_be_connected = false);
   // The sockets of ended connections, whose peers may still need our last
   // bytes. The caller lingers for them.
   std::vector<std::shared_ptr<Socket>> take_ended();
 
-  // While it lives the calling thread is bound to the connection of that
-  // number: its reads and writes go there or fail, be there a newer connection
-  // or not, and the state that it asks for is that one's. Bindings nest. Once a
-  // newer connection has come, should_be_connected() is what `should_be` says,
-  // or else what it was when that connection ended.
-  class Binding {
-   public:
-    Binding(EndpointCore& core, std::uint64_t generation,
-            std::optional<bool> should_be = {});
-    ~Binding();
-    Binding(const Binding&) = delete;
-    Binding& operator=(const Binding&) = delete;
+  // --- Callbacks: see Connection's members of these names ---
 
-   private:
-    EndpointCore& core_;
-  };
-
-  // --- Transfers ---
-
-  // Runs function(Link&), which reads, on the connection. What says that it is
-  // lost ends it, before the exception or the result reaches the caller.
-  template <class Function>
-  auto read(const char* operation, Function function) {
-    const std::shared_ptr<Link> link = begin_read(operation);
-    try {
-      auto result = function(*link);
-      end_read(link, nullptr);
-      return result;
-    } catch (const ConnectionError& e) {
-      end_read(link, &e);
-      throw;
-    } catch (...) {
-      end_read(link, nullptr);
-      throw;
-    }
-  }
-
-  // Runs function(StreamWriter&) likewise.
-  template <class Function>
-  void write(const char* operation, Function function) {
-    const std::shared_ptr<Link> link = link_of_this_thread(operation);
-    try {
-      function(link->writer);
-    } catch (const ConnectionError& e) {
-      lose(link, reason_for(e.code()), e.code());
-      throw;
-    }
-  }
+  bool post(std::function<void()> callback);
+  void post_wait(std::function<void()> callback, const Wait& wait);
 
   static DisconnectReason reason_for(std::error_code error) noexcept;
 
  private:
-  // What is to be done once the lock is released.
+  // What is left to do for a connection that was ended, without the lock.
   struct Ended;
-  struct Bound {
-    std::thread::id thread;
-    std::uint64_t generation;
-    std::optional<bool> should_be;
-  };
 
-  // What the calling thread is bound to, or null.
-  const Bound* bound() const TCPIP_REQUIRES(mutex_);
-  // The number of that connection; 0 if it is bound to none.
-  std::uint64_t bound_generation() const TCPIP_REQUIRES(mutex_);
-  // True if there is a connection and the calling thread may use it.
-  bool has_link_here() const TCPIP_REQUIRES(mutex_);
-  std::shared_ptr<Link> link_of_this_thread(const char* operation) const;
-  std::shared_ptr<Link> begin_read(const char* operation);
-  void end_read(const std::shared_ptr<Link>& link,
-                const ConnectionError* failure);
-  void end_link(const std::shared_ptr<Link>& link, DisconnectReason reason,
-                std::error_code error, Ended& ended) TCPIP_REQUIRES(mutex_);
-  bool is_drained(const Link& link) const TCPIP_REQUIRES(mutex_);
+  std::shared_ptr<Link> wait_for_newer(const std::uint64_t& after,
+                                       const Wait& wait)
+      TCPIP_REQUIRES(mutex_);
+  void end_link(DisconnectReason reason, std::error_code error, Ended& ended)
+      TCPIP_REQUIRES(mutex_);
+  void end_lost_link(DisconnectReason reason, std::error_code error,
+                     Ended& ended) TCPIP_REQUIRES(mutex_);
+  void end_drained_link(Ended& ended) TCPIP_REQUIRES(mutex_);
   void end_here(bool keep_should_be_connected, Ended& ended)
       TCPIP_REQUIRES(mutex_);
-  void end_for_good(bool keep_should_be_connected);
-  void send_heartbeat(const std::shared_ptr<Link>& link);
-  bool is_overdue(Link& link, Link::TimePoint now, Deadline& look_again);
+  void send_heartbeat(Link& link);
   void post_event(ConnectionEvent event) TCPIP_REQUIRES(mutex_);
-  void run_event(const ConnectionEvent& event, bool should_be_connected);
+  void run_event(const ConnectionEvent& event);
+  std::shared_ptr<CallbackOwner> callbacks(const char* operation) const;
   bool is_worker_thread() const TCPIP_REQUIRES(mutex_);
   // False in a worker thread, which has to leave the rest of it to another.
   bool tell_all_to_end(bool keep_should_be_connected);
@@ -275,13 +210,13 @@ class EndpointCore : public std::enable_shared_from_this<EndpointCore> {
   bool started_ TCPIP_GUARDED_BY(mutex_) = false;
   bool closing_ TCPIP_GUARDED_BY(mutex_) = false;
   bool should_be_connected_ TCPIP_GUARDED_BY(mutex_) = false;
-  // What it was when the last connection that ended did.
-  bool should_have_been_connected_ TCPIP_GUARDED_BY(mutex_) = true;
-  std::uint64_t generation_ TCPIP_GUARDED_BY(mutex_) = 0;
-  std::uint64_t told_generation_ TCPIP_GUARDED_BY(mutex_) = 0;
+  std::uint64_t count_ TCPIP_GUARDED_BY(mutex_) = 0;  // of connections so far
+  // The newest connection of which the program was told, that wait_client()
+  // handed out.
+  std::uint64_t told_ TCPIP_GUARDED_BY(mutex_) = 0;
+  std::uint64_t handed_out_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<Link> current_ TCPIP_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Socket>> ended_ TCPIP_GUARDED_BY(mutex_);
-  std::vector<Bound> bound_ TCPIP_GUARDED_BY(mutex_);  // the newest last
   std::vector<std::jthread> workers_ TCPIP_GUARDED_BY(mutex_);
   std::vector<std::thread::id> worker_ids_ TCPIP_GUARDED_BY(mutex_);
   int live_workers_ TCPIP_GUARDED_BY(mutex_) = 0;
