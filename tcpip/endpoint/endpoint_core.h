@@ -30,6 +30,7 @@
 #include "tcpip/endpoint/text.h"
 #include "tcpip/error.h"
 #include "tcpip/log.h"
+#include "tcpip/options.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
