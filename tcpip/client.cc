@@ -12,9 +12,11 @@
 
 #include "tcpip/address.h"
 #include "tcpip/base/poller.h"
+#include "tcpip/connect.h"
 #include "tcpip/endpoint/endpoint_core.h"
 #include "tcpip/endpoint/make_core.h"
 #include "tcpip/error.h"
+#include "tcpip/socket.h"
 
 namespace tcpip {
 namespace {
@@ -49,7 +51,7 @@ void watch(internal::EndpointCore& core,
 
 Client::Client(ClientOptions options)
     : BaseClientOrServer(
-          internal::make_core(options, this, options.connect.socket, "Client")),
+          internal::make_core(options, this, options.socket, "Client")),
       options_(std::move(options)) {
   if (options_.host.empty()) core().close();
 }
@@ -73,7 +75,8 @@ void Client::start(const Wait& wait) {
     try {
       const std::vector<Address> addresses =
           resolve(options_.host, options_.port, both, options_.connect.family);
-      socket = connect_socket(addresses, options_.connect, both, peer);
+      socket = connect_socket(addresses, options_.connect, options_.socket,
+                              both, peer);
     } catch (const CancelledError&) {
       if (wait.stop.stop_requested()) throw;
       throw ConnectionAbortedError(

@@ -22,7 +22,7 @@
 #include "tcpip/connection_event.h"
 #include "tcpip/constants.h"
 #include "tcpip/log.h"
-#include "tcpip/socket.h"
+#include "tcpip/options.h"
 #include "tcpip/thread_hook.h"
 #include "tcpip/wait.h"
 
@@ -63,8 +63,9 @@ struct ClientOptions {
   std::size_t limit = kDefaultLimit;  // the longest message for read_until
   // No further message is taken while more than this is unsent.
   std::size_t write_limit = kDefaultWriteLimit;
-  // Socket options, address family, local address.
+  // Address family, local address.
   ConnectOptions connect = {};
+  SocketOptions socket = {};
   ThreadStartHook thread_start_hook = {};
 };
 

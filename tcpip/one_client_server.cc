@@ -7,6 +7,7 @@
 #include "tcpip/endpoint/accept_loop.h"
 #include "tcpip/endpoint/endpoint_core.h"
 #include "tcpip/endpoint/make_core.h"
+#include "tcpip/listener.h"
 
 namespace tcpip {
 namespace internal {

@@ -30,7 +30,7 @@
 #include "tcpip/connection_event.h"
 #include "tcpip/constants.h"
 #include "tcpip/log.h"
-#include "tcpip/socket.h"
+#include "tcpip/options.h"
 #include "tcpip/thread_hook.h"
 #include "tcpip/wait.h"
 

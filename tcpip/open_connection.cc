@@ -1,10 +1,13 @@
 #include "tcpip/open_connection.h"
 
+#include <memory>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "tcpip/address.h"
+#include "tcpip/connect.h"
+#include "tcpip/socket.h"
 
 namespace tcpip {
 namespace {
@@ -23,8 +26,8 @@ Connection open_connection(std::string_view host, int port,
   }
   const std::vector<Address> addresses =
       resolve(host, port, wait, options.connect.family);
-  return streams(connect_socket(addresses, options.connect, wait,
-                                host_and_port(host, port)),
+  return streams(connect_socket(addresses, options.connect, options.socket,
+                                wait, host_and_port(host, port)),
                  options.limit);
 }
 

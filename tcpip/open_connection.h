@@ -5,14 +5,13 @@
 #define TCPIP_OPEN_CONNECTION_H_
 
 #include <cstddef>
-#include <memory>
-#include <string>
 #include <string_view>
 
 #include "tcpip/constants.h"
-#include "tcpip/socket.h"
+#include "tcpip/options.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
+#include "tcpip/unique_fd.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
@@ -25,7 +24,8 @@ struct Connection {
 
 struct OpenConnectionOptions {
   std::size_t limit = kDefaultLimit;  // of the reader
-  ConnectOptions connect = {};        // socket options, family, local address
+  ConnectOptions connect = {};        // address family, local address
+  SocketOptions socket = {};
 };
 
 // Resolves the host and connects to the first of its addresses that answers,

@@ -1,10 +1,9 @@
 #include "tcpip/socket.h"
 
-#include <fcntl.h>
-#include <fmt/format.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -13,46 +12,30 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <stdexcept>
+#include <new>
 #include <utility>
+#include <vector>
 
 #include "tcpip/base/poller.h"
 #include "tcpip/error.h"
+#include "tcpip/net/socket_calls.h"
 
 namespace tcpip {
 namespace {
 
+using internal::is_shortage;
 using internal::WaitResult;
+using internal::would_block;
 
-const sockaddr* raw(const Address& address) noexcept {
-  return static_cast<const sockaddr*>(address.data());
-}
-
-template <class Call>  // getsockname or getpeername
-Address ask_address(int fd, Call call) noexcept {
-  sockaddr_storage storage{};
-  socklen_t size = sizeof storage;
-  if (call(fd, reinterpret_cast<sockaddr*>(&storage), &size) != 0) return {};
-  return Address(&storage, size);
-}
-
+// For now.
 void set_option(int fd, int level, int name, int value, const char* text) {
-  if (::setsockopt(fd, level, name, &value, sizeof value) != 0) {
-    throw_os_error(errno, text);
+  if (const auto error = internal::set_option(fd, level, name, value)) {
+    throw_os_error(error.value(), text);
   }
 }
 
 // A wait that is shorter is polled for: see Socket::receive.
 constexpr std::chrono::milliseconds kCoarse{50};
-
-bool would_block(int error_number) noexcept {
-  return error_number == EAGAIN || error_number == EWOULDBLOCK;
-}
-
-bool is_shortage(int error_number) noexcept {
-  return error_number == EMFILE || error_number == ENFILE ||
-         error_number == ENOBUFS || error_number == ENOMEM;
-}
 
 }  // namespace
 
@@ -76,8 +59,8 @@ Socket::Socket(UniqueFd fd)
       listens != 0) {
     throw_os_error(EINVAL, "adopt socket", {}, "a listening socket");
   }
-  local_ = ask_address(fd_.get(), ::getsockname);
-  peer_ = ask_address(fd_.get(), ::getpeername);
+  local_ = internal::local_address_of(fd_.get());
+  peer_ = internal::peer_address_of(fd_.get());
 }
 
 Socket::~Socket() = default;
@@ -345,316 +328,6 @@ bool Socket::at_end() noexcept {
   } while (got < 0 && errno == EINTR);
   if (got < 0 && !would_block(errno)) lost_error_ = errno;
   return got == 0 || (got < 0 && !would_block(errno));
-}
-
-namespace {
-
-// What trying one address came to.
-struct Attempt {
-  UniqueFd fd;
-  IoStatus status = IoStatus::kOk;
-  std::error_code error = {};
-};
-
-Attempt failed(int error_number) {
-  return {{},
-          IoStatus::kError,
-          std::error_code(error_number, std::generic_category())};
-}
-
-std::optional<Address> local_address_for(const Address& peer,
-                                         const std::vector<Address>& locals) {
-  for (const Address& local : locals) {
-    if (local.family() == peer.family()) return local;
-  }
-  return std::nullopt;
-}
-
-Attempt try_connect(const Address& peer, const std::vector<Address>& locals,
-                    const Wait& wait) {
-  UniqueFd fd(::socket(raw(peer)->sa_family,
-                       SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return failed(errno);
-  if (!locals.empty()) {
-    const std::optional<Address> local = local_address_for(peer, locals);
-    if (!local) return failed(EAFNOSUPPORT);
-    const int on = 1;
-    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (::bind(fd.get(), raw(*local), static_cast<socklen_t>(local->size())) !=
-        0) {
-      return failed(errno);
-    }
-  }
-  if (::connect(fd.get(), raw(peer), static_cast<socklen_t>(peer.size())) !=
-      0) {
-    // EINTR leaves the attempt running, as EINPROGRESS does.
-    if (errno != EINPROGRESS && errno != EINTR) return failed(errno);
-  }
-  internal::Waker waker;
-  for (;;) {
-    switch (internal::wait_ready(fd.get(), POLLOUT, wait, waker)) {
-      case WaitResult::kStopped:
-        return {{}, IoStatus::kStopped};
-      case WaitResult::kTimeout:
-        return {{}, IoStatus::kTimeout};
-      case WaitResult::kReady:
-        break;
-    }
-    int error_number = 0;
-    socklen_t size = sizeof error_number;
-    if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error_number, &size) !=
-        0) {
-      return failed(errno);
-    }
-    if (error_number != 0) return failed(error_number);
-    const Address connected = ask_address(fd.get(), ::getpeername);
-    if (connected.empty()) {
-      // Writable without error and yet not connected: an interrupted connect
-      // that never got started. Start it.
-      if (::connect(fd.get(), raw(peer), static_cast<socklen_t>(peer.size())) !=
-              0 &&
-          errno != EINPROGRESS && errno != EALREADY && errno != EINTR &&
-          errno != EISCONN) {
-        return failed(errno);
-      }
-      continue;
-    }
-    // A connect to a free port of the ephemeral range can meet itself: TCP's
-    // simultaneous open with one socket as both ends.
-    if (connected == ask_address(fd.get(), ::getsockname)) {
-      // Closed normally it would keep the port in TIME_WAIT for a minute, in
-      // the way of the server that belongs there.
-      const linger at_once{1, 0};
-      ::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-      return {{}, IoStatus::kError, Errc::kSelfConnect};
-    }
-    break;
-  }
-  const int flags = ::fcntl(fd.get(), F_GETFL);
-  if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) {
-    return failed(errno);
-  }
-  return {std::move(fd)};
-}
-
-Attempt try_connect_elsewhere(const Address& peer,
-                              const std::vector<Address>& locals,
-                              const Wait& wait) {
-  constexpr int kTries = 3;
-  for (int i = 1;; ++i) {
-    Attempt attempt = try_connect(peer, locals, wait);
-    if (i == kTries || attempt.error != Errc::kSelfConnect) return attempt;
-  }
-}
-
-[[noreturn]] void throw_connect_error(std::error_code error,
-                                      std::string_view peer,
-                                      std::string_view detail) {
-  if (error == Errc::kSelfConnect) {
-    throw ConnectionRefusedError(error, "connect", peer, detail);
-  }
-  throw_os_error(error.value(), "connect", peer, detail);
-}
-
-}  // namespace
-
-std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
-                                       const ConnectOptions& options,
-                                       const Wait& wait,
-                                       std::string_view peer) {
-  if (addresses.empty()) {
-    throw std::invalid_argument("connect_socket: no address to connect to");
-  }
-  // Before a peer sees anything of it.
-  if (wait.stop.stop_requested()) throw CancelledError("connect", peer);
-  std::vector<Address> locals;
-  if (!options.local_host.empty() || options.local_port != 0) {
-    locals = resolve(options.local_host, options.local_port, wait,
-                     options.family, EmptyHost::kAllInterfaces);
-  }
-  std::error_code first;
-  std::error_code last;
-  bool same = true;
-  std::string detail;
-  for (std::size_t i = 0; i < addresses.size(); ++i) {
-    Wait share = wait;
-    if (!wait.deadline.is_never() && !wait.deadline.has_passed()) {
-      share.deadline = Deadline::after(
-          wait.deadline.remaining() /
-          static_cast<Deadline::Clock::rep>(addresses.size() - i));
-    }
-    Attempt attempt = try_connect_elsewhere(addresses[i], locals, share);
-    if (attempt.status == IoStatus::kStopped) {
-      throw CancelledError("connect", peer);
-    }
-    if (attempt.status == IoStatus::kOk) {
-      auto socket = std::make_shared<Socket>(std::move(attempt.fd));
-      try {
-        socket->set_options(options.socket);
-        return socket;
-      } catch (const Error& e) {
-        // The kernel refuses options (EINVAL) on a connection that is already
-        // gone; which it is, the first read will tell. Others are ours.
-        if (!socket->peer_hung_up()) throw;
-        return socket;
-      }
-    }
-    last = attempt.status == IoStatus::kTimeout
-               ? std::make_error_code(std::errc::timed_out)
-               : attempt.error;
-    if (i == 0) first = last;
-    same = same && last == first;
-    detail += fmt::format("{}{}: {}", detail.empty() ? "" : "; ",
-                          addresses[i].to_string(), last.message());
-  }
-  throw_connect_error(last, peer, same ? std::string_view() : detail);
-}
-
-namespace {
-
-struct Bound {
-  std::vector<UniqueFd> sockets;
-  std::vector<Address> addresses;
-};
-
-// Binds every address, or throws. Returns nothing if the port that the first
-// socket was given is taken on another address, so that the caller tries anew.
-std::optional<Bound> bind_all(std::vector<Address> addresses, bool any_port,
-                              const ListenOptions& options) {
-  Bound bound;
-  int skipped = 0;
-  for (Address& address : addresses) {
-    if (any_port && !bound.addresses.empty()) {
-      address.set_port(bound.addresses.front().port());
-    }
-    UniqueFd fd(::socket(raw(address)->sa_family,
-                         SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    const bool last_chance =
-        bound.sockets.empty() && &address == &addresses.back();
-    if (!fd) {
-      const int error_number = errno;
-      // A kernel without that family; the others will do.
-      if (error_number == EAFNOSUPPORT && !last_chance) {
-        skipped = error_number;
-        continue;
-      }
-      throw_os_error(error_number, "listen", address.to_string());
-    }
-    if (options.reuse_address) {
-      set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR");
-    }
-    if (options.reuse_port) {
-      set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
-    }
-    if (address.family() == AddressFamily::kIpv6) {
-      set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1, "IPV6_V6ONLY");
-    }
-    if (::bind(fd.get(), raw(address),
-               static_cast<socklen_t>(address.size())) != 0 ||
-        ::listen(fd.get(), options.backlog) != 0) {
-      const int error_number = errno;
-      if (error_number == EADDRNOTAVAIL && !last_chance) {
-        skipped = error_number;
-        continue;
-      }
-      if (error_number == EADDRINUSE && any_port && !bound.sockets.empty()) {
-        return {};
-      }
-      throw_os_error(error_number, "listen", address.to_string());
-    }
-    bound.addresses.push_back(ask_address(fd.get(), ::getsockname));
-    bound.sockets.push_back(std::move(fd));
-  }
-  if (bound.sockets.empty()) {
-    throw_os_error(skipped, "listen", addresses.back().to_string());
-  }
-  return bound;
-}
-
-}  // namespace
-
-Listener::Listener(const std::optional<std::string>& host, int port,
-                   const ListenOptions& options, const Wait& wait)
-    : waker_(std::make_unique<internal::Waker>()) {
-  if (options.backlog < 1) {
-    throw std::invalid_argument(
-        fmt::format("Listener: backlog {} is not positive", options.backlog));
-  }
-  const std::vector<Address> addresses = resolve(
-      host.value_or(""), port, wait, options.family, EmptyHost::kAllInterfaces);
-  constexpr int kTries = 20;
-  std::optional<Bound> bound;
-  for (int i = 0; i < kTries && !bound; ++i) {
-    bound = bind_all(addresses, port == 0, options);
-  }
-  if (!bound) {
-    throw_os_error(EADDRINUSE, "listen", host_and_port(host.value_or(""), port),
-                   "no port is free on every address");
-  }
-  sockets_ = std::move(bound->sockets);
-  addresses_ = std::move(bound->addresses);
-  name_ = addresses_.front().to_string();
-  waker_->open();
-}
-
-Listener::~Listener() = default;
-
-std::optional<Listener::Accepted> Listener::try_accept(std::size_t index,
-                                                       int& error_number) {
-  error_number = 0;
-  // As many failures in a row as a flood of dying connections may cause.
-  for (int i = 0; i < 64; ++i) {
-    sockaddr_storage storage{};
-    socklen_t size = sizeof storage;
-    UniqueFd fd(::accept4(sockets_[index].get(),
-                          reinterpret_cast<sockaddr*>(&storage), &size,
-                          SOCK_CLOEXEC));
-    if (fd) {
-      // Not asked of the socket: a peer that is already gone has none there.
-      return Accepted{std::move(fd), Address(&storage, size)};
-    }
-    if (would_block(errno) || errno == EINVAL) return std::nullopt;
-    if (is_shortage(errno)) {
-      error_number = errno;
-      return std::nullopt;
-    }
-    // EINTR, or the error of a connection that died in the queue: the next.
-  }
-  return std::nullopt;
-}
-
-Listener::Accepted Listener::accept(const Wait& wait) {
-  std::vector<pollfd> fds;
-  fds.push_back({waker_->open(), POLLIN, 0});
-  for (const UniqueFd& socket : sockets_) {
-    fds.push_back({socket.get(), POLLIN, 0});
-  }
-  for (;;) {
-    if (wait.stop.stop_requested()) throw CancelledError("accept", name_);
-    if (closed_.load()) {
-      throw_os_error(ECONNABORTED, "accept", name_, "the listener is closed");
-    }
-    for (std::size_t i = 0; i < sockets_.size(); ++i) {
-      int error_number = 0;
-      std::optional<Accepted> accepted = try_accept(i, error_number);
-      if (accepted) return std::move(*accepted);
-      if (error_number != 0) throw_os_error(error_number, "accept", name_);
-    }
-    const std::stop_callback on_stop(wait.stop,
-                                     [this]() noexcept { waker_->signal(); });
-    if (internal::poll_until(fds, wait.deadline) == 0) {
-      throw TimeoutError("accept", name_);
-    }
-    if (!closed_.load()) waker_->clear();
-  }
-}
-
-void Listener::close() noexcept {
-  if (closed_.exchange(true)) return;
-  for (const UniqueFd& socket : sockets_) {
-    ::shutdown(socket.get(), SHUT_RDWR);
-  }
-  waker_->signal();
 }
 
 }  // namespace tcpip

@@ -1,4 +1,4 @@
-// TCP sockets: a connection's end, and a set of listening sockets.
+// One end of a connection.
 //
 // Threads: one thread at a time receives, one at a time sends; everything else
 // may be called from any thread at any time. close() only marks the socket,
@@ -13,14 +13,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
-#include <string>
-#include <string_view>
-#include <vector>
 
 #include "tcpip/address.h"
-#include "tcpip/constants.h"
+#include "tcpip/options.h"
 #include "tcpip/unique_fd.h"
 #include "tcpip/wait.h"
 
@@ -29,20 +25,6 @@ namespace tcpip {
 namespace internal {
 class Waker;
 }
-
-// Set on every connection when it is made.
-struct SocketOptions {
-  bool no_delay = true;  // TCP_NODELAY: do not hold small writes back
-  bool keepalive = true;
-  std::chrono::seconds keepalive_time = kKeepaliveTime;
-  std::chrono::seconds keepalive_interval = kKeepaliveInterval;
-  int keepalive_probes = kKeepaliveProbes;
-  // TCP_USER_TIMEOUT; zero leaves it to the kernel (some 15 minutes). It also
-  // ends a connection whose peer is alive but has not read for so long.
-  std::chrono::milliseconds user_timeout = kUserTimeout;
-  int send_buffer = 0;     // SO_SNDBUF in bytes; 0 leaves it to the kernel
-  int receive_buffer = 0;  // SO_RCVBUF, likewise
-};
 
 // How a transfer ended. kOk with a count of 0 from receive() is the end of the
 // stream.
@@ -139,75 +121,6 @@ class Socket {
   // Separate, so that one wait does not take the other's signal.
   const std::unique_ptr<internal::Waker> receive_waker_;
   const std::unique_ptr<internal::Waker> send_waker_;
-};
-
-struct ConnectOptions {
-  SocketOptions socket = {};
-  AddressFamily family = AddressFamily::kAny;
-  std::string local_host = {};  // bind to this address first, if not empty
-  int local_port = 0;
-};
-
-// Connects to the first of `addresses` that answers, all under one wait: an
-// address that does not answer takes no more than its share of the time. Never
-// returns a socket that is connected to itself. `peer` is for messages.
-//
-// Throws Error, by its class or code() (ConnectionRefusedError, EHOSTUNREACH,
-// EADDRNOTAVAIL...), naming every address if they failed differently;
-// TimeoutError; CancelledError.
-std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
-                                       const ConnectOptions& options,
-                                       const Wait& wait, std::string_view peer);
-
-struct ListenOptions {
-  AddressFamily family = AddressFamily::kAny;
-  int backlog = kDefaultBacklog;
-  bool reuse_address = true;
-  bool reuse_port = false;
-};
-
-// One listening socket for each address of a host.
-class Listener {
- public:
-  // Binds and listens. An absent or empty host means all interfaces, IPv4 and
-  // IPv6 each with a socket of its own (IPV6_V6ONLY). Port 0 takes a free
-  // port, the same on every socket. A machine without IPv6 gets IPv4 alone.
-  //
-  // Throws std::invalid_argument for a port or backlog out of range, and what
-  // resolve() throws; Error with the address if it is in use or not ours.
-  Listener(const std::optional<std::string>& host, int port,
-           const ListenOptions& options = {}, const Wait& wait = {});
-  ~Listener();
-  Listener(const Listener&) = delete;
-  Listener& operator=(const Listener&) = delete;
-
-  struct Accepted {
-    UniqueFd fd;
-    Address peer;
-  };
-  // The next connection; one thread at a time. Throws TimeoutError,
-  // CancelledError, ConnectionError once close() was called; Error for a lack
-  // of descriptors or memory, after which the connection still waits to be
-  // accepted.
-  Accepted accept(const Wait& wait = {});
-  // Without waiting, on the socket of that index: a connection, or nothing; or
-  // with `error_number` set if descriptors or memory lack.
-  std::optional<Accepted> try_accept(std::size_t index, int& error_number);
-
-  // Stops listening and wakes accept(). Connections that were not accepted are
-  // reset. The descriptors are closed by the destructor.
-  void close() noexcept;
-
-  std::uint16_t port() const noexcept { return addresses_.front().port(); }
-  const std::vector<Address>& addresses() const noexcept { return addresses_; }
-  std::span<const UniqueFd> sockets() const noexcept { return sockets_; }
-
- private:
-  std::vector<UniqueFd> sockets_;
-  std::vector<Address> addresses_;
-  std::string name_;
-  std::atomic<bool> closed_{false};
-  const std::unique_ptr<internal::Waker> waker_;
 };
 
 }  // namespace tcpip

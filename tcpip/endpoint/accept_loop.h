@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "tcpip/endpoint/endpoint_core.h"
+#include "tcpip/listener.h"
 #include "tcpip/socket.h"
 #include "tcpip/wait.h"
 

@@ -54,6 +54,7 @@
 #include "tcpip/endpoint/text.h"
 #include "tcpip/error.h"
 #include "tcpip/log.h"
+#include "tcpip/options.h"
 #include "tcpip/socket.h"
 #include "tcpip/options.h"
 #include "tcpip/thread_hook.h"

@@ -11,7 +11,7 @@
 
 #include "tcpip/endpoint/endpoint_core.h"
 #include "tcpip/endpoint/text.h"
-#include "tcpip/socket.h"
+#include "tcpip/options.h"
 
 namespace tcpip::internal {
 

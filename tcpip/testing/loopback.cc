@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "tcpip/error.h"
+#include "tcpip/listener.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"

@@ -283,7 +283,7 @@ TEST(PortingTest, NoticesEachKindOfNameThatGoes) {
       {"tcpip/json.h", {"read_json", "kMaxJsonDepth"}},
       {"tcpip/one_client_read_loop_server.h", {"ReadHandler"}},
       {"tcpip/one_client_server.h", {"expect_heartbeats", "addresses"}},
-      {"tcpip/socket.h", {"local_host", "reuse_port"}},
+      {"tcpip/options.h", {"local_host", "reuse_port"}},
       {"tcpip/stream_reader.h", {"read_exactly", "at_eof"}},
       {"tcpip/stream_writer.h", {"is_closing", "close_stream_writer"}},
       {"tcpip/wire_type.h", {"allow_padding"}},

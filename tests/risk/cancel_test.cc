@@ -343,7 +343,7 @@ class ClientEnd {
         client_({.host = "127.0.0.1",
                  .port = listener_.port,
                  .write_limit = write_limit,
-                 .connect = {.socket = {.send_buffer = 100'000}}}) {
+                 .socket = {.send_buffer = 100'000}}) {
     client_.start(kPatience);
     peer_ = tcpip_tests::accept_one(listener_);
   }

@@ -141,9 +141,9 @@ TEST(ClientTest, SetsTheSocketOptions) {
 }
 
 TEST(ClientTest, SetsTheOptionsGiven) {
-  Connected c({.connect = {.socket = {.no_delay = false,
-                                      .keepalive_time = 7s,
-                                      .user_timeout = 9s}}});
+  Connected c(
+      {.socket = {
+           .no_delay = false, .keepalive_time = 7s, .user_timeout = 9s}});
   const auto fd = tcpip_tests::socket_connected_to(c.listener.port);
   ASSERT_TRUE(fd.has_value());
   using tcpip_tests::socket_option;

@@ -24,8 +24,8 @@
 #include <vector>
 
 #include "tcpip/address.h"
+#include "tcpip/connect.h"
 #include "tcpip/error.h"
-#include "tcpip/socket.h"
 #include "tcpip/testing/leak_guard.h"
 #include "tests/support/blocked_call.h"
 #include "tests/support/loopback.h"
@@ -157,14 +157,14 @@ TEST(OpenConnection, SetsTheOptionsAskedFor) {
   const PlainListener listener = plain_listener(Transport::kIpv4);
   OpenConnectionOptions options;
   options.limit = 7;
-  options.connect.socket = {.no_delay = false,
-                            .keepalive = true,
-                            .keepalive_time = 3s,
-                            .keepalive_interval = 2s,
-                            .keepalive_probes = 1,
-                            .user_timeout = 1500ms,
-                            .send_buffer = 30'000,
-                            .receive_buffer = 40'000};
+  options.socket = {.no_delay = false,
+                    .keepalive = true,
+                    .keepalive_time = 3s,
+                    .keepalive_interval = 2s,
+                    .keepalive_probes = 1,
+                    .user_timeout = 1500ms,
+                    .send_buffer = 30'000,
+                    .receive_buffer = 40'000};
   const Connection connection =
       open_connection("127.0.0.1", listener.port, options, kPatience);
   const StreamWriter& writer = connection.writer;
@@ -177,7 +177,7 @@ TEST(OpenConnection, SetsTheOptionsAskedFor) {
   // The kernel doubles what it is given.
   EXPECT_EQ(option_of(writer, SOL_SOCKET, SO_SNDBUF), 60'000);
   EXPECT_EQ(option_of(writer, SOL_SOCKET, SO_RCVBUF), 80'000);
-  options.connect.socket.keepalive = false;
+  options.socket.keepalive = false;
   const Connection other =
       open_connection("127.0.0.1", listener.port, options, kPatience);
   EXPECT_EQ(option_of(other.writer, SOL_SOCKET, SO_KEEPALIVE), 0);
@@ -366,7 +366,7 @@ TEST(ConnectSocket, TakesTheFirstAddressThatAnswers) {
   const auto socket = connect_socket(addresses({{"::1", refusing.port},
                                                 {"127.0.0.1", one.port},
                                                 {"127.0.0.1", two.port}}),
-                                     {}, kPatience, "a host");
+                                     {}, {}, kPatience, "a host");
   EXPECT_EQ(socket->peer_address().port(), one.port);
 }
 
@@ -376,7 +376,7 @@ TEST(ConnectSocket, BlackHoleTakesNoMoreThanItsShare) {
   const PlainListener good = plain_listener(Transport::kIpv4);
   const auto start = Deadline::Clock::now();
   const auto socket = connect_socket(
-      addresses({{"127.0.0.1", full.port}, {"127.0.0.1", good.port}}), {},
+      addresses({{"127.0.0.1", full.port}, {"127.0.0.1", good.port}}), {}, {},
       800ms, "a host");
   EXPECT_EQ(socket->peer_address().port(), good.port);
   EXPECT_GE(Deadline::Clock::now() - start, 390ms);
@@ -390,7 +390,7 @@ TEST(ConnectSocket, NamesEveryAddressIfTheyFailDifferently) {
   try {
     connect_socket(
         addresses({{"127.0.0.1", full.port}, {"127.0.0.1", refusing.port}}), {},
-        20ms, "a host");
+        {}, 20ms, "a host");
     ADD_FAILURE();
   } catch (const Error& e) {
     const std::string what = e.what();

@@ -1,0 +1,190 @@
+#include "tcpip/listener.h"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <stdexcept>
+#include <stop_token>
+#include <system_error>
+#include <utility>
+
+#include "tcpip/base/poller.h"
+#include "tcpip/error.h"
+#include "tcpip/net/socket_calls.h"
+
+namespace tcpip {
+namespace {
+
+using internal::system_error;
+
+// A listening socket, or why there is none: what failed, and how.
+struct Listening {
+  UniqueFd fd = {};
+  std::error_code error = {};
+  const char* operation = "listen";
+};
+
+Listening listen_on(const Address& address, const ListenOptions& options) {
+  UniqueFd fd(::socket(internal::raw(address)->sa_family,
+                       SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return {.error = system_error(errno)};
+  struct Option {
+    bool wanted;
+    int level;
+    int name;
+    const char* text;
+  };
+  const bool six = address.family() == AddressFamily::kIpv6;
+  for (const Option& option :
+       {Option{options.reuse_address, SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR"},
+        Option{options.reuse_port, SOL_SOCKET, SO_REUSEPORT, "SO_REUSEPORT"},
+        Option{six, IPPROTO_IPV6, IPV6_V6ONLY, "IPV6_V6ONLY"}}) {
+    if (!option.wanted) continue;
+    if (const std::error_code error =
+            internal::set_option(fd.get(), option.level, option.name, 1)) {
+      return {.error = error, .operation = option.text};
+    }
+  }
+  if (::bind(fd.get(), internal::raw(address), internal::raw_size(address)) !=
+          0 ||
+      ::listen(fd.get(), options.backlog) != 0) {
+    return {.error = system_error(errno)};
+  }
+  return {.fd = std::move(fd)};
+}
+
+// A listening socket for each address, and the address that it has. If one is
+// refused, the sockets up to then, the error and the address concerned.
+struct Bound {
+  std::vector<UniqueFd> sockets = {};
+  std::vector<Address> addresses = {};
+  std::error_code error = {};
+  const char* operation = "";
+  Address refused = {};
+};
+
+Bound bind_all(std::vector<Address> addresses, bool any_port,
+               const ListenOptions& options) {
+  Bound bound;
+  for (Address& address : addresses) {
+    if (any_port && !bound.addresses.empty()) {
+      address.set_port(bound.addresses.front().port());
+    }
+    Listening listening = listen_on(address, options);
+    if (!listening.error) {
+      bound.addresses.push_back(internal::local_address_of(listening.fd.get()));
+      bound.sockets.push_back(std::move(listening.fd));
+      continue;
+    }
+    // A kernel or a machine without that family: the others will do.
+    const bool no_family =
+        listening.error == std::errc::address_family_not_supported ||
+        listening.error == std::errc::address_not_available;
+    const bool last_chance =
+        bound.sockets.empty() && &address == &addresses.back();
+    if (no_family && !last_chance) continue;
+    bound.error = listening.error;
+    bound.operation = listening.operation;
+    bound.refused = address;
+    break;
+  }
+  return bound;
+}
+
+}  // namespace
+
+Listener::Listener(const std::optional<std::string>& host, int port,
+                   const ListenOptions& options, const Wait& wait)
+    : waker_(std::make_unique<internal::Waker>()) {
+  if (options.backlog < 1) {
+    throw std::invalid_argument(
+        fmt::format("Listener: backlog {} is not positive", options.backlog));
+  }
+  const std::vector<Address> addresses = resolve(
+      host.value_or(""), port, wait, options.family, EmptyHost::kAllInterfaces);
+  constexpr int kTries = 20;
+  Bound bound;
+  bool again = true;
+  for (int i = 0; i < kTries && again; ++i) {
+    bound = {};  // gives the port back first
+    bound = bind_all(addresses, port == 0, options);
+    // The port that the first socket was given is taken on another address.
+    again = port == 0 && !bound.sockets.empty() &&
+            bound.error == std::errc::address_in_use;
+  }
+  if (bound.error) {
+    throw_os_error(bound.error.value(), bound.operation,
+                   again ? host_and_port(host.value_or(""), port)
+                         : bound.refused.to_string(),
+                   again ? "no port is free on every address" : "");
+  }
+  sockets_ = std::move(bound.sockets);
+  addresses_ = std::move(bound.addresses);
+  name_ = addresses_.front().to_string();
+  waker_->open();
+}
+
+Listener::~Listener() = default;
+
+std::optional<Listener::Accepted> Listener::try_accept(std::size_t index,
+                                                       int& error_number) {
+  error_number = 0;
+  // As many failures in a row as a flood of dying connections may cause.
+  for (int i = 0; i < 64; ++i) {
+    sockaddr_storage storage{};
+    socklen_t size = sizeof storage;
+    UniqueFd fd(::accept4(sockets_[index].get(),
+                          reinterpret_cast<sockaddr*>(&storage), &size,
+                          SOCK_CLOEXEC));
+    if (fd) {
+      // Not asked of the socket: a peer that is already gone has none there.
+      return Accepted{std::move(fd), Address(&storage, size)};
+    }
+    if (internal::would_block(errno) || errno == EINVAL) return std::nullopt;
+    if (internal::is_shortage(errno)) {
+      error_number = errno;
+      return std::nullopt;
+    }
+    // EINTR, or the error of a connection that died in the queue: the next.
+  }
+  return std::nullopt;
+}
+
+Listener::Accepted Listener::accept(const Wait& wait) {
+  std::vector<pollfd> fds;
+  fds.push_back({waker_->open(), POLLIN, 0});
+  for (const UniqueFd& socket : sockets_) {
+    fds.push_back({socket.get(), POLLIN, 0});
+  }
+  for (;;) {
+    if (wait.stop.stop_requested()) throw CancelledError("accept", name_);
+    if (closed_.load()) {
+      throw_os_error(ECONNABORTED, "accept", name_, "the listener is closed");
+    }
+    for (std::size_t i = 0; i < sockets_.size(); ++i) {
+      int error_number = 0;
+      std::optional<Accepted> accepted = try_accept(i, error_number);
+      if (accepted) return std::move(*accepted);
+      if (error_number != 0) throw_os_error(error_number, "accept", name_);
+    }
+    const std::stop_callback on_stop(wait.stop,
+                                     [this]() noexcept { waker_->signal(); });
+    if (internal::poll_until(fds, wait.deadline) == 0) {
+      throw TimeoutError("accept", name_);
+    }
+    if (!closed_.load()) waker_->clear();
+  }
+}
+
+void Listener::close() noexcept {
+  if (closed_.exchange(true)) return;
+  for (const UniqueFd& socket : sockets_) {
+    ::shutdown(socket.get(), SHUT_RDWR);
+  }
+  waker_->signal();
+}
+
+}  // namespace tcpip

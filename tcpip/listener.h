@@ -1,0 +1,76 @@
+// A set of listening sockets, one for each address of a host.
+//
+// Threads: one thread at a time accepts; everything else may be called from any
+// thread at any time. close() only stops listening and wakes accept(). The
+// descriptors are closed by the destructor, so that their numbers never come to
+// mean something else under a thread that still uses them.
+#ifndef TCPIP_LISTENER_H_
+#define TCPIP_LISTENER_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tcpip/address.h"
+#include "tcpip/options.h"
+#include "tcpip/unique_fd.h"
+#include "tcpip/wait.h"
+
+namespace tcpip {
+
+namespace internal {
+class Waker;
+}
+
+// One listening socket for each address of a host.
+class Listener {
+ public:
+  // Binds and listens. An absent or empty host means all interfaces, IPv4 and
+  // IPv6 each with a socket of its own (IPV6_V6ONLY). Port 0 takes a free
+  // port, the same on every socket. A machine without IPv6 gets IPv4 alone.
+  //
+  // Throws std::invalid_argument for a port or backlog out of range, and what
+  // resolve() throws; Error with the address if it is in use or not ours.
+  Listener(const std::optional<std::string>& host, int port,
+           const ListenOptions& options = {}, const Wait& wait = {});
+  ~Listener();
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+
+  struct Accepted {
+    UniqueFd fd;
+    Address peer;
+  };
+  // The next connection; one thread at a time. Throws TimeoutError,
+  // CancelledError, ConnectionError once close() was called; Error for a lack
+  // of descriptors or memory, after which the connection still waits to be
+  // accepted.
+  Accepted accept(const Wait& wait = {});
+  // Without waiting, on the socket of that index: a connection, or nothing; or
+  // with `error_number` set if descriptors or memory lack.
+  std::optional<Accepted> try_accept(std::size_t index, int& error_number);
+
+  // Stops listening and wakes accept(). Connections that were not accepted are
+  // reset. The descriptors are closed by the destructor.
+  void close() noexcept;
+
+  std::uint16_t port() const noexcept { return addresses_.front().port(); }
+  const std::vector<Address>& addresses() const noexcept { return addresses_; }
+  std::span<const UniqueFd> sockets() const noexcept { return sockets_; }
+
+ private:
+  std::vector<UniqueFd> sockets_;
+  std::vector<Address> addresses_;
+  std::string name_;
+  std::atomic<bool> closed_{false};
+  const std::unique_ptr<internal::Waker> waker_;
+};
+
+}  // namespace tcpip
+
+#endif  // TCPIP_LISTENER_H_
