@@ -12,15 +12,15 @@
 namespace tcpip {
 namespace {
 
-Connection streams(const std::shared_ptr<Socket>& socket, std::size_t limit) {
+Streams streams(const std::shared_ptr<Socket>& socket, std::size_t limit) {
   return {StreamReader(socket, limit), StreamWriter(socket)};
 }
 
 }  // namespace
 
-Connection open_connection(std::string_view host, int port,
-                           const OpenConnectionOptions& options,
-                           const Wait& wait) {
+Streams open_connection(std::string_view host, int port,
+                        const OpenConnectionOptions& options,
+                        const Wait& wait) {
   if (options.limit == 0) {
     throw std::invalid_argument("open_connection: the limit must be positive");
   }
@@ -31,11 +31,11 @@ Connection open_connection(std::string_view host, int port,
                  options.limit);
 }
 
-Connection open_connection(std::string_view host, int port, const Wait& wait) {
+Streams open_connection(std::string_view host, int port, const Wait& wait) {
   return open_connection(host, port, OpenConnectionOptions{}, wait);
 }
 
-Connection open_connection(UniqueFd fd, std::size_t limit) {
+Streams open_connection(UniqueFd fd, std::size_t limit) {
   return streams(std::make_shared<Socket>(std::move(fd)), limit);
 }
 

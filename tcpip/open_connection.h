@@ -17,7 +17,7 @@
 namespace tcpip {
 
 // auto [reader, writer] = tcpip::open_connection("127.0.0.1", 4000);
-struct Connection {
+struct Streams {
   StreamReader reader;
   StreamWriter writer;
 };
@@ -35,16 +35,15 @@ struct OpenConnectionOptions {
 // ResolveError; ConnectionRefusedError, or Error with the errno (EHOSTUNREACH,
 // ENETUNREACH, EADDRNOTAVAIL...); TimeoutError; CancelledError. Nothing is left
 // open after a failure.
-Connection open_connection(std::string_view host, int port,
-                           const OpenConnectionOptions& options,
-                           const Wait& wait = {});
-Connection open_connection(std::string_view host, int port,
-                           const Wait& wait = {});
+Streams open_connection(std::string_view host, int port,
+                        const OpenConnectionOptions& options,
+                        const Wait& wait = {});
+Streams open_connection(std::string_view host, int port, const Wait& wait = {});
 
 // Streams over a connected stream socket that the program has made itself (a
 // Unix-domain socket, one end of a socketpair); takes it over. Throws Error if
 // it is no such socket, and closes it.
-Connection open_connection(UniqueFd fd, std::size_t limit = kDefaultLimit);
+Streams open_connection(UniqueFd fd, std::size_t limit = kDefaultLimit);
 
 }  // namespace tcpip
 

@@ -37,7 +37,7 @@ ConnectionPair unix_pair(std::size_t limit) {
 ConnectionPair tcp_pair(std::string_view host, std::size_t limit) {
   const tcpip::Wait wait(kPatience);
   tcpip::Listener listener(std::string(host), 0, {}, wait);
-  tcpip::Connection first =
+  tcpip::Streams first =
       tcpip::open_connection(host, listener.port(), {.limit = limit}, wait);
   tcpip::Listener::Accepted accepted = listener.accept(wait);
   // Anybody on this machine might have connected first.

@@ -344,7 +344,7 @@ class ReaderScript final : public Script {
   int descriptor() const { return ours_.writer.native_handle(); }
 
   tcpip::UniqueFd peer_;
-  tcpip::Connection ours_;
+  tcpip::Streams ours_;
 };
 
 class WriterScript final : public Script {
@@ -453,7 +453,7 @@ class WriterScript final : public Script {
   static constexpr const char* kFalse = "false";
 
   tcpip::UniqueFd peer_;
-  tcpip::Connection ours_;
+  tcpip::Streams ours_;
   std::string taken_;
 };
 

@@ -61,7 +61,6 @@ namespace {
 using tcpip::BaseClientOrServer;
 using tcpip::BigEndian;
 using tcpip::Client;
-using tcpip::Connection;
 using tcpip::ConnectionError;
 using tcpip::ConnectionResetError;
 using tcpip::DisconnectReason;
@@ -69,6 +68,7 @@ using tcpip::IncompleteReadError;
 using tcpip::LittleEndian;
 using tcpip::OneClientReadLoopServer;
 using tcpip::OneClientServer;
+using tcpip::Streams;
 using tcpip::Wait;
 
 constexpr std::size_t kMiB = 1024 * 1024;
@@ -609,7 +609,7 @@ class ByStreams {
   }
 
  private:
-  Connection connection_;
+  Streams connection_;
 };
 
 template <class Caller>

@@ -955,7 +955,7 @@ TEST(Signals, TransfersAreByteExact) {
     const Wait wait = forever ? Wait() : Wait(kPatience);
     LoopbackPair pair =
         loopback_pair(Transport::kIpv4, kDefaultLimit, Buffers::kSmall);
-    Connection peer = open_connection(std::move(pair.peer));
+    Streams peer = open_connection(std::move(pair.peer));
     BlockedCall writing([&] {
       for (std::size_t i = 0; i < data.size(); i += 10'000) {
         pair.writer.write(std::string_view(data).substr(i, 10'000));

@@ -563,7 +563,7 @@ TEST(StreamWriter, ConcurrentWritersLinesStayIntactAndInOrder) {
     // Small buffers make each call wait; fewer lines will do.
     const std::size_t lines = buffers == Buffers::kSmall ? kLines / 20 : kLines;
     LoopbackPair pair = loopback_pair(Transport::kIpv4, kDefaultLimit, buffers);
-    Connection peer = open_connection(std::move(pair.peer));
+    Streams peer = open_connection(std::move(pair.peer));
     const auto line_of = [](std::size_t thread, std::size_t i) {
       std::string line = std::to_string(thread) + " " + std::to_string(i) + " ";
       line.append((i * 31 + thread) % 97, static_cast<char>('a' + thread));
@@ -779,7 +779,7 @@ TEST(StreamWriter, LingerWaitsUntilThePeersKernelHasAll) {
 TEST(StreamWriter, KnowsBothAddresses) {
   for (const Transport transport : kTcpTransports) {
     LoopbackPair pair = loopback_pair(transport);
-    Connection peer = open_connection(std::move(pair.peer));
+    Streams peer = open_connection(std::move(pair.peer));
     EXPECT_EQ(pair.writer.local_address(), peer.writer.peer_address());
     EXPECT_EQ(pair.writer.peer_address(), peer.writer.local_address());
     EXPECT_EQ(pair.writer.peer_address().host(),

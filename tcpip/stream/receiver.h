@@ -1,0 +1,179 @@
+// What a StreamReader does. The reader is its public face; a client or server
+// uses it directly, so that errors name the call that the user has made.
+//
+// stream_reader.h says what each operation does. Each one takes the name under
+// which it fails.
+//
+// Threads: one thread at a time calls the operations; a second one throws
+// std::logic_error, as sole_reader.h says. received(), consumed(), unread(),
+// is_reading(), has_ended() and error() may be called from any thread.
+#ifndef TCPIP_STREAM_RECEIVER_H_
+#define TCPIP_STREAM_RECEIVER_H_
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "tcpip/socket.h"
+#include "tcpip/stream/call.h"
+#include "tcpip/stream/receive_buffer.h"
+#include "tcpip/stream/separator.h"
+#include "tcpip/stream/sole_reader.h"
+
+namespace tcpip::internal {
+
+// Told when an operation has ended that may have been the last one of its
+// connection.
+class ReadObserver {
+ public:
+  // In the reading thread, at the end of every operation, also of one that
+  // throws:
+  //  * lost: the operation throws a ConnectionError (IncompleteReadError is
+  //    one).
+  //  * not lost: nothing is buffered any more.
+  // Not called when bytes are still buffered, so that reading them costs
+  // nothing; nor for an operation that was refused (a second reader, a bad
+  // argument).
+  //
+  // The operation is over by then: is_reading() is false and everything that
+  // it did is visible to whoever sees that. So for a watching thread that, under
+  // a mutex which read_ended() takes too, notes something and then looks at
+  // is_reading(): either it sees false, or read_ended() sees the note.
+  virtual void read_ended(bool lost) noexcept = 0;
+
+ protected:
+  ~ReadObserver() = default;
+};
+
+class Receiver {
+ public:
+  // Throws std::invalid_argument if the limit is 0.
+  Receiver(std::shared_ptr<Socket> socket, std::size_t limit);
+  ~Receiver();
+  Receiver(const Receiver&) = delete;
+  Receiver& operator=(const Receiver&) = delete;
+
+  // Before the first operation. Null: none. It must outlive the operations.
+  void set_observer(ReadObserver* observer) noexcept { observer_ = observer; }
+
+  // --- Operations ---
+
+  // Views are valid until the next operation.
+  std::string_view read_view(Call call, std::size_t n);
+  std::string read_all(Call call, std::size_t max);
+  std::string_view read_line_view(Call call);
+  std::string_view read_until_view(Call call, std::string_view separator);
+  std::string_view read_until_view(Call call, SeparatorSpan separators);
+  std::string_view read_exactly_view(Call call, std::size_t n);
+  void read_exactly(Call call, std::span<std::byte> out);
+
+  std::optional<std::string_view> try_read(const char* operation,
+                                           std::size_t n);
+  std::optional<std::string_view> try_read_line(const char* operation);
+  std::optional<std::string_view> try_read_until(const char* operation,
+                                                 std::string_view separator);
+  std::optional<std::string_view> try_read_until(const char* operation,
+                                                 SeparatorSpan separators);
+  std::optional<std::string_view> try_read_exactly(const char* operation,
+                                                   std::size_t n);
+  // False, `out` untouched, if it is not all there yet.
+  bool try_read_exactly(const char* operation, std::span<std::byte> out);
+
+  bool wait_readable(Call call);
+  std::size_t skip(const char* operation, std::size_t n);
+  std::size_t discard(const char* operation);
+  std::size_t discard_until(Call call, std::string_view separator);
+
+  // --- From the reading thread ---
+
+  bool at_eof() const noexcept;
+  std::size_t buffered() const noexcept { return buffer_.size(); }
+  std::size_t limit() const noexcept { return limit_; }
+  void set_spin(std::chrono::microseconds spin) noexcept { spin_ = spin; }
+
+  // --- From any thread ---
+
+  // How many bytes have come from the kernel, and how many of them an operation
+  // has taken. Bytes count as consumed when the operation returns them, be it
+  // as a view. Both only grow.
+  std::uint64_t received() const noexcept {
+    return received_.load(std::memory_order_relaxed);
+  }
+  std::uint64_t consumed() const noexcept {
+    return consumed_.load(std::memory_order_acquire);
+  }
+  // The difference, as of some moment during the call.
+  std::uint64_t unread() const noexcept {
+    // In this order: what was consumed has been received before.
+    const std::uint64_t consumed = this->consumed();
+    return received() - consumed;
+  }
+  // True while an operation is under way. An operation that receives is seen
+  // here before it takes anything from the kernel: a thread that looks at the
+  // socket first and then at is_reading() and unread() misses no byte.
+  bool is_reading() const noexcept { return sole_reader_.is_reading(); }
+  // True if a read has met the end of the stream or an error.
+  bool has_ended() const noexcept {
+    return eof_.load(std::memory_order_relaxed) || error_number() != 0;
+  }
+  // What broke the connection, as far as a read has met it; else no error.
+  std::error_code error() const noexcept {
+    return {error_number(), std::generic_category()};
+  }
+
+ private:
+  class Operation;
+  struct Attempt;
+  enum class Fill { kData, kEof, kTimeout };
+  enum class AtEnd { kThrow, kTakeRest };
+
+  int error_number() const noexcept {
+    return error_.load(std::memory_order_relaxed);
+  }
+  std::string peer() const;
+  void check_stop(Call call) const;
+  std::string_view value(std::optional<std::string_view> result,
+                         Call call) const;
+  std::string_view take(std::size_t n) noexcept;
+  void count_received(std::size_t n) noexcept;
+  void count_consumed(std::size_t n) noexcept;
+  Fill fill(Attempt& attempt);
+  IoResult receive(std::span<char> room, const Attempt& attempt);
+  bool top_up(const char* operation);
+  std::optional<std::string_view> some(std::size_t n, Attempt& attempt);
+  std::optional<std::string_view> until(SeparatorSpan separators, AtEnd at_end,
+                                        Attempt& attempt);
+  std::optional<std::string_view> line(Attempt& attempt);
+  std::optional<std::string_view> exactly(std::size_t n, Attempt& attempt);
+  bool exactly(std::span<std::byte> out, Attempt& attempt);
+  bool exactly_direct(std::span<std::byte> out, const char* operation);
+  [[noreturn]] void throw_incomplete(const char* operation,
+                                     std::optional<std::size_t> expected);
+
+  const std::shared_ptr<Socket> socket_;
+  const std::size_t limit_;
+  ReadObserver* observer_ = nullptr;
+  std::chrono::microseconds spin_{0};
+  SoleReader sole_reader_;
+
+  // Changed by the reading thread alone.
+  ReceiveBuffer buffer_;
+  SearchMemory search_;
+  // Read by any thread, so they are atomic; written by one, so a load and a
+  // store change them.
+  std::atomic<bool> eof_{false};
+  std::atomic<int> error_{0};
+  std::atomic<std::uint64_t> received_{0};
+  std::atomic<std::uint64_t> consumed_{0};
+};
+
+}  // namespace tcpip::internal
+
+#endif  // TCPIP_STREAM_RECEIVER_H_

@@ -1,0 +1,76 @@
+// What a StreamWriter does: sends what the kernel takes at once and keeps the
+// rest. The writer is its public face; a client or server uses it directly, so
+// that errors name the call that the user has made.
+//
+// stream_writer.h says what each operation does. Each one takes the name under
+// which it fails.
+//
+// Threads: every member may be called from any thread. A thread that waits for
+// the socket has released the mutex.
+#ifndef TCPIP_STREAM_SENDER_H_
+#define TCPIP_STREAM_SENDER_H_
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "tcpip/base/mutex.h"
+#include "tcpip/socket.h"
+#include "tcpip/stream/call.h"
+
+namespace tcpip::internal {
+
+class Sender {
+ public:
+  using Parts = std::span<const std::string_view>;
+
+  explicit Sender(std::shared_ptr<Socket> socket);
+  ~Sender();
+  Sender(const Sender&) = delete;
+  Sender& operator=(const Sender&) = delete;
+
+  void write(const char* operation, Parts parts) TCPIP_EXCLUDES(mutex_);
+  void write_and_drain(Call call, Parts parts, std::size_t max_unsent)
+      TCPIP_EXCLUDES(mutex_);
+  bool try_write(const char* operation, Parts parts) TCPIP_EXCLUDES(mutex_);
+  void drain(Call call) TCPIP_EXCLUDES(mutex_);
+  void write_eof(const char* operation) TCPIP_EXCLUDES(mutex_);
+  void close() noexcept TCPIP_EXCLUDES(mutex_);
+
+  bool is_closing() const noexcept TCPIP_EXCLUDES(mutex_);
+  std::size_t unsent() const noexcept TCPIP_EXCLUDES(mutex_);
+  Socket& socket() const noexcept { return *socket_; }
+
+ private:
+  std::string peer() const;
+  [[noreturn]] void throw_closed(const char* operation) const;
+  std::size_t pending() const noexcept TCPIP_REQUIRES(mutex_) {
+    return buffer_.size() - head_;
+  }
+  void check_writable(const char* operation) TCPIP_REQUIRES(mutex_);
+  void append(const char* operation, Parts parts) TCPIP_REQUIRES(mutex_);
+  void copy(Parts parts, std::size_t total, std::size_t skip)
+      TCPIP_REQUIRES(mutex_);
+  void gather(Parts parts, std::size_t total) TCPIP_REQUIRES(mutex_);
+  bool note(const IoResult& result) TCPIP_REQUIRES(mutex_);
+  void send_now() noexcept TCPIP_REQUIRES(mutex_);
+  void send_eof() TCPIP_REQUIRES(mutex_);
+  void send_until(std::size_t rest, Call call, bool queued)
+      TCPIP_REQUIRES(mutex_);
+
+  const std::shared_ptr<Socket> socket_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::string buffer_ TCPIP_GUARDED_BY(mutex_);
+  std::size_t head_ TCPIP_GUARDED_BY(mutex_) = 0;  // what of it is sent
+  bool waiting_ TCPIP_GUARDED_BY(mutex_) = false;  // a thread polls the socket
+  bool eof_wanted_ TCPIP_GUARDED_BY(mutex_) = false;
+  bool eof_sent_ TCPIP_GUARDED_BY(mutex_) = false;
+  int error_ TCPIP_GUARDED_BY(mutex_) = 0;  // what ended the sending, an errno
+};
+
+}  // namespace tcpip::internal
+
+#endif  // TCPIP_STREAM_SENDER_H_

@@ -1,0 +1,81 @@
+// Searching received bytes for the separator that ends a message, and
+// remembering how far an interrupted search has come.
+//
+// Threads: functions of their arguments; a SearchMemory belongs to the reading
+// thread.
+#ifndef TCPIP_STREAM_SEPARATOR_H_
+#define TCPIP_STREAM_SEPARATOR_H_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace tcpip::internal {
+
+using SeparatorSpan = std::span<const std::string_view>;
+
+// Throws std::invalid_argument, naming the operation, if there is no separator
+// or if one is empty.
+void check_separators(SeparatorSpan separators, const char* operation);
+
+// Where a separator stands: [start, end).
+struct Match {
+  std::size_t start = 0;
+  std::size_t end = 0;
+
+  bool operator==(const Match&) const = default;
+};
+
+// The first occurrence of `separator` in `data` whose last byte has an index of
+// at least `from`. The separator has at least one byte.
+inline std::optional<Match> find_one(std::string_view data,
+                                     std::string_view separator,
+                                     std::size_t from) noexcept {
+  // By its last byte: "\n" of "\r\n" is as good, and a search that goes on
+  // where another has stopped needs no look back.
+  const std::size_t before = separator.size() - 1;
+  const char last = separator.back();
+  std::size_t i = std::max(from, before);
+  while (i < data.size()) {
+    const void* hit = std::memchr(data.data() + i, last, data.size() - i);
+    if (hit == nullptr) return std::nullopt;
+    i = static_cast<std::size_t>(static_cast<const char*>(hit) - data.data());
+    if (before == 0 ||
+        std::memcmp(data.data() + i - before, separator.data(), before) == 0) {
+      return Match{i - before, i + 1};
+    }
+    ++i;
+  }
+  return std::nullopt;
+}
+
+// The same for several separators: the earliest end counts and, where two end
+// at the same byte, the shortest.
+std::optional<Match> find_any(std::string_view data, SeparatorSpan separators,
+                              std::size_t from) noexcept;
+
+// How far the last search has come, if it ended without a result: the next one
+// for the same separators need not begin anew.
+class SearchMemory {
+ public:
+  bool empty() const noexcept { return scanned_ == 0; }
+  // None of these separators ends within that many first bytes. 0 if the
+  // search that is remembered was for others.
+  std::size_t recall(SeparatorSpan separators) const;
+  // Throws std::bad_alloc; then nothing is remembered.
+  void keep(SeparatorSpan separators, std::size_t scanned);
+  // To be called when bytes are taken from the front.
+  void forget() noexcept { scanned_ = 0; }
+
+ private:
+  std::size_t scanned_ = 0;
+  std::string separators_;  // those of the search, in one string
+};
+
+}  // namespace tcpip::internal
+
+#endif  // TCPIP_STREAM_SEPARATOR_H_
