@@ -22,16 +22,14 @@ namespace tcpip {
 namespace {
 
 // The monitor thread: notices that the server has gone; heartbeats.
-void watch(internal::EndpointCore& core,
-           const std::shared_ptr<internal::Link>& link) {
-  std::array<pollfd, 2> fds{
-      pollfd{core.waker().open(), POLLIN, 0},
-      pollfd{link->socket->native_handle(), POLLRDHUP, 0}};
+void watch(internal::EndpointCore& core, internal::Link& link) {
+  std::array<pollfd, 2> fds{pollfd{core.waker().open(), POLLIN, 0},
+                            pollfd{link.socket->native_handle(), POLLRDHUP, 0}};
   bool failed = false;
-  while (core.is_current(*link)) {
+  while (core.is_current(link)) {
     try {
       const Deadline look_again = core.tend_heartbeats(link);
-      if (!core.is_current(*link)) return;
+      if (!core.is_current(link)) return;
       internal::poll_until(fds, look_again);
     } catch (const std::exception& e) {
       // The kernel is short of memory, and will not be for ever.
@@ -50,10 +48,9 @@ void watch(internal::EndpointCore& core,
 }  // namespace
 
 Client::Client(ClientOptions options)
-    : BaseClientOrServer(
-          internal::make_core(options, this, options.socket, "Client")),
+    : BaseClientOrServer(internal::make_core(options)),
       options_(std::move(options)) {
-  if (options_.host.empty()) core().close();
+  if (has_no_host()) core().close();
 }
 
 Client::~Client() {
@@ -62,7 +59,7 @@ Client::~Client() {
 }
 
 void Client::start(const Wait& wait) {
-  if (options_.host.empty()) return;
+  if (has_no_host()) return;
   core().begin_start();
   try {
     // close() interrupts the connecting, and so does the caller's stop.
@@ -70,11 +67,13 @@ void Client::start(const Wait& wait) {
     const std::stop_callback on_stop(
         wait.stop, [&connecting]() noexcept { connecting.request_stop(); });
     const Wait both(wait.deadline, connecting.get_token());
-    const std::string peer = host_and_port(options_.host, options_.port);
+    const std::string host = options_.host.value_or("");
+    const std::string peer =
+        host_and_port(host.empty() ? "localhost" : host, options_.port);
     std::shared_ptr<Socket> socket;
     try {
       const std::vector<Address> addresses =
-          resolve(options_.host, options_.port, both, options_.connect.family);
+          resolve(host, options_.port, both, options_.connect.family);
       socket = connect_socket(addresses, options_.connect, options_.socket,
                               both, peer);
     } catch (const CancelledError&) {
@@ -85,16 +84,14 @@ void Client::start(const Wait& wait) {
     }
     core().start_dispatcher();
     const Address address = socket->peer_address();
-    auto link = std::make_shared<internal::Link>(std::move(socket), address,
-                                                 options_.limit);
+    const auto link = core().make_link(std::move(socket), address);
     // Before the program is told of the connection, since it may fail.
     core().start_worker(
         ThreadRole::kMonitor, "tcpip-monitor",
         [](internal::EndpointCore& core, const std::stop_token&) {
-          if (const auto made = core.wait_for_link(0)) watch(core, made);
+          if (const auto made = core.wait_for_link(0, {})) watch(core, *made);
         });
-    if (core().admit(std::move(link)) !=
-        internal::EndpointCore::Admission::kAccepted) {
+    if (core().admit(link) != internal::EndpointCore::Admission::kAccepted) {
       throw ConnectionAbortedError(
           std::make_error_code(std::errc::connection_aborted), "connect", peer,
           "the client was closed");

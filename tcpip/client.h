@@ -11,63 +11,17 @@
 #ifndef TCPIP_CLIENT_H_
 #define TCPIP_CLIENT_H_
 
-#include <chrono>
-#include <cstddef>
-#include <functional>
+#include <optional>
 #include <stop_token>
 #include <string>
 
 #include "tcpip/base_client_or_server.h"
-#include "tcpip/callback_queue.h"
 #include "tcpip/connection_event.h"
-#include "tcpip/constants.h"
-#include "tcpip/log.h"
+#include "tcpip/error.h"
 #include "tcpip/options.h"
-#include "tcpip/thread_hook.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
-
-class Client;
-
-struct ClientOptions {
-  // A name or a numeric address. Empty: a client that is closed already.
-  std::string host = {};
-  int port = 0;
-  // Appears in error messages and, as a child of `log`, in log lines.
-  std::string name = {};
-  Log log = {};
-  // Where connect_callback runs; must outlive the client. Null: on a thread
-  // of the client's own.
-  CallbackQueue* callbacks = nullptr;
-  // Called once for each change, connected and disconnected by turns. What it
-  // throws is logged. It may call any member, close() and the destructor too.
-  std::function<void(Client&, const ConnectionEvent&)> connect_callback = {};
-  // Of text messages. The encoding by one of Python's names or aliases:
-  // utf-8 (strict), utf-16, utf-32 (both with a byte-order mark), utf-16-le,
-  // utf-16-be, utf-32-le, utf-32-be, latin-1, ascii. The terminator is any
-  // bytes but none; it is sent as it is, not encoded.
-  std::string encoding = std::string(kDefaultEncoding);
-  std::string terminator = std::string(kDefaultTerminator);
-  // Sends kHeartbeat and the terminator, at once and then every
-  // heartbeat_interval, as long as a peer is connected.
-  bool send_heartbeats = false;
-  std::chrono::milliseconds heartbeat_interval = kDefaultHeartbeatInterval;
-  // Expects the same of the peer: one within max_heartbeat_interval of the
-  // connection and of the one before, or the connection ends
-  // (DisconnectReason::kHeartbeatLost). They are taken out of what is read; see
-  // BaseClientOrServer.
-  bool expect_heartbeats = false;
-  std::chrono::milliseconds max_heartbeat_interval =
-      kDefaultMaxHeartbeatInterval;
-  std::size_t limit = kDefaultLimit;  // the longest message for read_until
-  // No further message is taken while more than this is unsent.
-  std::size_t write_limit = kDefaultWriteLimit;
-  // Address family, local address.
-  ConnectOptions connect = {};
-  SocketOptions socket = {};
-  ThreadStartHook thread_start_hook = {};
-};
 
 class Client final : public BaseClientOrServer {
  public:
@@ -99,10 +53,16 @@ class Client final : public BaseClientOrServer {
   // The same but leaves should_be_connected() as it is.
   void basic_close();
 
-  const std::string& host() const noexcept { return options_.host; }
+  const std::optional<std::string>& host() const noexcept {
+    return options_.host;
+  }
   int port() const noexcept { return options_.port; }
 
  private:
+  bool has_no_host() const noexcept {
+    return options_.host && options_.host->empty();
+  }
+
   const ClientOptions options_;
   std::stop_source connecting_;  // stops start() when close() is called
 };

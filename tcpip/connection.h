@@ -11,7 +11,8 @@
 //   }
 //   [](tcpip::Connection& client, std::stop_token stop) {  // a read handler
 //     const std::string line = client.read_str(stop);
-//     client.post([=] { obey(client, line); });   // in the control loop's thread
+//     client.post([=] { obey(client, line); });   // in the control loop's
+//     thread
 //   }
 //
 // Threads: every member may be called from any thread at any time, also from

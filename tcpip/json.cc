@@ -176,9 +176,9 @@ class Builder final : public nlohmann::json_sax<json> {
   Fault fault_;
 };
 
-// Throws JsonDecodeError with `operation` and `endpoint`'s peer.
+// Throws JsonDecodeError with `operation` and `connection`'s peer.
 json parse(std::string_view text, const char* operation,
-           const BaseClientOrServer* endpoint) {
+           const ReadWriter* connection) {
   std::size_t taken = 0;
   Builder builder(text, taken);
   // Two things that the parser lets pass: it skips a byte-order mark, and takes
@@ -193,7 +193,7 @@ json parse(std::string_view text, const char* operation,
     fault = ok ? Fault{nul, "a NUL"} : builder.fault();
   }
   throw JsonDecodeError(operation,
-                        endpoint ? endpoint->peer_address().to_string() : "",
+                        connection ? internal::subject_of(*connection) : "",
                         text, fault.position, fault.reason);
 }
 
@@ -237,23 +237,27 @@ JsonDecodeError::JsonDecodeError(std::string_view operation,
       text_(std::make_shared<const std::string>(excerpt_of(text, position))),
       position_(position) {}
 
-json read_json(BaseClientOrServer& endpoint, const Wait& wait) {
-  return parse(endpoint.read_str(wait), "read_json", &endpoint);
+json read_json(const ReadWriter& connection, const Wait& wait) {
+  return parse(internal::read_text(connection, "read_json", wait), "read_json",
+               &connection);
 }
 
-std::optional<json> try_read_json(BaseClientOrServer& endpoint) {
-  const std::optional<std::string> text = endpoint.try_read_str();
+std::optional<json> try_read_json(const ReadWriter& connection) {
+  const std::optional<std::string> text =
+      internal::try_read_text(connection, "try_read_json");
   if (!text) return std::nullopt;
-  return parse(*text, "try_read_json", &endpoint);
+  return parse(*text, "try_read_json", &connection);
 }
 
-void write_json(BaseClientOrServer& endpoint, const json& data,
+void write_json(const ReadWriter& connection, const json& data,
                 const Wait& wait) {
-  endpoint.write_str(format(data, "write_json"), wait);
+  internal::write_text(connection, "write_json", format(data, "write_json"),
+                       wait);
 }
 
-bool try_write_json(BaseClientOrServer& endpoint, const json& data) {
-  return endpoint.try_write_str(format(data, "try_write_json"));
+bool try_write_json(const ReadWriter& connection, const json& data) {
+  return internal::try_write_text(connection, "try_write_json",
+                                  format(data, "try_write_json"));
 }
 
 json parse_json(std::string_view text) {

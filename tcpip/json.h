@@ -13,7 +13,7 @@
 //
 // A target of its own, //tcpip:json. Its users need nlohmann-json's headers.
 //
-// Threads: as BaseClientOrServer's read_str() and write_str().
+// Threads: as ReadWriter's read_str() and write_str().
 #ifndef TCPIP_JSON_H_
 #define TCPIP_JSON_H_
 
@@ -24,8 +24,8 @@
 #include <string>
 #include <string_view>
 
-#include "tcpip/base_client_or_server.h"
 #include "tcpip/error.h"
+#include "tcpip/read_writer.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
@@ -58,18 +58,18 @@ class JsonDecodeError final : public Error {
 };
 
 // Reads one message. Throws what read_str() throws, and JsonDecodeError.
-nlohmann::json read_json(BaseClientOrServer& endpoint, const Wait& wait = {});
+nlohmann::json read_json(const ReadWriter& connection, const Wait& wait = {});
 // The same without waiting: nothing if it is not all there yet.
-std::optional<nlohmann::json> try_read_json(BaseClientOrServer& endpoint);
+std::optional<nlohmann::json> try_read_json(const ReadWriter& connection);
 
 // Writes one message, of ASCII alone (all else as \u escapes), so that it can
 // be in any encoding. Throws what write_str() throws; std::invalid_argument,
 // with nothing sent, for what is no JSON: NaN and infinities, strings that are
 // not UTF-8, binary values, what is nested deeper than kMaxJsonDepth.
-void write_json(BaseClientOrServer& endpoint, const nlohmann::json& data,
+void write_json(const ReadWriter& connection, const nlohmann::json& data,
                 const Wait& wait = {});
 // The same without waiting, as try_write_str().
-bool try_write_json(BaseClientOrServer& endpoint, const nlohmann::json& data);
+bool try_write_json(const ReadWriter& connection, const nlohmann::json& data);
 
 // What read_json() makes of a text, and write_json() of a value; for programs
 // that have the text from elsewhere, a StreamReader for one.

@@ -2,9 +2,9 @@
 // its own, calling a handler again and again.
 //
 //   tcpip::OneClientReadLoopServer server(
-//       {.host = "127.0.0.1", .port = 4000},
-//       [](auto& self, std::stop_token stop) {
-//         self.write_str(self.read_str(stop), stop);
+//       {.port = 4000},
+//       [](tcpip::Connection& client, std::stop_token stop) {
+//         client.write_str("you said: " + client.read_str(stop), stop);
 //       });
 //   server.start();
 //
@@ -16,36 +16,32 @@
 #include <functional>
 #include <stop_token>
 
+#include "tcpip/connection.h"
 #include "tcpip/one_client_server.h"
 
 namespace tcpip {
 
-class OneClientReadLoopServer;
-using OneClientReadLoopServerOptions =
-    BasicServerOptions<OneClientReadLoopServer>;
-
 class OneClientReadLoopServer final : public internal::ServerBase {
  public:
-  // Reads one message and does what it says. Called for as long as the client
-  // is connected. `stop` is requested when the connection is over, for whatever
-  // reason: pass it to everything that blocks. An exception ends the
-  // connection; unless it says no more than that the connection or the server
-  // is coming to its end, it is logged.
+  using Options = ServerOptions;
+  // Reads one message from `client` and does what it says. Called for as long
+  // as that client is connected. `stop` is requested when the connection is
+  // over, for whatever reason: pass it to everything that blocks. An exception
+  // ends the connection; unless it says no more than that the connection or
+  // the server is coming to its end, it is logged.
   //
   // To have messages dealt with by the control thread, post them to the queue
   // that the connection events go through:
-  //   queue.post_wait(server.bound([line] { ... }), &server);
-  // They keep their order, and come behind their connection's connected event.
-  // Do not pass `stop` there if a message that has come shall be dealt with
-  // even though its client has gone since; close() ends the wait anyway.
-  // bound() sees to it that an answer does not go to the next client.
+  //   client.post_wait([=] { obey(client, line); });
+  // They keep their order, and come behind their client's connected event. Do
+  // not pass `stop` there if a message that has come shall be dealt with even
+  // though its client has gone since; close() ends the wait anyway.
   using ReadHandler =
-      std::function<void(OneClientReadLoopServer&, std::stop_token stop)>;
+      std::function<void(Connection& client, std::stop_token stop)>;
 
   // Does not listen yet. Throws as OneClientServer's does, and
   // std::invalid_argument for an empty handler.
-  OneClientReadLoopServer(OneClientReadLoopServerOptions options,
-                          ReadHandler handler);
+  OneClientReadLoopServer(ServerOptions options, ReadHandler handler);
   // close(). Safe inside the server's own callback and the read handler.
   ~OneClientReadLoopServer();
 };

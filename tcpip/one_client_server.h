@@ -2,7 +2,7 @@
 //
 //   tcpip::OneClientServer server({.host = "127.0.0.1", .port = 4000});
 //   server.start();
-//   if (server.wait_connected(10s)) server.write_str(server.read_str(2s));
+//   while (auto client = server.wait_client()) echo(*client);
 //
 // While a client is connected, others are turned away: they read the end of the
 // stream, and the server's log says so. A client that has gone does not block
@@ -16,8 +16,6 @@
 #ifndef TCPIP_ONE_CLIENT_SERVER_H_
 #define TCPIP_ONE_CLIENT_SERVER_H_
 
-#include <chrono>
-#include <cstddef>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -26,60 +24,12 @@
 
 #include "tcpip/address.h"
 #include "tcpip/base_client_or_server.h"
-#include "tcpip/callback_queue.h"
 #include "tcpip/connection_event.h"
-#include "tcpip/constants.h"
-#include "tcpip/log.h"
+#include "tcpip/error.h"
 #include "tcpip/options.h"
-#include "tcpip/thread_hook.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
-
-// Options of a server of class Server.
-template <class Server>
-struct BasicServerOptions {
-  // A name or a numeric address to listen on. Absent or empty: all interfaces.
-  std::optional<std::string> host = {};
-  int port = 0;  // 0: any that is free, see port()
-  // Appears in error messages and, as a child of `log`, in log lines.
-  std::string name = {};
-  Log log = {};
-  // Where connect_callback runs; must outlive the server. Null: on a thread
-  // of the server's own.
-  CallbackQueue* callbacks = nullptr;
-  // Called once for each change, connected and disconnected by turns. What it
-  // throws is logged. It may call any member, close() and the destructor too.
-  std::function<void(Server&, const ConnectionEvent&)> connect_callback = {};
-  // Of text messages. The encoding by one of Python's names or aliases:
-  // utf-8 (strict), utf-16, utf-32 (both with a byte-order mark), utf-16-le,
-  // utf-16-be, utf-32-le, utf-32-be, latin-1, ascii. The terminator is any
-  // bytes but none; it is sent as it is, not encoded.
-  std::string encoding = std::string(kDefaultEncoding);
-  std::string terminator = std::string(kDefaultTerminator);
-  // Sends kHeartbeat and the terminator, at once and then every
-  // heartbeat_interval, as long as a peer is connected.
-  bool send_heartbeats = false;
-  std::chrono::milliseconds heartbeat_interval = kDefaultHeartbeatInterval;
-  // Expects the same of the peer: one within max_heartbeat_interval of the
-  // connection and of the one before, or the connection ends
-  // (DisconnectReason::kHeartbeatLost). They are taken out of what is read; see
-  // BaseClientOrServer.
-  bool expect_heartbeats = false;
-  std::chrono::milliseconds max_heartbeat_interval =
-      kDefaultMaxHeartbeatInterval;
-  std::size_t limit = kDefaultLimit;  // the longest message for read_until
-  // No further message is taken while more than this is unsent.
-  std::size_t write_limit = kDefaultWriteLimit;
-  // Address family, backlog, address reuse.
-  ListenOptions listen = {};
-  SocketOptions socket = {};
-  // Read-loop servers only: do not read from a client before connect_callback
-  // has returned for it, as in lsst.ts.tcpip. Without, a slow callback, or a
-  // queue that is not drained, does not hold up reading.
-  bool read_after_callback = false;
-  ThreadStartHook thread_start_hook = {};
-};
 
 namespace internal {
 
@@ -94,11 +44,12 @@ class ServerBase : public BaseClientOrServer {
   // and nothing of it is left.
   void start(const Wait& wait = {});
 
-  // Ends the connection, if there is one, and goes on serving. Wakes every
-  // blocked call, sends what the kernel takes at once, then FIN; never waits.
-  // The client reads our last bytes and the end of the stream, even if it is
-  // still sending (for up to a second; and unless a read without a stop token
-  // had to be woken: then it may meet a reset behind our last bytes).
+  // Ends the connection of the moment, if there is one, and goes on serving.
+  // Wakes every blocked call, sends what the kernel takes at once, then FIN;
+  // never waits. The client reads our last bytes and the end of the stream,
+  // even if it is still sending (for up to a second; and unless a read without
+  // a stop token had to be woken: then it may meet a reset behind our last
+  // bytes).
   void close_client();
   // The same but leaves should_be_connected() as it is.
   void basic_close_client();
@@ -125,9 +76,8 @@ class ServerBase : public BaseClientOrServer {
  protected:
   using Worker = std::function<void(EndpointCore&)>;
   // `client_reader`, if not empty, runs on a thread of its own.
-  ServerBase(std::shared_ptr<EndpointCore> core,
-             std::optional<std::string> host, int port, ListenOptions listen,
-             Worker client_reader);
+  ServerBase(const ServerOptions& options, const char* what,
+             std::optional<std::string> host, Worker client_reader);
   ~ServerBase();
 
  private:
@@ -141,16 +91,23 @@ class ServerBase : public BaseClientOrServer {
 
 }  // namespace internal
 
-class OneClientServer;
-using OneClientServerOptions = BasicServerOptions<OneClientServer>;
-
 class OneClientServer final : public internal::ServerBase {
  public:
+  using Options = ServerOptions;
+
   // Does not listen yet. Throws std::invalid_argument for a port outside
-  // 0...65535, an empty terminator, an unknown encoding, a limit of 0.
-  explicit OneClientServer(OneClientServerOptions options);
+  // 0...65535, an empty terminator, an unknown encoding, a limit of 0, an
+  // option for read-loop servers only.
+  explicit OneClientServer(ServerOptions options);
   // close(). Safe inside the server's own callback.
   ~OneClientServer();
+
+  // The next client: waits for one that connected after all those that this
+  // call has returned. Nothing when the server is closed, and at the deadline;
+  // CancelledError at the stop. A client that has come and gone meanwhile,
+  // leaving nothing to read, is passed over. While a client stays connected no
+  // other comes: close() its Connection when you are through with it.
+  std::optional<Connection> wait_client(const Wait& wait = {});
 };
 
 }  // namespace tcpip

@@ -202,7 +202,8 @@ std::string ReadWriter::read_all(std::size_t max, const Wait& wait) const {
 
 std::string ReadWriter::read_exactly(std::size_t n, const Wait& wait) const {
   const auto link = find_link(source_, "read_exactly");
-  return std::string(link->receiver.read_exactly_view({"read_exactly", wait}, n));
+  return std::string(
+      link->receiver.read_exactly_view({"read_exactly", wait}, n));
 }
 
 void ReadWriter::read_exactly(std::span<std::byte> out,
@@ -347,8 +348,9 @@ bool ReadWriter::try_write_str(std::string_view text) const {
 }
 
 void ReadWriter::drain(const Wait& wait) const {
-  write_to(source_, "drain",
-           [&](Link& link) { link.sender.drain({"drain", wait}); });
+  write_to(source_, "drain", [&](Link& link) {
+    link.sender.drain({"drain", wait});
+  });
 }
 
 std::size_t ReadWriter::unsent() const {

@@ -23,10 +23,10 @@ constexpr std::chrono::milliseconds kLongestPause{1000};
 void AcceptLoop::run() {
   while (!core_.is_closing()) {
     try {
-      const std::shared_ptr<Link> client = core_.current();
-      if (wait_for_work(client)) core_.note_hang_up(client);
+      const std::shared_ptr<Link> client = core_.link();
+      if (wait_for_work(client.get())) core_.note_hang_up(*client);
       if (core_.is_closing()) break;
-      see_off(false);
+      close_ended(false);
       for (std::size_t i = 0; i < acceptable_.size(); ++i) {
         if (acceptable_[i]) accept_all(i);
       }
@@ -41,11 +41,11 @@ void AcceptLoop::run() {
     }
   }
   listener_->close();
-  see_off(true);
+  close_ended(true);
 }
 
 // Waits for something to do. True if the client has hung up.
-bool AcceptLoop::wait_for_work(const std::shared_ptr<Link>& client) {
+bool AcceptLoop::wait_for_work(Link* client) {
   std::vector<pollfd> fds;
   fds.push_back({core_.waker().open(), POLLIN, 0});
   const bool watch = client && !client->hung_up;
@@ -62,7 +62,7 @@ bool AcceptLoop::wait_for_work(const std::shared_ptr<Link>& client) {
     fds.push_back({lingering.socket->native_handle(), POLLIN | POLLRDHUP, 0});
   }
   Deadline deadline = accept_again_.value_or(Deadline());
-  if (client) deadline = std::min(deadline, core_.tend_heartbeats(client));
+  if (client) deadline = std::min(deadline, core_.tend_heartbeats(*client));
   if (!lingering_.empty()) {
     deadline = std::min(deadline, lingering_.front().deadline);
   }
@@ -85,11 +85,11 @@ void AcceptLoop::accept_all(std::size_t index) {
     if (error_number != 0) back_off(error_number);
     if (!accepted) return;
     pause_ = std::chrono::milliseconds(0);
-    welcome(std::move(*accepted));
+    admit(std::move(*accepted));
   }
 }
 
-void AcceptLoop::welcome(Listener::Accepted accepted) {
+void AcceptLoop::admit(Listener::Accepted accepted) {
   const std::string peer = accepted.peer.to_string();
   auto socket = std::make_shared<Socket>(std::move(accepted.fd));
   const auto set_options = [&] {
@@ -105,9 +105,7 @@ void AcceptLoop::welcome(Listener::Accepted accepted) {
   // likely be turned away.
   const bool expected = !core_.connected();
   if (expected) set_options();
-  auto link =
-      std::make_shared<Link>(socket, accepted.peer, core_.config().limit);
-  switch (core_.admit(std::move(link))) {
+  switch (core_.admit(core_.make_link(socket, accepted.peer))) {
     case EndpointCore::Admission::kAccepted:
       if (!expected) set_options();
       core_.log().info(fmt::format("{} connected", peer));
@@ -141,8 +139,9 @@ void AcceptLoop::linger(std::shared_ptr<Socket> socket) {
   lingering_.push_back({std::move(socket), Deadline::after(kLingerTime)});
 }
 
-// Drops what ended connections still send, and those that are through with it.
-void AcceptLoop::see_off(bool closing) {
+// Drops what ended connections still send, and the connections whose peers have
+// closed too.
+void AcceptLoop::close_ended(bool closing) {
   std::erase_if(lingering_, [](const Lingering& lingering) {
     return !lingering.socket->linger_step() || lingering.deadline.has_passed();
   });

@@ -1,5 +1,5 @@
-// What a server's accept thread does: lets one client in, turns the others
-// away, notices that the client has gone, and sees ended connections off.
+// What a server's accept thread does: admits one client, turns the others away,
+// notices that the client has gone, and lingers for ended connections.
 //
 // Threads: run() is the accept thread; nothing else touches the object. It runs
 // no code of the program's but the log sink.
@@ -35,12 +35,12 @@ class AcceptLoop {
     Deadline deadline;
   };
 
-  bool wait_for_work(const std::shared_ptr<Link>& client);
+  bool wait_for_work(Link* client);
   void accept_all(std::size_t index);
-  void welcome(Listener::Accepted accepted);
+  void admit(Listener::Accepted accepted);
   void back_off(int error_number);
   void linger(std::shared_ptr<Socket> socket);
-  void see_off(bool closing);
+  void close_ended(bool closing);
 
   EndpointCore& core_;
   const std::shared_ptr<Listener> listener_;

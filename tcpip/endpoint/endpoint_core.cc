@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "tcpip/base/named_thread.h"
-#include "tcpip/stream/stream_access.h"
 #include "tcpip/constants.h"
+#include "tcpip/stream/stream_access.h"
 
 namespace tcpip::internal {
 namespace {
@@ -91,9 +91,8 @@ struct EndpointCore::Ended {
 };
 
 EndpointCore::EndpointCore(EndpointConfig config,
-                           std::shared_ptr<const TextFormat> format,
-                           const void* owner)
-    : config_(std::move(config)), owner_(owner), format_(std::move(format)) {
+                           std::shared_ptr<const TextFormat> format)
+    : config_(std::move(config)), owner_(this), format_(std::move(format)) {
   if (config_.limit == 0) {
     throw std::invalid_argument("the limit must be positive");
   }
@@ -416,10 +415,9 @@ std::shared_ptr<Link> EndpointCore::wait_for_newer(const std::uint64_t& after,
   const auto is_there = [&]() TCPIP_REQUIRES(mutex_) {
     return current_ && current_->record->number > after;
   };
-  const WaitResult result =
-      changed_.wait(mutex_, wait, [&]() TCPIP_REQUIRES(mutex_) {
-        return closing_ || is_there();
-      });
+  const WaitResult result = changed_.wait(
+      mutex_, wait,
+      [&]() TCPIP_REQUIRES(mutex_) { return closing_ || is_there(); });
   if (result == WaitResult::kStopped) {
     throw CancelledError("wait_client", config_.name);
   }
@@ -438,9 +436,9 @@ std::shared_ptr<Link> EndpointCore::make_link(std::shared_ptr<Socket> socket,
                                               const Address& peer) {
   // Not make_shared: a record refers to the Link for as long as the program
   // keeps a Connection, and would keep the memory.
-  std::shared_ptr<Link> link(new Link(
-      shared_from_this(), std::move(socket), peer, config_.limit,
-      config_.heartbeats, std::chrono::steady_clock::now()));
+  std::shared_ptr<Link> link(new Link(shared_from_this(), std::move(socket),
+                                      peer, config_.limit, config_.heartbeats,
+                                      std::chrono::steady_clock::now()));
   link->record->live = link;
   return link;
 }
@@ -473,9 +471,8 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link) {
   link->record->number = count_ + 1;
   const Heartbeats::TimePoint now = std::chrono::steady_clock::now();
   link->heartbeats = Heartbeats(config_.heartbeats, now);
-  post_event({.connected = true,
-              .connection = Connection(link->record),
-              .time = now});
+  post_event(
+      {.connected = true, .connection = Connection(link->record), .time = now});
   ++count_;
   should_be_connected_ = true;
   current_ = link;
@@ -626,10 +623,9 @@ std::vector<std::shared_ptr<Socket>> EndpointCore::take_ended() {
 
 void EndpointCore::post_event(ConnectionEvent event) {
   if (!callbacks_ || !config_.on_event) return;
-  callbacks_->post_event(
-      [self = shared_from_this(), event = std::move(event)] {
-        self->run_event(event);
-      });
+  callbacks_->post_event([self = shared_from_this(), event = std::move(event)] {
+    self->run_event(event);
+  });
 }
 
 void EndpointCore::run_event(const ConnectionEvent& event) {

@@ -56,7 +56,6 @@
 #include "tcpip/log.h"
 #include "tcpip/options.h"
 #include "tcpip/socket.h"
-#include "tcpip/options.h"
 #include "tcpip/thread_hook.h"
 #include "tcpip/wait.h"
 
@@ -78,10 +77,8 @@ struct EndpointConfig {
 class EndpointCore final : public LinkSource,
                            public std::enable_shared_from_this<EndpointCore> {
  public:
-  // `owner` is the public object's address. Throws std::invalid_argument for
-  // a limit of 0 and for a heartbeat interval that is not positive.
-  EndpointCore(EndpointConfig config, std::shared_ptr<const TextFormat> format,
-               const void* owner);
+  // Throws std::invalid_argument for a limit of 0.
+  EndpointCore(EndpointConfig config, std::shared_ptr<const TextFormat> format);
   ~EndpointCore();
 
   const EndpointConfig& config() const noexcept { return config_; }
@@ -179,8 +176,7 @@ class EndpointCore final : public LinkSource,
   struct Ended;
 
   std::shared_ptr<Link> wait_for_newer(const std::uint64_t& after,
-                                       const Wait& wait)
-      TCPIP_REQUIRES(mutex_);
+                                       const Wait& wait) TCPIP_REQUIRES(mutex_);
   void end_link(DisconnectReason reason, std::error_code error, Ended& ended)
       TCPIP_REQUIRES(mutex_);
   void end_lost_link(DisconnectReason reason, std::error_code error,

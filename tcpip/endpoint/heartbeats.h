@@ -27,8 +27,8 @@ class Heartbeats {
       : options_(options), next_beat_(connected), heard_(connected) {}
 
   struct Verdict {
-    bool send = false;        // send one now
-    bool lost = false;        // the peer's have failed to come: end it
+    bool send = false;         // send one now
+    bool lost = false;         // the peer's have failed to come: end it
     Deadline look_again = {};  // when to call look() again
   };
   // The counts are of bytes: `received` by the reader so far, `unread` of

@@ -42,8 +42,8 @@ class Receiver::Operation {
     if (refused_) return;  // the operation under way is the other thread's
     // The buffer may be another thread's once the detector is reset, so look
     // at it before that.
-    const bool tell = receiver_.observer_ != nullptr &&
-                      (lost_ || receiver_.buffer_.empty());
+    const bool tell =
+        receiver_.observer_ != nullptr && (lost_ || receiver_.buffer_.empty());
     // Reset the detector, then tell the observer. In the other order a watching
     // thread that leaves a note between the two would find a read under way,
     // and that read would not find the note.

@@ -43,9 +43,9 @@ class ReadObserver {
   // argument).
   //
   // The operation is over by then: is_reading() is false and everything that
-  // it did is visible to whoever sees that. So for a watching thread that, under
-  // a mutex which read_ended() takes too, notes something and then looks at
-  // is_reading(): either it sees false, or read_ended() sees the note.
+  // it did is visible to whoever sees that. So for a watching thread that,
+  // under a mutex which read_ended() takes too, notes something and then looks
+  // at is_reading(): either it sees false, or read_ended() sees the note.
   virtual void read_ended(bool lost) noexcept = 0;
 
  protected:

@@ -45,8 +45,11 @@ std::string disconnected(tcpip::DisconnectReason reason) {
 
 std::string describe(const ConnectionEvent& event) {
   std::string text = event.connected ? "connected" : disconnected(event.reason);
-  text += ", connection " + std::to_string(event.generation);
-  if (!event.peer.empty()) text += " with " + event.peer.to_string();
+  const tcpip::Connection& connection = event.connection;
+  text += ", connection " + std::to_string(connection.number());
+  if (const tcpip::Address peer = connection.peer_address(); !peer.empty()) {
+    text += " with " + peer.to_string();
+  }
   if (event.error) text += ": " + event.error.message();
   return text;
 }
