@@ -61,7 +61,7 @@ class Controller {
              .log = tcpip::Log(tcpip::stderr_sink(), tcpip::LogLevel::kWarning),
              .callbacks = &queue_,
              .connect_callback =
-                 [this](Server&, const tcpip::ConnectionEvent& event) {
+                 [this](const tcpip::ConnectionEvent& event) {
                    on_change(event);
                  },
              // A "\r" before it is one more blank to on_command().
@@ -95,14 +95,14 @@ class Controller {
     send_telemetry(text.str());
   }
 
-  std::uint64_t clients() const { return server_.generation(); }
+  std::uint64_t clients() const { return server_.connection_count(); }
 
  private:
   static constexpr double kStep = 0.05;
 
   void on_change(const tcpip::ConnectionEvent& event) {
     if (event.connected) {
-      client_ = event.generation;
+      client_ = event.connection.number();
       last_sent_ = Clock::now();
     } else {
       client_ = 0;
@@ -142,7 +142,7 @@ class Controller {
   // Never waits either, but drops what would be out of date.
   void send_telemetry(const std::string& text) {
     // A client may have made way for the next and on_change() not know it yet.
-    if (client_ == 0 || client_ != server_.generation()) return;
+    if (client_ == 0 || client_ != server_.connection_count()) return;
     try {
       if (server_.try_write_str(text)) {
         last_sent_ = Clock::now();

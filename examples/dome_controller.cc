@@ -13,10 +13,10 @@ DomeController::DomeController(Options options)
            .name = "dome",
            .log = options_.log,
            .connect_callback =
-               [this](auto& /*server*/, const tcpip::ConnectionEvent& event) {
+               [this](const tcpip::ConnectionEvent& event) {
                  on_connection(event);
                }},
-          [this](auto& server, std::stop_token stop) {
+          [this](tcpip::Connection& server, std::stop_token stop) {
             const std::string answer = obey(server.read_str(stop));
             server.write_str(answer, {std::chrono::seconds(5), stop});
           }) {}

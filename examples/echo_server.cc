@@ -39,7 +39,7 @@ struct Sample {
 // connection ends or the server closes; what blocks gets it and then throws.
 // Nothing need be caught: an exception ends the connection, and the server goes
 // on to the next client.
-void echo(tcpip::OneClientReadLoopServer& server, std::stop_token stop) {
+void echo(tcpip::Connection& server, std::stop_token stop) {
   // With read_str() the client would have to end its lines in "\r\n", which
   // netcat does not.
   const std::string line = server.read_until("\n", stop);

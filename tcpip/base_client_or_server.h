@@ -16,7 +16,9 @@
 #include <string>
 
 #include "tcpip/address.h"
+#include "tcpip/callback_queue.h"
 #include "tcpip/connection.h"
+#include "tcpip/error.h"
 #include "tcpip/log.h"
 #include "tcpip/read_writer.h"
 #include "tcpip/wait.h"

@@ -143,6 +143,12 @@ class CallbackOwner {
   CallbackOwner(CallbackQueue& queue, const void* owner) noexcept
       : queue_(queue), owner_(owner) {}
 
+  bool post(CallbackQueue::Callback callback) {
+    return queue_.post(std::move(callback), owner_);
+  }
+  void post_wait(CallbackQueue::Callback callback, const Wait& wait) {
+    queue_.post_wait(std::move(callback), owner_, wait);
+  }
   // Queues a connection event: never refused, not counted.
   void post_event(CallbackQueue::Callback callback);
   // From now on post() returns false and post_wait() throws CancelledError, at

@@ -34,6 +34,7 @@
 #include "tcpip/callback_queue.h"
 #include "tcpip/client.h"
 #include "tcpip/error.h"
+#include "tcpip/listener.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
 #include "tcpip/socket.h"

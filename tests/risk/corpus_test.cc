@@ -28,7 +28,7 @@ namespace {
 
 using std::string_literals::operator""s;
 using tcpip::OneClientServer;
-using tcpip::OneClientServerOptions;
+using tcpip::ServerOptions;
 using tcpip::UniqueFd;
 
 // One message as it is sent, and what reading it gives; empty if it is not to
@@ -124,18 +124,19 @@ class Corpus {
 
   void start(const Item& item) {
     server_.emplace(
-        OneClientServerOptions{.host = "127.0.0.1",
-                               .encoding = item.encoding,
-                               .terminator = item.terminator,
-                               .expect_heartbeats = item.expect_heartbeats});
+        ServerOptions{.host = "127.0.0.1",
+                      .encoding = item.encoding,
+                      .terminator = item.terminator,
+                      .heartbeats = {.expect = item.expect_heartbeats}});
     server_->start();
   }
 
   void connect() {
-    const auto before = server_->generation();
+    const auto before = server_->connection_count();
     peer_.reset();  // there may be only one
     peer_ = connect_to(server_->port());
-    ASSERT_TRUE(eventually([&] { return server_->generation() > before; }));
+    ASSERT_TRUE(
+        eventually([&] { return server_->connection_count() > before; }));
     accepted_ = socket_connected_to(local_port(peer_.get()));
     ASSERT_TRUE(accepted_.has_value());
   }

@@ -306,7 +306,7 @@ class Storm {
   Storm& operator=(const Storm&) = delete;
 };
 
-void echo(OneClientReadLoopServer& server, const std::stop_token& stop) {
+void echo(Connection& server, const std::stop_token& stop) {
   server.write_str(server.read_str(stop), stop);
 }
 
@@ -467,7 +467,7 @@ TEST(StormTest, ShortInterruptedAndSpuriousCallsChangeNoByte) {
   const Storm storm;
   for (const bool with_stop : {true, false}) {
     OneClientReadLoopServer server(
-        {.host = "127.0.0.1"}, [&](auto& s, const std::stop_token& stop) {
+        {.host = "127.0.0.1"}, [&](Connection& s, const std::stop_token& stop) {
           const std::string message =
               s.read_str(with_stop ? Wait(stop) : Wait());
           s.write_lines({message, "\r", "\n"}, stop);
@@ -517,7 +517,7 @@ TEST(StormTest, AcceptSurvivesConnectionsThatDieInTheQueue) {
       const Exempt mine;
       peer = connect_to(server.port());
     }
-    ASSERT_TRUE(eventually([&] { return server.generation() == i; }));
+    ASSERT_TRUE(eventually([&] { return server.connection_count() == i; }));
     server.close_client();
   }
   EXPECT_EQ(lines.count("accept"), 0u) << lines.text();
@@ -630,9 +630,8 @@ TEST(FaultTest, ReadWithoutDescriptorForItsWaitLosesNothing) {
 // peer said before can still be read.
 TEST(FaultTest, HeartbeatThatCannotBeSentLosesNothingOfWhatCame) {
   const HangGuard guard;
-  OneClientServer server({.host = "127.0.0.1",
-                          .send_heartbeats = true,
-                          .heartbeat_interval = 1ms});
+  OneClientServer server(
+      {.host = "127.0.0.1", .heartbeats = {.send = true, .interval = 1ms}});
   server.start();
   const Exempt mine;
   UniqueFd peer = connect_to(server.port());

@@ -57,7 +57,7 @@ using tcpip_tests::kWithSanitizer;
 using tcpip_tests::recv_exact;
 using tcpip_tests::send_all;
 
-void echo(OneClientReadLoopServer& server, const std::stop_token& stop) {
+void echo(Connection& server, const std::stop_token& stop) {
   server.write_str(server.read_str(stop), stop);
 }
 
@@ -117,15 +117,16 @@ void live() {
   EXPECT_THROW(everything.client->read_str(1ms), TimeoutError);
   everything.queue.run_pending();
   // A handler and a callback that throw.
-  OneClientReadLoopServer failing({.host = "127.0.0.1",
-                                   .connect_callback =
-                                       [](auto&, const ConnectionEvent&) {
-                                         throw std::runtime_error("callback");
-                                       }},
-                                  [](auto& s, const std::stop_token& stop) {
-                                    s.read_str(stop);
-                                    throw std::runtime_error("handler");
-                                  });
+  OneClientReadLoopServer failing(
+      {.host = "127.0.0.1",
+       .connect_callback =
+           [](const ConnectionEvent&) {
+             throw std::runtime_error("callback");
+           }},
+      [](Connection& s, const std::stop_token& stop) {
+        s.read_str(stop);
+        throw std::runtime_error("handler");
+      });
   failing.start();
   const UniqueFd peer = connect_to(failing.port());
   send_all(peer, "a\r\n");
@@ -440,9 +441,7 @@ void exit_in_a_callback() {
   ::alarm(20);
   auto* const server = new OneClientServer(
       {.host = "127.0.0.1",
-       .connect_callback = [](auto&, const ConnectionEvent&) {
-         std::exit(0);
-       }});
+       .connect_callback = [](const ConnectionEvent&) { std::exit(0); }});
   server->start();
   const UniqueFd peer = connect_to(server->port());
   tcpip_tests::recv_until_eof(peer);

@@ -49,7 +49,7 @@ using tcpip_tests::SharedList;
 using Seconds = std::chrono::duration<double>;
 
 // A write of a few MiB blocks if the peer does not read.
-OneClientServerOptions local_host() {
+ServerOptions local_host() {
   return {.host = "127.0.0.1", .socket = {.send_buffer = 256 * 1024}};
 }
 
@@ -198,13 +198,13 @@ TEST_F(WakeTest, CloseWakesACallbackThatReads) {
   std::vector<Seconds> times;
   for (int i = 0; i < kRounds; ++i) {
     std::atomic<pid_t> id{0};
-    OneClientServer server(
-        {.host = "127.0.0.1",
-         .connect_callback = [&](OneClientServer& s, const ConnectionEvent& e) {
-           if (!e.connected) return;
-           id = tcpip_tests::this_thread_id();
-           EXPECT_THROW(s.read_str(), ConnectionError);
-         }});
+    OneClientServer server({.host = "127.0.0.1",
+                            .connect_callback = [&](const ConnectionEvent& e) {
+                              if (!e.connected) return;
+                              id = tcpip_tests::this_thread_id();
+                              EXPECT_THROW(e.connection.read_str(),
+                                           ConnectionError);
+                            }});
     server.start();
     const UniqueFd peer = connect_to(server.port());
     ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
@@ -217,11 +217,11 @@ TEST_F(WakeTest, CloseWakesTheReadHandler) {
   std::vector<Seconds> times;
   for (int i = 0; i < kRounds; ++i) {
     std::atomic<pid_t> id{0};
-    OneClientReadLoopServer server({.host = "127.0.0.1"},
-                                   [&](auto& s, const std::stop_token& stop) {
-                                     id = tcpip_tests::this_thread_id();
-                                     s.read_str(stop);
-                                   });
+    OneClientReadLoopServer server(
+        {.host = "127.0.0.1"}, [&](Connection& s, const std::stop_token& stop) {
+          id = tcpip_tests::this_thread_id();
+          s.read_str(stop);
+        });
     server.start();
     const UniqueFd peer = connect_to(server.port());
     ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
@@ -320,8 +320,7 @@ TEST(CloseTest, WaitsForARunningCallbackAndNoneRunsAfterwards) {
     std::atomic<bool> late{false};
     std::atomic<int> running{0};
     OneClientServer server(
-        {.host = "127.0.0.1",
-         .connect_callback = [&](auto&, const ConnectionEvent&) {
+        {.host = "127.0.0.1", .connect_callback = [&](const ConnectionEvent&) {
            ++running;
            if (closed) late = true;
            std::this_thread::yield();
@@ -408,7 +407,7 @@ TEST(ChaosTest, CloseClientReadAndWriteAtRandomFromFourThreads) {
     }
     EXPECT_EQ(log.size() % 2, 0u);
     ++servers;
-    connections += server.generation();
+    connections += server.connection_count();
   }
   std::printf("%llu servers, %llu connections\n",
               static_cast<unsigned long long>(servers),
@@ -431,16 +430,17 @@ TEST(ChaosTest, EventsAlternateAndNoneComesAfterClose) {
     const SharedList<Entry> log;
     OneClientServer server(
         {.host = "127.0.0.1",
-         .connect_callback = [&](auto&, const ConnectionEvent& event) {
+         .connect_callback = [&](const ConnectionEvent& event) {
            log.add({++sequence, event});
          }});
     server.start();
     const int connections = 1 + static_cast<int>(random() % 20);
     for (int i = 0; i < connections; ++i, ++done) {
-      const std::uint64_t before = server.generation();
+      const std::uint64_t before = server.connection_count();
       UniqueFd peer = connect_to(server.port());
       if (random() % 2 == 0) send_all(peer, "unread");
-      ASSERT_TRUE(eventually([&] { return server.generation() > before; }));
+      ASSERT_TRUE(
+          eventually([&] { return server.connection_count() > before; }));
       switch (random() % 4) {
         case 0:
           server.close_client();
@@ -463,7 +463,7 @@ TEST(ChaosTest, EventsAlternateAndNoneComesAfterClose) {
     for (std::size_t i = 0; i < entries.size(); ++i) {
       ASSERT_LT(entries[i].sequence, closed_at) << "after close()";
       ASSERT_EQ(entries[i].event.connected, i % 2 == 0);
-      ASSERT_EQ(entries[i].event.generation, i / 2 + 1);
+      ASSERT_EQ(entries[i].event.connection.number(), i / 2 + 1);
       if (i > 0) {
         ASSERT_GT(entries[i].sequence, entries[i - 1].sequence);
       }
@@ -482,10 +482,10 @@ class CallbackCase {
   using Action = std::function<void(CallbackCase&)>;
 
   CallbackCase(Where where, bool at_connect, Action action) {
-    OneClientServerOptions options = local_host();
+    ServerOptions options = local_host();
     if (where == Where::kQueue) options.callbacks = &queue;
     options.connect_callback = [this, at_connect, action = std::move(action)](
-                                   auto&, const ConnectionEvent& event) {
+                                   const ConnectionEvent& event) {
       events.add(event);
       if (event.connected == at_connect) {
         eventually([this] { return ready.load(); });
@@ -545,12 +545,12 @@ TEST_P(InCallbackTest, CloseReturnsAndThatCallbackIsTheLast) {
 }
 
 TEST_P(InCallbackTest, CloseClientReturnsAndTheServerGoesOn) {
-  expect_prompt(
-      [](CallbackCase& c) { c.server->close_client(); },
-      [](CallbackCase& c) {
-        c.peer = connect_to(c.server->port());
-        EXPECT_TRUE(eventually([&] { return c.server->generation() == 2; }));
-      });
+  expect_prompt([](CallbackCase& c) { c.server->close_client(); },
+                [](CallbackCase& c) {
+                  c.peer = connect_to(c.server->port());
+                  EXPECT_TRUE(eventually(
+                      [&] { return c.server->connection_count() == 2; }));
+                });
 }
 
 TEST_P(InCallbackTest, WriteToAPeerThatHasGoneFailsOrIsLost) {
@@ -620,7 +620,7 @@ TEST(InClientCallbackTest, CloseAndDestructionAreSafe) {
         client = std::make_unique<Client>(ClientOptions{
             .host = "127.0.0.1",
             .port = listener.port,
-            .connect_callback = [&](auto&, const ConnectionEvent& event) {
+            .connect_callback = [&](const ConnectionEvent& event) {
               if (event.connected != at_connect) return;
               ready.wait_for(kPatience);
               if (destroy) {
@@ -647,9 +647,9 @@ TEST(InHandlerTest, DestroyingTheServerIsSafe) {
     std::atomic<bool> acted{false};
     std::unique_ptr<OneClientReadLoopServer> server;
     server = std::make_unique<OneClientReadLoopServer>(
-        OneClientReadLoopServerOptions{
-            .host = "127.0.0.1", .connect_callback = EventLog().callback()},
-        [&](auto& s, const std::stop_token& stop) {
+        ServerOptions{.host = "127.0.0.1",
+                      .connect_callback = EventLog().callback()},
+        [&](Connection& s, const std::stop_token& stop) {
           s.read_str(stop);
           server.reset();
           acted = true;
@@ -673,19 +673,19 @@ TEST(InHandlerTest, DestructionWaitsForTheCallbackThatIsRunning) {
     std::atomic<bool> ending{false};
     std::unique_ptr<OneClientReadLoopServer> server;
     server = std::make_unique<OneClientReadLoopServer>(
-        OneClientReadLoopServerOptions{
-            .host = "127.0.0.1",
-            .connect_callback =
-                [&](OneClientReadLoopServer& s, const ConnectionEvent& event) {
-                  if (!event.connected) return;
-                  in_callback = true;
-                  eventually([&] { return ending.load(); });
-                  for (int k = 0; k < 100; ++k) {
-                    EXPECT_GT(s.port(), 0);
-                    EXPECT_EQ(s.addresses().size(), 1u);
-                  }
-                }},
-        [&](auto&, const std::stop_token&) {
+        ServerOptions{.host = "127.0.0.1",
+                      .connect_callback =
+                          [&, s = &server](const ConnectionEvent& event) {
+                            if (!event.connected) return;
+                            in_callback = true;
+                            OneClientReadLoopServer& used = **s;
+                            eventually([&] { return ending.load(); });
+                            for (int k = 0; k < 100; ++k) {
+                              EXPECT_GT(used.port(), 0);
+                              EXPECT_EQ(used.addresses().size(), 1u);
+                            }
+                          }},
+        [&](Connection&, const std::stop_token&) {
           eventually([&] { return in_callback.load(); });
           ending = true;
           server.reset();
@@ -704,9 +704,9 @@ TEST(InHandlerTest, CloseInItAndElsewhereAtOnce) {
     std::atomic<bool> inside{false};
     OneClientReadLoopServer server(
         {.host = "127.0.0.1", .connect_callback = events.callback()},
-        [&](auto& s, const std::stop_token&) {
+        [&](Connection&, const std::stop_token&) {
           inside = true;
-          s.close();
+          server.close();
         });
     server.start();
     const UniqueFd peer = connect_to(server.port());
@@ -724,8 +724,8 @@ TEST(InHandlerTest, CloseInItThenDestructionElsewhere) {
     {
       OneClientReadLoopServer server(
           {.host = "127.0.0.1", .connect_callback = EventLog().callback()},
-          [&](auto& s, const std::stop_token&) {
-            s.close();
+          [&](Connection&, const std::stop_token&) {
+            server.close();
             inside = true;
           });
       server.start();
@@ -744,7 +744,7 @@ TEST(InHandlerTest, CloseInItWithAQueueLeavesTheLastEventToBeRun) {
       {.host = "127.0.0.1",
        .callbacks = &queue,
        .connect_callback = events.callback()},
-      [&](auto& s, const std::stop_token&) { s.close(); });
+      [&](Connection&, const std::stop_token&) { server.close(); });
   server.start();
   const UniqueFd peer = connect_to(server.port());
   ASSERT_TRUE(server.wait_done(kPatience));
@@ -763,7 +763,7 @@ TEST(InHookTest, CloseInAThreadsStartHookEndsTheServer) {
              [&](ThreadRole r) {
                if (r == role) self->close();
              }},
-        [](auto& s, std::stop_token stop) { s.read_str(stop); });
+        [](Connection& s, std::stop_token stop) { s.read_str(stop); });
     self = &server;
     try {
       server.start();

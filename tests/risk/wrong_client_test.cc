@@ -22,6 +22,7 @@ namespace tcpip_tests {
 namespace {
 
 using namespace std::chrono_literals;
+using tcpip::Connection;
 using tcpip::OneClientReadLoopServer;
 using tcpip::OneClientServer;
 
@@ -33,18 +34,17 @@ void run_with_late_handler(Late late) {
   std::latch second_is_there(1);
   std::latch late_is_done(1);
   std::atomic<int> served = 0;
-  OneClientReadLoopServer server(
-      {.host = "127.0.0.1"},
-      [&](OneClientReadLoopServer& s, std::stop_token stop) {
-        const std::string line = s.read_str(stop);
-        if (served++ == 0) {
-          second_is_there.wait();
-          late(s);
-          late_is_done.count_down();
-        } else {
-          s.write_str("answer to " + line, stop);
-        }
-      });
+  OneClientReadLoopServer server({.host = "127.0.0.1"},
+                                 [&](Connection& s, std::stop_token stop) {
+                                   const std::string line = s.read_str(stop);
+                                   if (served++ == 0) {
+                                     second_is_there.wait();
+                                     late(s);
+                                     late_is_done.count_down();
+                                   } else {
+                                     s.write_str("answer to " + line, stop);
+                                   }
+                                 });
   server.start();
   tcpip::UniqueFd first = connect_to(server.port());
   send_all(first, "first\r\n");
@@ -61,49 +61,51 @@ void run_with_late_handler(Late late) {
 }
 
 TEST(WrongClient, AHandlersLateReplyFails) {
-  run_with_late_handler([](OneClientReadLoopServer& server) {
-    EXPECT_THROW(server.write_str("late"), tcpip::ConnectionError);
-    EXPECT_THROW(server.try_write_str("late"), tcpip::ConnectionError);
+  run_with_late_handler([](const Connection& client) {
+    EXPECT_THROW(client.write_str("late"), tcpip::ConnectionError);
+    EXPECT_THROW(client.try_write_str("late"), tcpip::ConnectionError);
   });
 }
 
 TEST(WrongClient, AHandlersLateReadFails) {
-  run_with_late_handler([](OneClientReadLoopServer& server) {
-    EXPECT_THROW(server.read_str(1s), tcpip::ConnectionError);
+  run_with_late_handler([](const Connection& client) {
+    EXPECT_THROW(client.read_str(1s), tcpip::ConnectionError);
   });
 }
 
-TEST(WrongClient, AHandlersLateCloseClientDoesNothing) {
-  run_with_late_handler([](OneClientReadLoopServer& server) {
-    server.close_client();
-    EXPECT_TRUE(server.should_be_connected());
+TEST(WrongClient, AHandlersLateCloseDoesNothing) {
+  run_with_late_handler([](const Connection& client) {
+    client.close();
+    // It was lost before: this side has not ended it.
+    EXPECT_TRUE(client.should_be_connected());
   });
 }
 
 TEST(WrongClient, AHandlerIsToldOfItsOwnConnection) {
-  run_with_late_handler([](OneClientReadLoopServer& server) {
-    EXPECT_FALSE(server.connected());
-    EXPECT_EQ(server.generation(), 1u);
-    EXPECT_TRUE(server.peer_address().empty());
+  run_with_late_handler([](const Connection& client) {
+    EXPECT_FALSE(client.connected());
+    EXPECT_EQ(client.number(), 1u);
+    EXPECT_FALSE(client.peer_address().empty());
   });
 }
 
-TEST(WrongClient, ABoundCallbackAnswersItsOwnClientOrNobody) {
+TEST(WrongClient, APostedCallbackAnswersItsOwnClientOrNobody) {
   const HangGuard guard;
   tcpip::CallbackQueue queue;
   int refused = 0;
   OneClientReadLoopServer server(
       {.host = "127.0.0.1", .callbacks = &queue},
-      [&](OneClientReadLoopServer& s, std::stop_token stop) {
+      [&](Connection& s, std::stop_token stop) {
         const std::string line = s.read_str(stop);
-        queue.post_wait(s.bound([&, line] {
-          try {
-            s.write_str("answer to " + line, 1s);
-          } catch (const tcpip::ConnectionError&) {
-            ++refused;
-          }
-        }),
-                        &s, stop);
+        s.post_wait(
+            [&, s, line] {
+              try {
+                s.write_str("answer to " + line, 1s);
+              } catch (const tcpip::ConnectionError&) {
+                ++refused;
+              }
+            },
+            stop);
       });
   server.start();
   {
@@ -127,10 +129,10 @@ TEST(WrongClient, ACallbackThatRunsLateSpeaksOfItsEventsConnection) {
   OneClientServer server(
       {.host = "127.0.0.1",
        .callbacks = &queue,
-       .connect_callback = [&](OneClientServer& s,
-                               const tcpip::ConnectionEvent&) {
-         seen.emplace_back(s.generation(), s.connected());
-         if (s.generation() == 1) s.close_client();
+       .connect_callback = [&](const tcpip::ConnectionEvent& event) {
+         const Connection& client = event.connection;
+         seen.emplace_back(client.number(), client.connected());
+         if (client.number() == 1) client.close();
        }});
   server.start();
   connect_to(server.port()).reset();
@@ -153,13 +155,12 @@ TEST(WrongClient, NothingPostedForAClientComesBehindTheNextOnesEvent) {
       {.host = "127.0.0.1",
        .callbacks = &queue,
        .connect_callback =
-           [&](OneClientReadLoopServer&, const tcpip::ConnectionEvent& event) {
-             if (event.connected) told = event.generation;
+           [&](const tcpip::ConnectionEvent& event) {
+             if (event.connected) told = event.connection.number();
            }},
-      [&](OneClientReadLoopServer& s, std::stop_token stop) {
+      [&](Connection& s, std::stop_token stop) {
         s.read_until("\n", stop);
-        const std::uint64_t client = s.generation();
-        queue.post_wait([&, client] { late += client < told; }, &s, stop);
+        s.post_wait([&, client = s.number()] { late += client < told; }, stop);
       });
   server.start();
   for (int i = 0; i < kClients; ++i) {
@@ -180,10 +181,10 @@ TEST(WrongClient, ClosingEndsAHandlerThatWaitsForRoomInTheQueue) {
   // No connect_callback: the queue is the handler's business alone.
   OneClientReadLoopServer server(
       {.host = "127.0.0.1", .callbacks = &queue},
-      [&](OneClientReadLoopServer& s, std::stop_token stop) {
+      [&](Connection& s, std::stop_token stop) {
         s.read_str(stop);
         ++posting;
-        queue.post_wait([] { ADD_FAILURE() << "ran after close()"; }, &s);
+        s.post_wait([] { ADD_FAILURE() << "ran after close()"; });
       });
   server.start();
   const tcpip::UniqueFd client = connect_to(server.port());

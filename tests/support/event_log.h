@@ -64,7 +64,7 @@ class SharedList {
 inline std::string describe(const tcpip::ConnectionEvent& event) {
   return (event.connected ? std::string("connected")
                           : std::string(tcpip::to_string(event.reason))) +
-         " " + std::to_string(event.generation);
+         " " + std::to_string(event.connection.number());
 }
 
 class EventLog : public SharedList<tcpip::ConnectionEvent> {
@@ -72,9 +72,7 @@ class EventLog : public SharedList<tcpip::ConnectionEvent> {
   // A connect_callback that records and does nothing else.
   auto callback() const {
     return
-        [log = *this](auto& /*endpoint*/, const tcpip::ConnectionEvent& event) {
-          log.add(event);
-        };
+        [log = *this](const tcpip::ConnectionEvent& event) { log.add(event); };
   }
   std::string text() const {
     std::string result;

@@ -50,7 +50,7 @@ using tcpip_tests::send_all;
 // the test drains if it wants to see them.
 class Served {
  public:
-  explicit Served(OneClientServerOptions options = {}) {
+  explicit Served(ServerOptions options = {}) {
     options.host = "127.0.0.1";
     options.name = "Commands";
     options.callbacks = &queue;
@@ -61,9 +61,10 @@ class Served {
   }
 
   void connect() {
-    const std::uint64_t before = server->generation();
+    const std::uint64_t before = server->connection_count();
     peer = connect_to(server->port());
-    EXPECT_TRUE(eventually([&] { return server->generation() > before; }));
+    EXPECT_TRUE(
+        eventually([&] { return server->connection_count() > before; }));
   }
   std::string event_text() {
     queue.run_pending();
@@ -202,7 +203,7 @@ TEST(StateTest, PeerAddressIsTheOtherEnds) {
   EXPECT_EQ(served.server->peer_address().host(), "127.0.0.1");
   EXPECT_EQ(served.server->peer_address().port(),
             tcpip_tests::local_port(served.peer.get()));
-  EXPECT_EQ(served.server->generation(), 1u);
+  EXPECT_EQ(served.server->connection_count(), 1u);
 }
 
 TEST(StateTest, ErrorsNameTheEndpointOrThePeer) {
@@ -291,10 +292,10 @@ TEST(ShouldBeConnectedTest, SpeaksOfTheEventsConnectionInACallback) {
   OneClientServer server(
       {.host = "127.0.0.1",
        .callbacks = &queue,
-       .connect_callback = [&](OneClientServer& s, const ConnectionEvent& e) {
+       .connect_callback = [&](const ConnectionEvent& e) {
          told.push_back(tcpip_tests::describe(e) +
-                        (s.should_be_connected() ? " should" : "") +
-                        (s.connected() ? " is" : ""));
+                        (e.connection.should_be_connected() ? " should" : "") +
+                        (e.connection.connected() ? " is" : ""));
        }});
   server.start();
   for (int i = 1; i <= 3; ++i) {
@@ -322,7 +323,7 @@ TEST(UpstreamDefect4, WaitConnectedIsNotSatisfiedByALostConnection) {
   EXPECT_FALSE(served.server->wait_connected(10ms));
   served.connect();
   EXPECT_TRUE(served.server->wait_connected(kPatience));
-  EXPECT_EQ(served.server->generation(), 2u);
+  EXPECT_EQ(served.server->connection_count(), 2u);
 }
 
 TEST(WaitDoneTest, FalseBeforeCloseTrueAfter) {
@@ -606,7 +607,7 @@ TEST(UpstreamDefect6, TextThatWouldBeCutShortIsNotSent) {
 }
 
 TEST(UpstreamDefect6, HeartbeatAmongWideTextIsAHeartbeat) {
-  Served served({.encoding = "utf-16", .expect_heartbeats = true});
+  Served served({.encoding = "utf-16", .heartbeats = {.expect = true}});
   send_all(served.peer, "heartbeat\r\na\0\r\nheartbeat\r\nb\0\r\n"s);
   EXPECT_EQ(served.server->read_str(kPatience), "a");
   EXPECT_EQ(served.server->read_str(kPatience), "b");

@@ -65,23 +65,23 @@ EndpointOptions with(const Options& options, const Pair& pair) {
   result.host = "127.0.0.1";
   result.log = pair.lines.log();
   result.connect_callback = pair.events.callback();
-  result.send_heartbeats = options.send;
-  result.heartbeat_interval = options.interval;
-  result.expect_heartbeats = options.expect;
-  result.max_heartbeat_interval = options.max_interval;
+  result.heartbeats.send = options.send;
+  result.heartbeats.interval = options.interval;
+  result.heartbeats.expect = options.expect;
+  result.heartbeats.max_interval = options.max_interval;
   return result;
 }
 
 struct ServerPair final : Pair {
   explicit ServerPair(const Options& options)
-      : server(with<tcpip::OneClientServerOptions>(options, *this)) {
+      : server(with<tcpip::ServerOptions>(options, *this)) {
     server.start();
     connect();
   }
   void connect() {
-    const auto before = server.generation();
+    const auto before = server.connection_count();
     peer = connect_to(server.port());
-    EXPECT_TRUE(eventually([&] { return server.generation() > before; }));
+    EXPECT_TRUE(eventually([&] { return server.connection_count() > before; }));
   }
   BaseClientOrServer& endpoint() override { return server; }
 
@@ -406,7 +406,9 @@ TEST(ReadLoopHeartbeatTest, UnexpectedEndsTheConnectionAndIsLogged) {
       {.host = "127.0.0.1",
        .log = lines.log(),
        .connect_callback = events.callback()},
-      [](auto& s, std::stop_token stop) { s.write_str(s.read_str(stop)); });
+      [](tcpip::Connection& s, std::stop_token stop) {
+        s.write_str(s.read_str(stop));
+      });
   server.start();
   const UniqueFd peer = connect_to(server.port());
   send_all(peer, "one\r\nheartbeat\r\ntwo\r\n");
@@ -430,7 +432,7 @@ TEST_P(HeartbeatTest, OneRecognisedByTheProgramIsRefusedWhereNoneAreExpected) {
   const auto pair = make({});
   EXPECT_THROW(pair->endpoint().handle_received_heartbeat(),
                tcpip::UnexpectedHeartbeatError);
-  OneClientServer server({.expect_heartbeats = true});
+  OneClientServer server({.heartbeats = {.expect = true}});
   EXPECT_THROW(server.handle_received_heartbeat(), tcpip::ConnectionError);
 }
 
@@ -519,15 +521,15 @@ TEST(ReadLoopHeartbeatTest, SlowHandlerDoesNotLoseItsClient) {
   const HangGuard guard;
   EventLog events;
   std::atomic<int> handled{0};
-  OneClientReadLoopServer server({.host = "127.0.0.1",
-                                  .connect_callback = events.callback(),
-                                  .expect_heartbeats = true,
-                                  .max_heartbeat_interval = kLimit},
-                                 [&](auto& s, std::stop_token stop) {
-                                   s.read_str(stop);
-                                   let_pass(2 * kLimit);
-                                   ++handled;
-                                 });
+  OneClientReadLoopServer server(
+      {.host = "127.0.0.1",
+       .connect_callback = events.callback(),
+       .heartbeats = {.expect = true, .max_interval = kLimit}},
+      [&](tcpip::Connection& s, std::stop_token stop) {
+        s.read_str(stop);
+        let_pass(2 * kLimit);
+        ++handled;
+      });
   server.start();
   const UniqueFd peer = connect_to(server.port());
   send_all(peer, "slow\r\nslow\r\n");
@@ -548,16 +550,15 @@ TEST(ReadLoopHeartbeatTest, LossReachesTheCallbackWithTheReason) {
       {.host = "127.0.0.1",
        .log = lines.log(),
        .connect_callback =
-           [&](OneClientReadLoopServer& s, const ConnectionEvent& event) {
+           [&](const ConnectionEvent& event) {
              if (!event.connected) {
-               should_be = s.should_be_connected();
-               is = s.connected();
+               should_be = event.connection.should_be_connected();
+               is = event.connection.connected();
              }
              events.add(event);
            },
-       .expect_heartbeats = true,
-       .max_heartbeat_interval = kLimit},
-      [](auto& s, std::stop_token stop) { s.read_str(stop); });
+       .heartbeats = {.expect = true, .max_interval = kLimit}},
+      [](tcpip::Connection& s, std::stop_token stop) { s.read_str(stop); });
   server.start();
   const UniqueFd peer = connect_to(server.port());
   ASSERT_TRUE(events.wait_for(2));

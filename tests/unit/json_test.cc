@@ -35,7 +35,7 @@ using tcpip::UniqueFd;
 using tcpip::write_json;
 
 struct Served {
-  explicit Served(tcpip::OneClientServerOptions options = {}) {
+  explicit Served(tcpip::ServerOptions options = {}) {
     options.host = "127.0.0.1";
     server.emplace(std::move(options));
     server->start();
@@ -130,7 +130,7 @@ TEST(JsonMessageTest, ThatIsNoneTakesItAloneAndKeepsTheConnection) {
 }
 
 TEST(JsonMessageTest, GoesPastHeartbeats) {
-  Served served({.expect_heartbeats = true});
+  Served served({.heartbeats = {.expect = true}});
   send_all(served.peer, "heartbeat\r\n1\r\nheartbeat\r\n");
   EXPECT_EQ(read_json(*served.server, kPatience), 1);
   EXPECT_EQ(try_read_json(*served.server), std::nullopt);

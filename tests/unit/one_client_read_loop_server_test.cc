@@ -44,8 +44,7 @@ using Handler = OneClientReadLoopServer::ReadHandler;
 // A started server that records its events and its log.
 class Server {
  public:
-  explicit Server(Handler handler,
-                  OneClientReadLoopServerOptions options = {}) {
+  explicit Server(Handler handler, ServerOptions options = {}) {
     options.host = "127.0.0.1";
     options.log = lines.log();
     if (!options.connect_callback) {
@@ -57,9 +56,9 @@ class Server {
   OneClientReadLoopServer* operator->() { return &*server; }
 
   UniqueFd connect() {
-    const std::uint64_t before = server->generation();
+    const std::uint64_t before = server->connection_count();
     UniqueFd peer = connect_to(server->port());
-    EXPECT_TRUE(eventually([&] { return server->generation() > before; }))
+    EXPECT_TRUE(eventually([&] { return server->connection_count() > before; }))
         << "not accepted\n"
         << lines.text();
     return peer;
@@ -71,12 +70,12 @@ class Server {
   std::optional<OneClientReadLoopServer> server;
 };
 
-void echo(OneClientReadLoopServer& server, const std::stop_token& stop) {
+void echo(Connection& server, const std::stop_token& stop) {
   server.write_str(server.read_str(stop), stop);
 }
 
 TEST(ReadLoopOptionsTest, BadOptionsAreRefusedByTheConstructor) {
-  const auto construct = [](const OneClientReadLoopServerOptions& options,
+  const auto construct = [](const ServerOptions& options,
                             const Handler& handler) {
     const OneClientReadLoopServer server(options, handler);
   };
@@ -108,7 +107,7 @@ TEST(ReadLoopTest, CallsTheHandlerAgainAndAgainForClientAfterClient) {
 
 TEST(ReadLoopTest, OneReaderThreadLivesAsLongAsTheServer) {
   SharedList<std::thread::id> where;
-  Server server([&](auto& s, const std::stop_token& stop) {
+  Server server([&](Connection& s, const std::stop_token& stop) {
     where.add(std::this_thread::get_id());
     s.read_str(stop);
   });
@@ -153,7 +152,7 @@ TEST(ReadLoopFailureTest, AnyExceptionIsLoggedAndEndsTheConnection) {
   };
   for (const Case& c : kCases) {
     bool first = true;
-    Server server([&](auto& s, const std::stop_token& stop) {
+    Server server([&](Connection& s, const std::stop_token& stop) {
       const std::string text = s.read_str(stop);
       if (std::exchange(first, false)) c.thrower();
       s.write_str(text);
@@ -197,7 +196,7 @@ TEST(ReadLoopFailureTest, EndOfTheConnectionIsNoFailure) {
   for (const Case& c : kCases) {
     for (const bool with_stop : {true, false}) {
       std::atomic<pid_t> id{0};
-      Server server([&](auto& s, const std::stop_token& stop) {
+      Server server([&](Connection& s, const std::stop_token& stop) {
         id = tcpip_tests::this_thread_id();
         s.read_str(with_stop ? Wait(stop) : Wait());
       });
@@ -217,7 +216,7 @@ TEST(ReadLoopFailureTest, EndOfTheConnectionIsNoFailure) {
 TEST(UpstreamDefect1, LossMetByReadOrReadLineIsReported) {
   for (const bool line : {true, false}) {
     SharedList<std::string> messages;
-    Server server([&](auto& s, const std::stop_token& stop) {
+    Server server([&](Connection& s, const std::stop_token& stop) {
       messages.add(line ? s.read_line(stop) : s.read(100, stop));
     });
     UniqueFd peer = server.connect();
@@ -235,9 +234,8 @@ TEST(UpstreamDefect1, LossMetByReadOrReadLineIsReported) {
 // Upstream has it false after the loss, even inside callback(false).
 TEST(UpstreamDefect2, ShouldBeConnectedStaysTrueOverALoss) {
   SharedList<bool> should;
-  Server server(echo,
-                {.connect_callback = [&](auto& s, const ConnectionEvent&) {
-                  should.add(s.should_be_connected());
+  Server server(echo, {.connect_callback = [&](const ConnectionEvent& event) {
+                  should.add(event.connection.should_be_connected());
                 }});
   UniqueFd peer = server.connect();
   ASSERT_TRUE(should.wait_for(1));
@@ -254,7 +252,7 @@ TEST(UpstreamDefect2, ShouldBeConnectedStaysTrueOverALoss) {
 // A command cut short by the end of the connection is not carried out.
 TEST(UpstreamDefect5, TruncatedCommandIsNotDispatched) {
   SharedList<std::string> commands;
-  Server server([&](auto& s, const std::stop_token& stop) {
+  Server server([&](Connection& s, const std::stop_token& stop) {
     commands.add(s.read_str(stop));
   });
   UniqueFd peer = server.connect();
@@ -270,7 +268,7 @@ TEST(UpstreamDefect10, LinesBeforeAResetAreHandled) {
   SharedList<std::string> commands;
   std::promise<void> let_go;
   std::shared_future<void> gate(let_go.get_future());
-  Server server([&](auto& s, const std::stop_token& stop) {
+  Server server([&](Connection& s, const std::stop_token& stop) {
     gate.wait_for(kPatience);  // until all of it and the reset have come
     commands.add(s.read_str(stop));
   });
@@ -300,7 +298,7 @@ TEST(ReadLoopStopTest, StopIsRequestedHoweverTheConnectionEnds) {
     std::atomic<bool> inside{false};
     std::atomic<bool> stopped{false};
     // A handler that is busy with something else than the connection.
-    Server server([&](auto&, const std::stop_token& stop) {
+    Server server([&](Connection&, const std::stop_token& stop) {
       inside = true;
       stopped = eventually([&] { return stop.stop_requested(); });
     });
@@ -313,7 +311,7 @@ TEST(ReadLoopStopTest, StopIsRequestedHoweverTheConnectionEnds) {
 
 TEST(ReadLoopStopTest, NextClientHasATokenOfItsOwn) {
   SharedList<bool> requested;
-  Server server([&](auto& s, const std::stop_token& stop) {
+  Server server([&](Connection& s, const std::stop_token& stop) {
     requested.add(stop.stop_requested());
     s.read_str(stop);
   });
@@ -333,7 +331,7 @@ TEST(ReadLoopBindingTest, LateReplyDoesNotReachTheNextClient) {
   std::shared_future<void> gate(let_go.get_future());
   std::atomic<bool> first{true};
   std::atomic<bool> inside{false};
-  Server server([&](auto& s, const std::stop_token& stop) {
+  Server server([&](Connection& s, const std::stop_token& stop) {
     const std::string text = s.read_str(stop);
     if (!first.exchange(false)) {
       s.write_str("reply to " + text);
@@ -359,8 +357,7 @@ TEST(ReadLoopBindingTest, LateReplyDoesNotReachTheNextClient) {
   a.reset();
   const UniqueFd b = server.connect();
   send_all(b, "B\r\n");
-  // Threads of the program's own are not bound: they talk to the client that
-  // is connected.
+  // The server speaks to the client that is connected.
   server->write_str("from elsewhere");
   let_go.set_value();
   const std::string expected = "from elsewhere\r\nreply to B\r\n";
@@ -370,25 +367,24 @@ TEST(ReadLoopBindingTest, LateReplyDoesNotReachTheNextClient) {
 }
 
 // What a handler posts may run when its client has long gone.
-TEST(ReadLoopBindingTest, BoundCallbackSpeaksOfItsHandlersConnection) {
+TEST(ReadLoopBindingTest, PostedCallbackSpeaksOfItsHandlersConnection) {
   CallbackQueue queue;
   std::vector<std::string> outcomes;
   Server server(
-      [&](auto& s, const std::stop_token& stop) {
+      [&](Connection& s, const std::stop_token& stop) {
         const std::string text = s.read_str(stop);
-        queue.post_wait(s.bound([&, text] {
+        s.post_wait([&, s, text] {
           try {
             s.write_str("reply to " + text);
             outcomes.push_back("sent to " + text);
           } catch (const ConnectionError&) {
             outcomes.push_back("not sent to " + text);
             EXPECT_FALSE(s.connected());
-            s.close_client();  // not the other's
+            s.close();  // not the other's
           }
-        }),
-                        &s);
+        });
       },
-      {.callbacks = &queue, .connect_callback = [](auto&, const auto&) {}});
+      {.callbacks = &queue, .connect_callback = [](const auto&) {}});
   UniqueFd a = server.connect();
   send_all(a, "A\r\n");
   ASSERT_TRUE(eventually([&] { return queue.size() == 2; }));
@@ -401,12 +397,11 @@ TEST(ReadLoopBindingTest, BoundCallbackSpeaksOfItsHandlersConnection) {
   EXPECT_EQ(outcomes, (std::vector<std::string>{"not sent to A", "sent to B"}));
   EXPECT_EQ(recv_exact(b, 12), "reply to B\r\n");
   EXPECT_TRUE(server->connected());
-  EXPECT_THROW(server->bound({}), std::invalid_argument);
 }
 
 TEST(ReadLoopBindingTest, AnotherReaderIsRefusedWhileTheHandlerReads) {
   std::atomic<pid_t> id{0};
-  Server server([&](auto& s, const std::stop_token& stop) {
+  Server server([&](Connection& s, const std::stop_token& stop) {
     id = tcpip_tests::this_thread_id();
     s.write_str(s.read_str(stop));
   });
@@ -417,9 +412,9 @@ TEST(ReadLoopBindingTest, AnotherReaderIsRefusedWhileTheHandlerReads) {
   EXPECT_EQ(recv_exact(peer, 3), "a\r\n");
 }
 
-TEST(ReadLoopBindingTest, CloseClientInTheHandlerEndsThatConnection) {
-  Server server([](auto& s, const std::stop_token& stop) {
-    if (s.read_str(stop) == "quit") s.close_client();
+TEST(ReadLoopBindingTest, CloseInTheHandlerEndsThatConnection) {
+  Server server([](Connection& s, const std::stop_token& stop) {
+    if (s.read_str(stop) == "quit") s.close();
   });
   for (int i = 0; i < 3; ++i) {
     const UniqueFd peer = server.connect();
@@ -439,16 +434,14 @@ TEST(ReadLoopQueueTest, MessagesAndEventsGoThroughOneQueueAndNoneIsLost) {
   std::vector<std::string> messages;
   std::vector<std::string> all;
   Server server(
-      [&](auto& s, const std::stop_token& stop) {
-        queue.post_wait(
-            [&, text = s.read_str(stop)] {
-              messages.push_back(text);
-              all.push_back(text);
-            },
-            &s);
+      [&](Connection& s, const std::stop_token& stop) {
+        s.post_wait([&, text = s.read_str(stop)] {
+          messages.push_back(text);
+          all.push_back(text);
+        });
       },
       {.callbacks = &queue,
-       .connect_callback = [&](auto&, const ConnectionEvent& event) {
+       .connect_callback = [&](const ConnectionEvent& event) {
          all.push_back(tcpip_tests::describe(event));
        }});
   constexpr std::size_t kClients = 50;
@@ -474,10 +467,10 @@ TEST(ReadLoopQueueTest, FullQueueHoldsTheReaderUpButNotClose) {
   CallbackQueue queue(1);
   std::atomic<int> read{0};
   Server server(
-      [&](auto& s, const std::stop_token& stop) {
+      [&](Connection& s, const std::stop_token& stop) {
         const std::string text = s.read_str(stop);
         ++read;
-        queue.post_wait([] {}, &s, stop);
+        s.post_wait([] {}, stop);
       },
       {.callbacks = &queue});
   const UniqueFd peer = server.connect();
@@ -502,13 +495,13 @@ TEST(ReadLoopQueueTest, ReadAfterCallbackWaitsForIt) {
   std::atomic<bool> told{false};
   SharedList<bool> told_at;
   Server server(
-      [&](auto& s, const std::stop_token& stop) {
+      [&](Connection& s, const std::stop_token& stop) {
         told_at.add(told);
         s.read_str(stop);
       },
       {.callbacks = &queue,
        .connect_callback =
-           [&](auto&, const ConnectionEvent& event) {
+           [&](const ConnectionEvent& event) {
              if (event.connected) told = true;
            },
        .read_after_callback = true});
@@ -552,10 +545,10 @@ TEST(ReadLoopCloseTest, CloseInTheHandlerIsCompleteWhenItHasReturned) {
   const int before = tcpip_testing::count_threads();
   OneClientReadLoopServer server(
       {.host = "127.0.0.1", .connect_callback = events.callback()},
-      [](auto& s, const std::stop_token& stop) {
+      [&server](Connection& s, const std::stop_token& stop) {
         s.read_str(stop);
-        s.close();
-        s.close();
+        server.close();
+        server.close();
       });
   server.start();
   const int port = server.port();

@@ -38,11 +38,12 @@ class TestingReadLoopServerTest : public testing::Test {
     server->start();
   }
   std::unique_ptr<Client> connect() {
-    const std::uint64_t before = server->generation();
+    const std::uint64_t before = server->connection_count();
     auto client = std::make_unique<Client>(
         tcpip::ClientOptions{.host = "127.0.0.1", .port = server->port()});
     client->start(kPatience);
-    EXPECT_TRUE(wait_until([&] { return server->generation() > before; }));
+    EXPECT_TRUE(
+        wait_until([&] { return server->connection_count() > before; }));
     return client;
   }
 
@@ -141,22 +142,16 @@ TEST_F(TestingReadLoopServerTest, FailNextReadIsLoggedAndDropsTheClient) {
   EXPECT_EQ(server->get_next_data(), "good again");
 }
 
-TEST_F(TestingReadLoopServerTest, CallbackGetsThisServer) {
-  TestOneClientReadLoopServer* seen = nullptr;
+TEST_F(TestingReadLoopServerTest, CallbackIsToldOfItsClients) {
   TestOneClientReadLoopServer other(
-      {.host = "127.0.0.1",
-       .connect_callback = [&](TestOneClientReadLoopServer& which,
-                               const tcpip::ConnectionEvent& event) {
-         seen = &which;
-         events.add(event);
-       }});
+      {.host = "127.0.0.1", .connect_callback = events.callback()});
   other.start();
   Client client({.host = "127.0.0.1", .port = other.port()});
   client.start(kPatience);
   EXPECT_TRUE(other.wait_connected());
   EXPECT_TRUE(other.connected());
-  events.assert_next_connected(true);
-  EXPECT_EQ(seen, &other);
+  EXPECT_TRUE(events.assert_next_connected(true).connection ==
+              other.connection());
   other.close_client();
   events.assert_next_disconnected(DisconnectReason::kClosedHere);
   EXPECT_FALSE(other.connected());
