@@ -2,11 +2,11 @@
 //
 // A call that finds another one under way throws std::logic_error and leaves
 // the other alone. Two calls that begin in the same instant may miss each
-// other, since begin() is a plain load and a plain store: a line that is already
-// buffered costs little more than these. Only one of the two gets to the
-// socket; the other one is refused there, before it touches the socket or the
-// room for what comes. So two calls that have to wait never both wait. What is
-// left to the program is not to let two threads take bytes that are already
+// other, since begin() is a plain load and a plain store: a line that is
+// already buffered costs little more than these. Only one of the two gets to
+// the socket; the other one is refused there, before it touches the socket or
+// the room for what comes. So two calls that have to wait never both wait. What
+// is left to the program is not to let two threads take bytes that are already
 // buffered in the same instant.
 //
 // Whoever has seen is_reading() return false sees everything that the calls

@@ -21,13 +21,13 @@ struct StreamAccess {
   static Sender* sender(StreamWriter& writer) noexcept {
     return writer.sender_.get();
   }
-  // Throw CancelledError if the call's stop is requested, else ConnectionError
-  // without a connection.
-  static Receiver& receiver(StreamReader& reader, Call call) {
-    return reader.connected(call);
+  // Without a connection they throw ConnectionError (receiver() CancelledError
+  // if the call's stop is requested).
+  static Receiver& receiver(StreamReader& reader, const Call& call) {
+    return reader.connected(call.operation, call.wait);
   }
-  static Sender& sender(StreamWriter& writer, Call call) {
-    return writer.connected(call);
+  static Sender& sender(StreamWriter& writer, const char* operation) {
+    return writer.connected(operation);
   }
 };
 
