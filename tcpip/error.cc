@@ -39,6 +39,19 @@ class ResolveCategory final : public std::error_category {
   }
 };
 
+// What an operator reads of a message that was cut short.
+std::string describe_incomplete(std::size_t count,
+                                std::optional<std::size_t> expected) {
+  if (expected) {
+    return fmt::format("the connection was closed after {} of {} bytes", count,
+                       *expected);
+  }
+  if (count == 0) return "the connection was closed before a message came";
+  return fmt::format(
+      "the connection was closed in the middle of a message, after {} byte{}",
+      count, count == 1 ? "" : "s");
+}
+
 std::string describe(std::string_view operation, std::string_view peer,
                      std::string_view cause) {
   if (peer.empty()) return fmt::format("{}: {}", operation, cause);
@@ -85,11 +98,8 @@ IncompleteReadError::IncompleteReadError(std::string_view operation,
                                          std::string_view peer,
                                          std::string partial,
                                          std::optional<std::size_t> expected)
-    : ConnectionError(
-          Errc::kIncompleteRead, operation, peer,
-          fmt::format("connection closed after {} of {} expected bytes",
-                      partial.size(),
-                      expected ? fmt::format("{}", *expected) : "undefined")),
+    : ConnectionError(Errc::kIncompleteRead, operation, peer,
+                      describe_incomplete(partial.size(), expected)),
       partial_(std::make_shared<const std::string>(std::move(partial))),
       expected_(expected) {}
 

@@ -19,7 +19,6 @@
 #ifndef TCPIP_STREAM_READER_H_
 #define TCPIP_STREAM_READER_H_
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -32,10 +31,15 @@
 #include <system_error>
 
 #include "tcpip/constants.h"
-#include "tcpip/socket.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
+
+class Socket;
+namespace internal {
+class Receiver;
+struct StreamAccess;
+}  // namespace internal
 
 class StreamReader {
  public:
@@ -45,7 +49,8 @@ class StreamReader {
 
   static constexpr std::size_t kDefaultLimit = tcpip::kDefaultLimit;
 
-  StreamReader() noexcept;  // of no connection: reads throw ConnectionError
+  // Without a connection: every read throws ConnectionError.
+  StreamReader() noexcept;
   // `limit` is the longest message, separator not counted, that read_until and
   // its kin accept. Throws std::invalid_argument if it is 0.
   explicit StreamReader(std::shared_ptr<Socket> socket,
@@ -120,63 +125,32 @@ class StreamReader {
   bool at_eof() const noexcept;
   // True if a read has met the end of the stream or an error, be it behind
   // bytes that are still buffered. Does not look.
-  bool has_ended() const noexcept { return eof_ || error_ != 0; }
+  bool has_ended() const noexcept;
   // What broke the connection, as far as a read has met it; else no error.
   std::error_code error() const noexcept;
   // How many bytes have come from the kernel so far. From any thread.
-  std::uint64_t received() const noexcept {
-    return received_.load(std::memory_order_relaxed);
-  }
+  std::uint64_t received() const noexcept;
   // The bytes that came and were not read yet.
-  std::size_t buffered() const noexcept { return tail_ - head_; }
-  std::size_t limit() const noexcept { return limit_; }
+  std::size_t buffered() const noexcept;
+  std::size_t limit() const noexcept;
 
   // For up to this long a read tries again and again, giving way to other
   // threads in between, before it blocks. Where each end has a core of its own,
   // 20 to 50 us make a round trip several times faster, at the price of CPU
   // time. 0, the default, never tries twice.
-  void set_spin(std::chrono::microseconds spin) noexcept { spin_ = spin; }
+  void set_spin(std::chrono::microseconds spin) noexcept;
 
  private:
-  class Reading;
-  struct Attempt;
-  enum class Fill { kData, kEof, kTimeout };
-  using Span = std::span<const std::string_view>;
+  friend struct internal::StreamAccess;
 
-  std::string_view take(std::size_t n) noexcept;
-  std::string_view buffer() const noexcept {
-    return {buffer_.get() + head_, tail_ - head_};
+  internal::Receiver& connected(const char* operation, const Wait& wait) const {
+    if (receiver_ == nullptr) throw_not_connected(operation, wait);
+    return *receiver_;
   }
-  Fill fill(Attempt& attempt);
-  IoResult receive(Attempt& attempt);
-  bool top_up();
-  void make_room();
-  std::optional<std::string_view> read_some(std::size_t n, Attempt& attempt);
-  std::optional<std::string_view> until(Span separators, Attempt& attempt);
-  std::optional<std::string_view> line(Attempt& attempt);
-  std::optional<std::string_view> exactly(std::size_t n, Attempt& attempt);
-  bool exactly_direct(std::span<std::byte> out);
-  std::string peer() const;
-  [[noreturn]] void throw_incomplete(const Attempt& attempt,
-                                     std::optional<std::size_t> expected);
+  [[noreturn]] static void throw_not_connected(const char* operation,
+                                               const Wait& wait);
 
-  std::shared_ptr<Socket> socket_;
-  std::unique_ptr<char[]> buffer_;
-  std::size_t capacity_ = 0;
-  std::size_t head_ = 0;
-  std::size_t tail_ = 0;
-  std::size_t limit_ = kDefaultLimit;
-  // No separator of scanned_for_ ends within the first scanned_ bytes: kept
-  // from an interrupted search for the next.
-  std::size_t scanned_ = 0;
-  std::string scanned_for_;
-  bool eof_ = false;
-  bool filled_up_ = false;  // the last receive used all the room it had
-  int error_ = 0;
-  std::chrono::microseconds spin_{0};
-  std::atomic<bool> reading_{false};
-  std::atomic<bool> filling_{false};
-  std::atomic<std::uint64_t> received_{0};
+  std::unique_ptr<internal::Receiver> receiver_;  // null without a connection
 };
 
 }  // namespace tcpip

@@ -15,14 +15,20 @@
 
 #include "tcpip/address.h"
 #include "tcpip/constants.h"
-#include "tcpip/socket.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
 
+class Socket;
+namespace internal {
+class Sender;
+struct StreamAccess;
+}  // namespace internal
+
 class StreamWriter {
  public:
-  StreamWriter() noexcept;  // of no connection: writes throw ConnectionError
+  // Without a connection: every write throws ConnectionError.
+  StreamWriter() noexcept;
   explicit StreamWriter(std::shared_ptr<Socket> socket);
   StreamWriter(StreamWriter&& other) noexcept;
   StreamWriter& operator=(StreamWriter&& other) noexcept;
@@ -80,8 +86,11 @@ class StreamWriter {
   int native_handle() const noexcept;
 
  private:
-  class Impl;
-  std::shared_ptr<Impl> impl_;
+  friend struct internal::StreamAccess;
+
+  internal::Sender& connected(const char* operation) const;
+
+  std::shared_ptr<internal::Sender> sender_;  // null without a connection
 };
 
 // drain(), close(), and a short wait until the peer's kernel has all of it; the

@@ -10,7 +10,6 @@
 #define TCPIP_WIRE_STRUCT_H_
 
 #include <cstddef>
-#include <limits>
 #include <span>
 #include <string_view>
 
@@ -21,12 +20,30 @@
 
 namespace tcpip {
 
+namespace internal {
+
+void read_struct(StreamReader& reader, std::span<std::byte> out,
+                 const Wait& wait);
+bool try_read_struct(StreamReader& reader, std::span<std::byte> out);
+void write_structs(StreamWriter& writer,
+                   std::span<const std::string_view> parts, const Wait& wait);
+
+}  // namespace internal
+
 // Reads sizeof(T) bytes into `data`, which is left untouched on any failure.
 // Throws as StreamReader::read_exactly does; after TimeoutError and
 // CancelledError the bytes that came are kept, and calling again resumes.
 template <class T>
 void read_into(StreamReader& reader, T& data, const Wait& wait = {}) {
-  reader.read_exactly(internal::wire_target(data), wait);
+  internal::read_struct(reader, internal::wire_target(data), wait);
+}
+
+// The same without waiting: false, `data` untouched, if the struct is not all
+// there yet. The end of the stream and errors are as with read_into(), and then
+// too `data` is untouched.
+template <class T>
+bool try_read_into(StreamReader& reader, T& data) {
+  return internal::try_read_struct(reader, internal::wire_target(data));
 }
 
 // Writes the bytes of all structs as one message, contiguous whoever else
@@ -40,9 +57,7 @@ template <class... Args>
 void write_from(StreamWriter& writer, const Args&... structs_and_wait) {
   internal::pack_wire(
       [&writer](std::span<const std::string_view> parts, const Wait& wait) {
-        // Whatever is unsent; but nothing of it if a stop is requested already.
-        writer.write_and_drain(parts, std::numeric_limits<std::size_t>::max(),
-                               wait);
+        internal::write_structs(writer, parts, wait);
       },
       structs_and_wait...);
 }

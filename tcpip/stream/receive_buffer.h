@@ -5,18 +5,21 @@
 //   +-------------+----------------------+--------------------+
 //   | a line\n    | the next line\nand t |                    |
 //   +-------------+----------------------+--------------------+
-//                 ^ head                 ^ tail
+//   ^ base        ^ head                 ^ tail
 //
-// take() moves head to the right, received() moves tail to the right. Only
-// make_room() moves bytes, so that a view that take() has returned stays valid
-// until then.
+// base, head and tail are positions in the stream, so that head is the number
+// of bytes taken so far, and tail the number received. take() moves head to the
+// right, add() moves tail. Only make_room() moves bytes, so that a view that
+// take() has returned stays valid until then.
 //
-// Threads: not synchronised. It belongs to the reading thread.
+// Threads: it belongs to the reading thread, but for received() and consumed().
 #ifndef TCPIP_STREAM_RECEIVE_BUFFER_H_
 #define TCPIP_STREAM_RECEIVE_BUFFER_H_
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -25,41 +28,65 @@ namespace tcpip::internal {
 
 class ReceiveBuffer {
  public:
-  // The memory is taken when the first bytes are to come: 8 KiB, then 64 KiB as
-  // soon as a receive has filled those, then twice as much whenever a message
-  // needs it. A buffer of more than kKeep bytes is given back once it is empty.
+  // The memory is allocated for the first receive: 8 KiB, then 64 KiB as soon
+  // as a receive has filled those, then twice as much whenever a message needs
+  // it. A buffer of more than kKeep bytes is given back once it is empty.
   static constexpr std::size_t kFirst = 8 * 1024;
   static constexpr std::size_t kUsual = 64 * 1024;
   static constexpr std::size_t kKeep = 4 * 1024 * 1024;
 
   std::string_view unread() const noexcept {
-    return {memory_.get() + head_, tail_ - head_};
+    const std::uint64_t head = this->head();
+    return {memory_.get() + (head - base_),
+            static_cast<std::size_t>(tail() - head)};
   }
-  std::size_t size() const noexcept { return tail_ - head_; }
-  bool empty() const noexcept { return head_ == tail_; }
+  std::size_t size() const noexcept {
+    return static_cast<std::size_t>(tail() - head());
+  }
+  bool empty() const noexcept { return head() == tail(); }
   std::size_t capacity() const noexcept { return capacity_; }
 
   // Removes the first n unread bytes, or all if there are fewer, and returns
   // them. The view is valid until the next make_room().
   std::string_view take(std::size_t n) noexcept {
-    const std::size_t count = std::min(n, size());
-    const std::string_view taken(memory_.get() + head_, count);
-    head_ += count;
-    if (head_ == tail_) head_ = tail_ = 0;
-    return taken;
+    const std::uint64_t head = this->head();
+    const std::size_t count =
+        std::min(n, static_cast<std::size_t>(tail() - head));
+    // Release: whoever sees these bytes as consumed sees them as received.
+    head_.store(head + count, std::memory_order_release);
+    return {memory_.get() + (head - base_), count};
   }
 
   // The memory for the next receive, at least one byte. Views are invalid
-  // afterwards. Throws std::bad_alloc; then nothing has changed.
+  // afterwards. Throws std::bad_alloc; then nothing is lost.
   std::span<char> make_room();
   // That many bytes were received into what make_room() has returned.
-  void received(std::size_t n) noexcept;
+  void add(std::size_t n) noexcept;
+  // That many bytes were received and consumed without passing through here.
+  // Only while it is empty.
+  void count_past(std::size_t n) noexcept;
+
+  // From any thread: the bytes received and taken so far.
+  std::uint64_t received() const noexcept { return tail(); }
+  std::uint64_t consumed() const noexcept {
+    return head_.load(std::memory_order_acquire);
+  }
 
  private:
+  std::uint64_t head() const noexcept {
+    return head_.load(std::memory_order_relaxed);
+  }
+  std::uint64_t tail() const noexcept {
+    return tail_.load(std::memory_order_relaxed);
+  }
+
   std::unique_ptr<char[]> memory_;
   std::size_t capacity_ = 0;
-  std::size_t head_ = 0;
-  std::size_t tail_ = 0;
+  std::uint64_t base_ = 0;
+  // Read by any thread, so they are atomic. Only the reading thread writes
+  // them, so it needs no more than a load and a store.
+  std::atomic<std::uint64_t> head_{0};
+  std::atomic<std::uint64_t> tail_{0};
   bool filled_up_ = false;  // the last receive used all the room it had
 };
 

@@ -18,13 +18,19 @@ namespace {
 // kernel holds, to save a copy.
 constexpr std::size_t kDirect = 16 * 1024;
 
-// A requested stop wins over a bad size, as over everything.
-void check_size(std::size_t n, Call call) {
-  if (n > static_cast<std::size_t>(PTRDIFF_MAX) &&
-      !call.wait.stop.stop_requested()) {
-    throw std::invalid_argument(
-        fmt::format("{}: size {} is negative or too large", call.operation, n));
-  }
+[[noreturn]] void throw_bad_size(std::size_t n, const Call& call) {
+  throw std::invalid_argument(
+      fmt::format("{}: size {} is negative or too large", call.operation, n));
+}
+
+void check_size(std::size_t n, const Call& call) {
+  if (n <= static_cast<std::size_t>(PTRDIFF_MAX)) return;
+  // A requested stop wins over a bad size, as over everything.
+  if (!call.wait.stop.stop_requested()) throw_bad_size(n, call);
+}
+
+bool may_take_at_once(const Call& call) {
+  return !call.wait.stop.stop_requested();
 }
 
 }  // namespace
@@ -38,7 +44,9 @@ class Receiver::Operation {
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
 
-  ~Operation() {
+  // Inline, since a call would cost as much as all else that is done for a line
+  // that is already buffered.
+  [[gnu::always_inline]] ~Operation() {
     if (refused_) return;  // the operation under way is the other thread's
     // The buffer may be another thread's once the detector is reset, so look
     // at it before that.
@@ -73,7 +81,7 @@ class Receiver::Operation {
 
 // What an operation knows while it fills the buffer again and again.
 struct Receiver::Attempt {
-  const Call call;
+  const Call& call;
   // Once the deadline has passed, what the kernel holds at that moment is still
   // taken, and no more: a flood cannot keep the call here. The first fill is
   // free, and does not look at the clock for this.
@@ -95,33 +103,19 @@ std::string Receiver::peer() const {
   return socket_->peer_address().to_string();
 }
 
-void Receiver::check_stop(Call call) const {
+void Receiver::check_stop(const Call& call) const {
   if (call.wait.stop.stop_requested()) {
     throw CancelledError(call.operation, peer());
   }
 }
 
-std::string_view Receiver::value(std::optional<std::string_view> result,
-                                 Call call) const {
-  if (!result) throw TimeoutError(call.operation, peer());
-  return *result;
-}
-
-void Receiver::count_received(std::size_t n) noexcept {
-  received_.store(received_.load(std::memory_order_relaxed) + n,
-                  std::memory_order_relaxed);
-}
-
-void Receiver::count_consumed(std::size_t n) noexcept {
-  // Release, for unread(): who sees these consumed sees them received.
-  consumed_.store(consumed_.load(std::memory_order_relaxed) + n,
-                  std::memory_order_release);
+void Receiver::throw_timeout(const Call& call) const {
+  throw TimeoutError(call.operation, peer());
 }
 
 std::string_view Receiver::take(std::size_t n) noexcept {
   const std::string_view taken = buffer_.take(n);
   search_.forget();
-  count_consumed(taken.size());
   return taken;
 }
 
@@ -185,8 +179,7 @@ Receiver::Fill Receiver::fill(Attempt& attempt) {
     eof_.store(true, std::memory_order_relaxed);
     return Fill::kEof;
   }
-  buffer_.received(result.count);
-  count_received(result.count);
+  buffer_.add(result.count);
   attempt.filled = true;
   attempt.budget -= std::min(attempt.budget, result.count);
   return Fill::kData;
@@ -197,7 +190,8 @@ Receiver::Fill Receiver::fill(Attempt& attempt) {
 bool Receiver::top_up(const char* operation) {
   if (error_number() != 0) return false;
   const Wait wait = Wait::none();
-  Attempt attempt{{operation, wait}};
+  const Call call{operation, wait};
+  Attempt attempt{call};
   try {
     return fill(attempt) == Fill::kData;
   } catch (const ConnectionError&) {
@@ -342,15 +336,19 @@ bool Receiver::exactly_direct(std::span<std::byte> out, const char* operation) {
           operation));
     }
     have += result.count;
-    count_received(result.count);
-    count_consumed(result.count);
+    buffer_.count_past(result.count);
   }
   return true;
 }
 
-std::string_view Receiver::read_view(Call call, std::size_t n) {
+// What is already buffered is taken at once, before anything is set up for a
+// wait or an exception: of the operations whose cost matters, that is the way
+// that must be short.
+
+std::string_view Receiver::read_view(const Call& call, std::size_t n) {
   check_size(n, call);
   Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && n <= buffer_.size()) return take(n);
   return operation.run([&] {
     Attempt attempt{call};
     return value(some(n, attempt), call);
@@ -369,7 +367,7 @@ std::optional<std::string_view> Receiver::try_read(const char* name,
   });
 }
 
-std::string Receiver::read_all(Call call, std::size_t max) {
+std::string Receiver::read_all(const Call& call, std::size_t max) {
   Operation operation(*this, call.operation);
   return operation.run([&] {
     check_stop(call);
@@ -387,14 +385,18 @@ std::string Receiver::read_all(Call call, std::size_t max) {
         case Fill::kEof:
           return std::string(take(buffer_.size()));
         case Fill::kTimeout:
-          throw TimeoutError(call.operation, peer());
+          throw_timeout(call);
       }
     }
   });
 }
 
-std::string_view Receiver::read_line_view(Call call) {
+std::string_view Receiver::read_line_view(const Call& call) {
   Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && search_.empty()) {
+    const std::optional<Match> match = find_one(buffer_.unread(), "\n", 0);
+    if (match && match->start <= limit_) return take(match->end);
+  }
   return operation.run([&] {
     Attempt attempt{call};
     return value(line(attempt), call);
@@ -405,17 +407,17 @@ std::optional<std::string_view> Receiver::try_read_line(const char* name) {
   Operation operation(*this, name);
   return operation.run([&] {
     const Wait wait = Wait::none();
-    Attempt attempt{{name, wait}};
+    const Call call{name, wait};
+    Attempt attempt{call};
     return line(attempt);
   });
 }
 
-std::string_view Receiver::read_until_view(Call call,
+std::string_view Receiver::read_until_view(const Call& call,
                                            std::string_view separator) {
   check_separators({&separator, 1}, call.operation);
   Operation operation(*this, call.operation);
-  // A message that is already buffered: the way that must be short.
-  if (search_.empty() && !call.wait.stop.stop_requested()) {
+  if (may_take_at_once(call) && search_.empty()) {
     const std::optional<Match> match = find_one(buffer_.unread(), separator, 0);
     if (match && match->start <= limit_) return take(match->end);
   }
@@ -425,10 +427,15 @@ std::string_view Receiver::read_until_view(Call call,
   });
 }
 
-std::string_view Receiver::read_until_view(Call call,
+std::string_view Receiver::read_until_view(const Call& call,
                                            SeparatorSpan separators) {
   check_separators(separators, call.operation);
   Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && search_.empty()) {
+    const std::optional<Match> match =
+        find_any(buffer_.unread(), separators, 0);
+    if (match && match->start <= limit_) return take(match->end);
+  }
   return operation.run([&] {
     Attempt attempt{call};
     return value(until(separators, AtEnd::kThrow, attempt), call);
@@ -446,14 +453,16 @@ std::optional<std::string_view> Receiver::try_read_until(
   Operation operation(*this, name);
   return operation.run([&] {
     const Wait wait = Wait::none();
-    Attempt attempt{{name, wait}};
+    const Call call{name, wait};
+    Attempt attempt{call};
     return until(separators, AtEnd::kThrow, attempt);
   });
 }
 
-std::string_view Receiver::read_exactly_view(Call call, std::size_t n) {
+std::string_view Receiver::read_exactly_view(const Call& call, std::size_t n) {
   check_size(n, call);
   Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && n <= buffer_.size()) return take(n);
   return operation.run([&] {
     Attempt attempt{call};
     return value(exactly(n, attempt), call);
@@ -472,12 +481,17 @@ std::optional<std::string_view> Receiver::try_read_exactly(const char* name,
   });
 }
 
-void Receiver::read_exactly(Call call, std::span<std::byte> out) {
+void Receiver::read_exactly(const Call& call, std::span<std::byte> out) {
   check_size(out.size(), call);
   Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && out.size() <= buffer_.size()) {
+    const std::string_view data = take(out.size());
+    if (!data.empty()) std::memcpy(out.data(), data.data(), data.size());
+    return;
+  }
   operation.run([&] {
     Attempt attempt{call};
-    if (!exactly(out, attempt)) throw TimeoutError(call.operation, peer());
+    if (!exactly(out, attempt)) throw_timeout(call);
   });
 }
 
@@ -492,7 +506,7 @@ bool Receiver::try_read_exactly(const char* name, std::span<std::byte> out) {
   });
 }
 
-bool Receiver::wait_readable(Call call) {
+bool Receiver::wait_readable(const Call& call) {
   Operation operation(*this, call.operation);
   return operation.run([&] {
     check_stop(call);
@@ -517,7 +531,8 @@ std::size_t Receiver::discard(const char* name) {
   Operation operation(*this, name);
   return operation.run([&] {
     const Wait wait = Wait::none();
-    Attempt attempt{{name, wait}};
+    const Call call{name, wait};
+    Attempt attempt{call};
     std::size_t dropped = take(buffer_.size()).size();
     try {
       while (error_number() == 0 && fill(attempt) == Fill::kData) {
@@ -530,7 +545,8 @@ std::size_t Receiver::discard(const char* name) {
   });
 }
 
-std::size_t Receiver::discard_until(Call call, std::string_view separator) {
+std::size_t Receiver::discard_until(const Call& call,
+                                    std::string_view separator) {
   check_separators({&separator, 1}, call.operation);
   Operation operation(*this, call.operation);
   return operation.run([&] {
@@ -551,7 +567,7 @@ std::size_t Receiver::discard_until(Call call, std::string_view separator) {
         case Fill::kEof:
           throw_incomplete(call.operation, std::nullopt);
         case Fill::kTimeout:
-          throw TimeoutError(call.operation, peer());
+          throw_timeout(call);
       }
     }
   });

@@ -66,13 +66,14 @@ class Receiver {
   // --- Operations ---
 
   // Views are valid until the next operation.
-  std::string_view read_view(Call call, std::size_t n);
-  std::string read_all(Call call, std::size_t max);
-  std::string_view read_line_view(Call call);
-  std::string_view read_until_view(Call call, std::string_view separator);
-  std::string_view read_until_view(Call call, SeparatorSpan separators);
-  std::string_view read_exactly_view(Call call, std::size_t n);
-  void read_exactly(Call call, std::span<std::byte> out);
+  std::string_view read_view(const Call& call, std::size_t n);
+  std::string read_all(const Call& call, std::size_t max);
+  std::string_view read_line_view(const Call& call);
+  std::string_view read_until_view(const Call& call,
+                                   std::string_view separator);
+  std::string_view read_until_view(const Call& call, SeparatorSpan separators);
+  std::string_view read_exactly_view(const Call& call, std::size_t n);
+  void read_exactly(const Call& call, std::span<std::byte> out);
 
   std::optional<std::string_view> try_read(const char* operation,
                                            std::size_t n);
@@ -86,10 +87,10 @@ class Receiver {
   // False, `out` untouched, if it is not all there yet.
   bool try_read_exactly(const char* operation, std::span<std::byte> out);
 
-  bool wait_readable(Call call);
+  bool wait_readable(const Call& call);
   std::size_t skip(const char* operation, std::size_t n);
   std::size_t discard(const char* operation);
-  std::size_t discard_until(Call call, std::string_view separator);
+  std::size_t discard_until(const Call& call, std::string_view separator);
 
   // --- From the reading thread ---
 
@@ -103,12 +104,8 @@ class Receiver {
   // How many bytes have come from the kernel, and how many of them an operation
   // has taken. Bytes count as consumed when the operation returns them, be it
   // as a view. Both only grow.
-  std::uint64_t received() const noexcept {
-    return received_.load(std::memory_order_relaxed);
-  }
-  std::uint64_t consumed() const noexcept {
-    return consumed_.load(std::memory_order_acquire);
-  }
+  std::uint64_t received() const noexcept { return buffer_.received(); }
+  std::uint64_t consumed() const noexcept { return buffer_.consumed(); }
   // The difference, as of some moment during the call.
   std::uint64_t unread() const noexcept {
     // In this order: what was consumed has been received before.
@@ -138,12 +135,14 @@ class Receiver {
     return error_.load(std::memory_order_relaxed);
   }
   std::string peer() const;
-  void check_stop(Call call) const;
+  void check_stop(const Call& call) const;
   std::string_view value(std::optional<std::string_view> result,
-                         Call call) const;
+                         const Call& call) {
+    if (!result) throw_timeout(call);
+    return *result;
+  }
+  [[noreturn]] void throw_timeout(const Call& call) const;
   std::string_view take(std::size_t n) noexcept;
-  void count_received(std::size_t n) noexcept;
-  void count_consumed(std::size_t n) noexcept;
   Fill fill(Attempt& attempt);
   IoResult receive(std::span<char> room, const Attempt& attempt);
   bool top_up(const char* operation);
@@ -163,15 +162,11 @@ class Receiver {
   std::chrono::microseconds spin_{0};
   SoleReader sole_reader_;
 
-  // Changed by the reading thread alone.
+  // Written by the reading thread alone; the atomics are read by any.
   ReceiveBuffer buffer_;
   SearchMemory search_;
-  // Read by any thread, so they are atomic; written by one, so a load and a
-  // store change them.
   std::atomic<bool> eof_{false};
   std::atomic<int> error_{0};
-  std::atomic<std::uint64_t> received_{0};
-  std::atomic<std::uint64_t> consumed_{0};
 };
 
 }  // namespace tcpip::internal

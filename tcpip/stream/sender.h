@@ -32,10 +32,10 @@ class Sender {
   Sender& operator=(const Sender&) = delete;
 
   void write(const char* operation, Parts parts) TCPIP_EXCLUDES(mutex_);
-  void write_and_drain(Call call, Parts parts, std::size_t max_unsent)
+  void write_and_drain(const Call& call, Parts parts, std::size_t max_unsent)
       TCPIP_EXCLUDES(mutex_);
   bool try_write(const char* operation, Parts parts) TCPIP_EXCLUDES(mutex_);
-  void drain(Call call) TCPIP_EXCLUDES(mutex_);
+  void drain(const Call& call) TCPIP_EXCLUDES(mutex_);
   void write_eof(const char* operation) TCPIP_EXCLUDES(mutex_);
   void close() noexcept TCPIP_EXCLUDES(mutex_);
 
@@ -57,7 +57,7 @@ class Sender {
   bool note(const IoResult& result) TCPIP_REQUIRES(mutex_);
   void send_now() noexcept TCPIP_REQUIRES(mutex_);
   void send_eof() TCPIP_REQUIRES(mutex_);
-  void send_until(std::size_t rest, Call call, bool queued)
+  void send_until(std::size_t rest, const Call& call, bool queued)
       TCPIP_REQUIRES(mutex_);
 
   const std::shared_ptr<Socket> socket_;

@@ -18,9 +18,17 @@ namespace tcpip::internal {
 
 using SeparatorSpan = std::span<const std::string_view>;
 
+[[noreturn]] void throw_empty_separator(const char* operation);
+
 // Throws std::invalid_argument, naming the operation, if there is no separator
 // or if one is empty.
-void check_separators(SeparatorSpan separators, const char* operation);
+inline void check_separators(SeparatorSpan separators, const char* operation) {
+  bool ok = !separators.empty();
+  for (const std::string_view separator : separators) {
+    ok = ok && !separator.empty();
+  }
+  if (!ok) throw_empty_separator(operation);
+}
 
 // Where a separator stands: [start, end).
 struct Match {
@@ -55,8 +63,22 @@ inline std::optional<Match> find_one(std::string_view data,
 
 // The same for several separators: the earliest end counts and, where two end
 // at the same byte, the shortest.
-std::optional<Match> find_any(std::string_view data, SeparatorSpan separators,
-                              std::size_t from) noexcept;
+inline std::optional<Match> find_any(std::string_view data,
+                                     SeparatorSpan separators,
+                                     std::size_t from) noexcept {
+  if (separators.size() == 1) return find_one(data, separators.front(), from);
+  std::optional<Match> best;
+  for (const std::string_view separator : separators) {
+    const std::optional<Match> match = find_one(data, separator, from);
+    if (!match) continue;
+    if (!best || match->end < best->end ||
+        (match->end == best->end && match->start > best->start)) {
+      best = match;
+      data = data.substr(0, match->end);  // a later end would not count
+    }
+  }
+  return best;
+}
 
 // How far the last search has come, if it ended without a result: the next one
 // for the same separators need not begin anew.

@@ -607,6 +607,27 @@ TEST(StreamReader, ErrorsTellOperationAndPeer) {
   }
 }
 
+TEST(StreamReader, ErrorsSayTheNameOfTheCall) {
+  StreamReader none;
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  tcpip_tests::reset(std::move(pair.peer));
+  await_hang_up(pair.writer.native_handle());
+  for (const Read& read : all_reads()) {
+    // The test's names may have a word more, for the overload.
+    const std::string name(std::string_view(read.name).substr(
+        0, std::string_view(read.name).find(' ')));
+    for (StreamReader* const reader : {&none, &pair.reader}) {
+      if (reader != &none && name == "wait_readable") continue;
+      try {
+        read.call(*reader, kPatience);
+        ADD_FAILURE() << read.name;
+      } catch (const ConnectionError& e) {
+        EXPECT_EQ(e.operation(), name) << read.name;
+      }
+    }
+  }
+}
+
 TEST(StreamReader, ResetThatAtEofHasSeenIsStillThrown) {
   for (const Transport transport : kTcpTransports) {
     LoopbackPair pair = loopback_pair(transport);

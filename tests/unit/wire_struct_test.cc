@@ -11,11 +11,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -233,6 +235,107 @@ TEST_F(WireStructTest, ResumesAfterADeadlineOrAStopWithinAStruct) {
     peer_sends(bytes.substr(split));
     read_into(reader_, header, 30s);
     EXPECT_EQ(header, sent);
+  }
+}
+
+TEST_F(WireStructTest, TryReadsAStructOnceAllOfItIsThere) {
+  const Header sent{.id = 0x0102, .size = 0x03040506};
+  const std::string bytes = pack(sent) + "next";
+  const Header before{.id = 9, .size = 9};
+  Header header = before;
+  for (std::size_t i = 0; i < sizeof sent; ++i) {
+    EXPECT_FALSE(try_read_into(reader_, header));
+    EXPECT_EQ(header, before);
+    EXPECT_EQ(reader_.buffered(), i);
+    peer_sends(bytes.substr(i, 1));
+  }
+  peer_sends(bytes.substr(sizeof sent));
+  EXPECT_TRUE(try_read_into(reader_, header));
+  EXPECT_EQ(header, sent);
+  EXPECT_EQ(reader_.read_exactly(4), "next");
+}
+
+TEST_F(WireStructTest, TryReadsABigStructOnceAllOfItIsThere) {
+  const auto sent = std::make_unique<Image>();
+  sent->number = 7;
+  sent->pixels.back() = 5;
+  const std::string bytes = pack(*sent);
+  const auto image = std::make_unique<Image>();
+  image->number = 3;
+  peer_sends(bytes.substr(0, 50'000));
+  EXPECT_FALSE(try_read_into(reader_, *image));
+  EXPECT_EQ(image->number, 3u);
+  std::jthread sender([&] {
+    for (std::size_t i = 50'000; i < bytes.size(); i += 50'000) {
+      peer_sends(bytes.substr(i, 50'000));
+    }
+  });
+  EXPECT_TRUE(wait_until([&] { return try_read_into(reader_, *image); }));
+  EXPECT_EQ(image->number, 7u);
+  EXPECT_EQ(image->pixels, sent->pixels);
+}
+
+TEST_F(WireStructTest, TryLeavesTheStructWhenTheStreamEndsWithinIt) {
+  peer_sends(pack(Header{.id = 1, .size = 2}).substr(0, 4));
+  peer_.reset();
+  const Header before{.id = 9, .size = 9};
+  Header header = before;
+  EXPECT_TRUE(wait_until([&] {
+    try {
+      return try_read_into(reader_, header);
+    } catch (const IncompleteReadError& e) {
+      EXPECT_EQ(e.partial().size(), 4u);
+      EXPECT_EQ(e.expected(), sizeof header);
+      return true;
+    }
+  }));
+  EXPECT_EQ(header, before);
+  EXPECT_THROW(try_read_into(reader_, header), IncompleteReadError);
+}
+
+TEST_F(WireStructTest, ErrorsSayTheNameOfTheCall) {
+  Header header;
+  try {
+    read_into(reader_, header, Wait::none());
+    ADD_FAILURE();
+  } catch (const TimeoutError& e) {
+    EXPECT_EQ(e.operation(), "read_into");
+  }
+  writer_.close();
+  try {
+    read_into(reader_, header);
+    ADD_FAILURE();
+  } catch (const IncompleteReadError& e) {
+    EXPECT_EQ(e.operation(), "read_into");
+  }
+  try {
+    try_read_into(reader_, header);
+    ADD_FAILURE();
+  } catch (const IncompleteReadError& e) {
+    EXPECT_EQ(e.operation(), "try_read_into");
+  }
+  try {
+    write_from(writer_, header);
+    ADD_FAILURE();
+  } catch (const ConnectionAbortedError& e) {
+    EXPECT_EQ(e.operation(), "write_from");
+  }
+}
+
+TEST_F(WireStructTest, NeedsAConnection) {
+  StreamReader reader;
+  StreamWriter writer;
+  Header header;
+  for (const auto& call : std::vector<std::function<void()>>{
+           [&] { read_into(reader, header); },
+           [&] { try_read_into(reader, header); },
+           [&] { write_from(writer, header); }}) {
+    try {
+      call();
+      ADD_FAILURE();
+    } catch (const ConnectionError& e) {
+      EXPECT_EQ(e.code(), std::errc::not_connected) << e.what();
+    }
   }
 }
 
