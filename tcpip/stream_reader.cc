@@ -267,8 +267,11 @@ StreamReader::Fill StreamReader::fill(Attempt& attempt) {
       eof_ = true;
       return Fill::kEof;
     case IoStatus::kError:
-      // Kept only if it is the connection's, not for want of memory.
-      error_ = socket_->lost_error();
+      // Kept only if it is the connection's, not for want of memory or a
+      // descriptor.
+      if (result.error_number == socket_->lost_error()) {
+        error_ = result.error_number;
+      }
       throw_connection_error(result.error_number, attempt.operation, peer());
     case IoStatus::kOk:
       break;
@@ -596,11 +599,14 @@ bool StreamReader::wait_readable(const Wait& wait) {
   if (wait.stop.stop_requested()) throw CancelledError("wait_readable", peer());
   if (!socket_) throw_connection_error(ENOTCONN, "wait_readable", {});
   if (buffered() > 0 || eof_ || error_ != 0) return true;
-  switch (socket_->wait_receivable(wait)) {
+  const IoResult result = socket_->wait_receivable(wait);
+  switch (result.status) {
     case IoStatus::kTimeout:
       return false;
     case IoStatus::kStopped:
       throw CancelledError("wait_readable", peer());
+    case IoStatus::kError:
+      throw_connection_error(result.error_number, "wait_readable", peer());
     default:
       return true;
   }

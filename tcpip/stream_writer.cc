@@ -222,10 +222,6 @@ class StreamWriter::Impl {
   // the socket, the others for that one.
   void send_until(std::size_t rest, const char* operation, const Wait& wait,
                   bool queued) TCPIP_REQUIRES(mutex_) {
-    const auto finish = [&]() TCPIP_REQUIRES(mutex_) {
-      waiting_ = false;
-      changed_.notify_all();
-    };
     for (;;) {
       if (wait.stop.stop_requested() && pending() > rest) {
         throw CancelledError(operation, peer(), queued);
@@ -250,22 +246,20 @@ class StreamWriter::Impl {
         }
       }
       waiting_ = true;
-      IoStatus status = IoStatus::kOk;
       mutex_.unlock();
-      try {
-        status = socket_->wait_sendable(wait);
-      } catch (...) {
-        mutex_.lock();
-        finish();
-        throw;
-      }
+      const IoResult ready = socket_->wait_sendable(wait);
       mutex_.lock();
-      finish();
-      if (status == IoStatus::kTimeout) {
+      waiting_ = false;
+      changed_.notify_all();
+      if (ready.status == IoStatus::kTimeout) {
         throw TimeoutError(operation, peer(), queued);
       }
-      if (status == IoStatus::kStopped) {
+      if (ready.status == IoStatus::kStopped) {
         throw CancelledError(operation, peer(), queued);
+      }
+      // The wait was not possible; the connection and the bytes are still here.
+      if (ready.status == IoStatus::kError) {
+        throw_connection_error(ready.error_number, operation, peer());
       }
     }
     send_eof();
