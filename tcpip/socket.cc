@@ -210,7 +210,7 @@ IoResult Socket::wait_for(short events, const Wait& wait,
   if (is_closed()) return {IoStatus::kClosed};
   if (error) return {IoStatus::kError, 0, error.value()};
   IoResult result = internal::wait_ready(fd_.get(), events, wait, waker);
-  result.count = 0;  // of descriptors, which is nobody's business
+  result.count = 0;  // it counts descriptors, not bytes
   const bool over =
       result.status == IoStatus::kOk || result.status == IoStatus::kTimeout;
   return over && is_closed() ? IoResult{IoStatus::kClosed} : result;

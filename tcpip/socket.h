@@ -48,9 +48,10 @@ class Socket {
   // Nothing below throws: what the system says is in the result.
 
   // Receives at least one byte, at most `size`; kOk with a count of 0 is the
-  // end of the stream. kError without lost_error() if only the wait is not
-  // possible (EMFILE for its eventfd, ENOMEM): nothing was received, and the
-  // connection lives.
+  // end of the stream. kError with the errno of lost_error() if the connection
+  // is lost; with another one if only the wait or the call was not possible
+  // (EMFILE for its eventfd, ENOMEM): nothing was received, the connection
+  // lives.
   //
   // This is the one call of the library that may block in recv() and not in
   // poll(): when `wait` has no stop token, and no deadline or one that is at
