@@ -11,6 +11,7 @@
 #include <set>
 #include <stdexcept>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -344,9 +345,11 @@ std::size_t CallbackQueue::Impl::size() const {
 
 int CallbackQueue::Impl::wait_fd() {
   const MutexLock lock(mutex_);
-  const int fd = waker_.open();
+  if (const std::error_code error = waker_.open()) {
+    throw_os_error(error.value(), "eventfd");
+  }
   if (readable_) waker_.signal();
-  return fd;
+  return waker_.fd();
 }
 
 void CallbackQueue::Impl::enqueue(Items& item) {

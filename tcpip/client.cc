@@ -7,6 +7,8 @@
 #include <exception>
 #include <memory>
 #include <stdexcept>
+#include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -16,25 +18,36 @@
 #include "tcpip/endpoint/endpoint_core.h"
 #include "tcpip/endpoint/make_core.h"
 #include "tcpip/error.h"
+#include "tcpip/io_result.h"
 #include "tcpip/socket.h"
 
 namespace tcpip {
 namespace {
 
 // The monitor thread: notices that the server has gone; heartbeats.
-void watch(internal::EndpointCore& core, internal::Link& link) {
-  std::array<pollfd, 2> fds{pollfd{core.waker().open(), POLLIN, 0},
-                            pollfd{link.socket->native_handle(), POLLRDHUP, 0}};
+void watch(internal::EndpointCore& core,
+           internal::Link& link) {
+  std::array<pollfd, 2> fds{
+      pollfd{core.waker().fd(), POLLIN, 0},
+      pollfd{link.socket->native_handle(), POLLRDHUP, 0}};
   bool failed = false;
+  // Memory is short, and will not be for ever.
+  const auto rest = [&](const std::string& why) {
+    if (!std::exchange(failed, true)) core.log().error(why);
+    core.pause(Deadline::after(std::chrono::milliseconds(100)));
+  };
   while (core.is_current(link)) {
+    IoResult polled;
     try {
       const Deadline look_again = core.tend_heartbeats(link);
       if (!core.is_current(link)) return;
-      internal::poll_until(fds, look_again);
+      polled = internal::poll_until(fds, look_again);
     } catch (const std::exception& e) {
-      // The kernel is short of memory, and will not be for ever.
-      if (!std::exchange(failed, true)) core.log().error(e.what());
-      core.pause(Deadline::after(std::chrono::milliseconds(100)));
+      rest(e.what());
+      continue;
+    }
+    if (polled.status == IoStatus::kError) {
+      rest("poll: " + std::generic_category().message(polled.error_number));
       continue;
     }
     if (fds[1].revents != 0) {

@@ -30,9 +30,7 @@ struct Attempt {
 };
 
 Attempt failed(int error_number) {
-  return {{},
-          IoStatus::kError,
-          std::error_code(error_number, std::generic_category())};
+  return {{}, IoStatus::kError, internal::system_error(error_number)};
 }
 
 std::optional<Address> local_address_for(const Address& peer,
@@ -64,14 +62,9 @@ Attempt try_connect(const Address& peer, const std::vector<Address>& locals,
   }
   internal::Waker waker;
   for (;;) {
-    switch (internal::wait_ready(fd.get(), POLLOUT, wait, waker)) {
-      case internal::WaitResult::kStopped:
-        return {{}, IoStatus::kStopped};
-      case internal::WaitResult::kTimeout:
-        return {{}, IoStatus::kTimeout};
-      case internal::WaitResult::kReady:
-        break;
-    }
+    const IoResult ready = internal::wait_ready(fd.get(), POLLOUT, wait, waker);
+    if (ready.status == IoStatus::kError) return failed(ready.error_number);
+    if (ready.status != IoStatus::kOk) return {{}, ready.status};
     int error_number = 0;
     socklen_t size = sizeof error_number;
     if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error_number, &size) !=
@@ -162,15 +155,13 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
     }
     if (attempt.status == IoStatus::kOk) {
       auto socket = std::make_shared<Socket>(std::move(attempt.fd));
-      try {
-        socket->set_options(options);
-        return socket;
-      } catch (const Error& e) {
-        // The kernel refuses options (EINVAL) on a connection that is already
-        // gone; which it is, the first read will tell. Others are ours.
-        if (!socket->peer_hung_up()) throw;
-        return socket;
+      const RefusedOption refused = socket->set_options(options);
+      // The kernel refuses options (EINVAL) on a connection that is already
+      // gone; which it is, the first read will tell. Others are ours.
+      if (refused.error && !socket->peer_hung_up()) {
+        throw_os_error(refused.error.value(), refused.name, peer);
       }
+      return socket;
     }
     last = attempt.status == IoStatus::kTimeout
                ? std::make_error_code(std::errc::timed_out)

@@ -124,14 +124,14 @@ Listener::Listener(const std::optional<std::string>& host, int port,
   sockets_ = std::move(bound.sockets);
   addresses_ = std::move(bound.addresses);
   name_ = addresses_.front().to_string();
-  waker_->open();
+  if (const std::error_code error = waker_->open()) {
+    throw_os_error(error.value(), "listen", name_);
+  }
 }
 
 Listener::~Listener() = default;
 
-std::optional<Listener::Accepted> Listener::try_accept(std::size_t index,
-                                                       int& error_number) {
-  error_number = 0;
+Listener::Attempt Listener::try_accept(std::size_t index) noexcept {
   // As many failures in a row as a flood of dying connections may cause.
   for (int i = 0; i < 64; ++i) {
     sockaddr_storage storage{};
@@ -141,42 +141,56 @@ std::optional<Listener::Accepted> Listener::try_accept(std::size_t index,
                           SOCK_CLOEXEC));
     if (fd) {
       // Not asked of the socket: a peer that is already gone has none there.
-      return Accepted{std::move(fd), Address(&storage, size)};
+      return {.accepted = {std::move(fd), Address(&storage, size)}};
     }
-    if (internal::would_block(errno) || errno == EINVAL) return std::nullopt;
+    if (internal::would_block(errno) || errno == EINVAL) break;
     if (internal::is_shortage(errno)) {
-      error_number = errno;
-      return std::nullopt;
+      return {.status = IoStatus::kError, .error = system_error(errno)};
     }
     // EINTR, or the error of a connection that died in the queue: the next.
   }
-  return std::nullopt;
+  return {.status = IoStatus::kTimeout};
 }
 
-Listener::Accepted Listener::accept(const Wait& wait) {
+Listener::Attempt Listener::wait_and_accept(const Wait& wait) {
   std::vector<pollfd> fds;
-  fds.push_back({waker_->open(), POLLIN, 0});
+  fds.push_back({waker_->fd(), POLLIN, 0});
   for (const UniqueFd& socket : sockets_) {
     fds.push_back({socket.get(), POLLIN, 0});
   }
   for (;;) {
-    if (wait.stop.stop_requested()) throw CancelledError("accept", name_);
-    if (closed_.load()) {
-      throw_os_error(ECONNABORTED, "accept", name_, "the listener is closed");
-    }
+    if (wait.stop.stop_requested()) return {.status = IoStatus::kStopped};
+    if (closed_.load()) return {.status = IoStatus::kClosed};
     for (std::size_t i = 0; i < sockets_.size(); ++i) {
-      int error_number = 0;
-      std::optional<Accepted> accepted = try_accept(i, error_number);
-      if (accepted) return std::move(*accepted);
-      if (error_number != 0) throw_os_error(error_number, "accept", name_);
+      Attempt attempt = try_accept(i);
+      if (attempt.status != IoStatus::kTimeout) return attempt;
     }
     const std::stop_callback on_stop(wait.stop,
                                      [this]() noexcept { waker_->signal(); });
-    if (internal::poll_until(fds, wait.deadline) == 0) {
-      throw TimeoutError("accept", name_);
+    const IoResult ready = internal::poll_until(fds, wait.deadline);
+    if (ready.status != IoStatus::kOk) {
+      return {.status = ready.status,
+              .error = system_error(ready.error_number)};
     }
     if (!closed_.load()) waker_->clear();
   }
+}
+
+Listener::Accepted Listener::accept(const Wait& wait) {
+  Attempt attempt = wait_and_accept(wait);
+  switch (attempt.status) {
+    case IoStatus::kOk:
+      break;
+    case IoStatus::kTimeout:
+      throw TimeoutError("accept", name_);
+    case IoStatus::kStopped:
+      throw CancelledError("accept", name_);
+    case IoStatus::kClosed:
+      throw_os_error(ECONNABORTED, "accept", name_, "the listener is closed");
+    case IoStatus::kError:
+      throw_os_error(attempt.error.value(), "accept", name_);
+  }
+  return std::move(attempt.accepted);
 }
 
 void Listener::close() noexcept {

@@ -14,9 +14,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "tcpip/address.h"
+#include "tcpip/io_result.h"
 #include "tcpip/options.h"
 #include "tcpip/unique_fd.h"
 #include "tcpip/wait.h"
@@ -51,9 +53,15 @@ class Listener {
   // of descriptors or memory, after which the connection still waits to be
   // accepted.
   Accepted accept(const Wait& wait = {});
-  // Without waiting, on the socket of that index: a connection, or nothing; or
-  // with `error_number` set if descriptors or memory lack.
-  std::optional<Accepted> try_accept(std::size_t index, int& error_number);
+  // kOk with a connection, kTimeout if none waits, kError for a lack of
+  // descriptors or memory.
+  struct Attempt {
+    IoStatus status = IoStatus::kOk;
+    std::error_code error = {};
+    Accepted accepted = {};
+  };
+  // Without waiting, on the socket of that index. Never throws.
+  Attempt try_accept(std::size_t index) noexcept;
 
   // Stops listening and wakes accept(). Connections that were not accepted are
   // reset. The descriptors are closed by the destructor.
@@ -64,6 +72,8 @@ class Listener {
   std::span<const UniqueFd> sockets() const noexcept { return sockets_; }
 
  private:
+  Attempt wait_and_accept(const Wait& wait);
+
   std::vector<UniqueFd> sockets_;
   std::vector<Address> addresses_;
   std::string name_;

@@ -24,18 +24,31 @@ namespace tcpip {
 namespace {
 
 using internal::is_shortage;
-using internal::WaitResult;
 using internal::would_block;
-
-// For now.
-void set_option(int fd, int level, int name, int value, const char* text) {
-  if (const auto error = internal::set_option(fd, level, name, value)) {
-    throw_os_error(error.value(), text);
-  }
-}
 
 // A wait that is shorter is polled for: see Socket::receive.
 constexpr std::chrono::milliseconds kCoarse{50};
+
+// Why a descriptor cannot be adopted, or nothing.
+struct Refusal {
+  int error_number = 0;
+  const char* detail = "";
+};
+
+Refusal refusal_of(int fd) noexcept {
+  int type = 0;
+  socklen_t size = sizeof type;
+  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0) return {errno};
+  if (type != SOCK_STREAM) return {EPROTOTYPE, "not a stream socket"};
+  // Not by getpeername(): a connection that was reset has no peer any more.
+  int listens = 0;
+  size = sizeof listens;
+  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 &&
+      listens != 0) {
+    return {EINVAL, "a listening socket"};
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -43,21 +56,9 @@ Socket::Socket(UniqueFd fd)
     : fd_(std::move(fd)),
       receive_waker_(std::make_unique<internal::Waker>()),
       send_waker_(std::make_unique<internal::Waker>()) {
-  int type = 0;
-  socklen_t size = sizeof type;
-  if (::getsockopt(fd_.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0) {
-    throw_os_error(errno, "adopt socket");
-  }
-  if (type != SOCK_STREAM) {
-    throw_os_error(EPROTOTYPE, "adopt socket", {}, "not a stream socket");
-  }
-  // Not by getpeername(): a connection that was reset has no peer any more.
-  int listens = 0;
-  size = sizeof listens;
-  if (::getsockopt(fd_.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) ==
-          0 &&
-      listens != 0) {
-    throw_os_error(EINVAL, "adopt socket", {}, "a listening socket");
+  const Refusal refusal = refusal_of(fd_.get());
+  if (refusal.error_number != 0) {
+    throw_os_error(refusal.error_number, "adopt socket", {}, refusal.detail);
   }
   local_ = internal::local_address_of(fd_.get());
   peer_ = internal::peer_address_of(fd_.get());
@@ -65,33 +66,43 @@ Socket::Socket(UniqueFd fd)
 
 Socket::~Socket() = default;
 
-void Socket::set_options(const SocketOptions& options) {
-  const int fd = fd_.get();
-  if (options.send_buffer > 0) {
-    set_option(fd, SOL_SOCKET, SO_SNDBUF, options.send_buffer, "SO_SNDBUF");
+RefusedOption Socket::set_options(const SocketOptions& options) noexcept {
+  struct Option {
+    bool wanted;
+    int level;
+    int name;
+    int value;
+    const char* text;
+  };
+  const bool tcp = local_.family() != AddressFamily::kAny;
+  const bool keepalive = tcp && options.keepalive;
+  const auto idle = static_cast<int>(options.keepalive_time.count());
+  const auto interval = static_cast<int>(options.keepalive_interval.count());
+  const auto patience = static_cast<int>(options.user_timeout.count());
+  const std::array all{
+      Option{options.send_buffer > 0, SOL_SOCKET, SO_SNDBUF,
+             options.send_buffer, "SO_SNDBUF"},
+      Option{options.receive_buffer > 0, SOL_SOCKET, SO_RCVBUF,
+             options.receive_buffer, "SO_RCVBUF"},
+      Option{tcp, IPPROTO_TCP, TCP_NODELAY, options.no_delay, "TCP_NODELAY"},
+      Option{tcp, SOL_SOCKET, SO_KEEPALIVE, options.keepalive, "SO_KEEPALIVE"},
+      Option{keepalive, IPPROTO_TCP, TCP_KEEPIDLE, idle, "TCP_KEEPIDLE"},
+      Option{keepalive, IPPROTO_TCP, TCP_KEEPINTVL, interval, "TCP_KEEPINTVL"},
+      Option{keepalive, IPPROTO_TCP, TCP_KEEPCNT, options.keepalive_probes,
+             "TCP_KEEPCNT"},
+      Option{tcp, IPPROTO_TCP, TCP_USER_TIMEOUT, patience, "TCP_USER_TIMEOUT"}};
+  for (const Option& option : all) {
+    if (!option.wanted) continue;
+    if (const std::error_code error = internal::set_option(
+            fd_.get(), option.level, option.name, option.value)) {
+      return {error, option.text};
+    }
   }
-  if (options.receive_buffer > 0) {
-    set_option(fd, SOL_SOCKET, SO_RCVBUF, options.receive_buffer, "SO_RCVBUF");
-  }
-  if (local_.family() == AddressFamily::kAny) return;  // not TCP
-  set_option(fd, IPPROTO_TCP, TCP_NODELAY, options.no_delay, "TCP_NODELAY");
-  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, options.keepalive, "SO_KEEPALIVE");
-  if (options.keepalive) {
-    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE,
-               static_cast<int>(options.keepalive_time.count()),
-               "TCP_KEEPIDLE");
-    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL,
-               static_cast<int>(options.keepalive_interval.count()),
-               "TCP_KEEPINTVL");
-    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, options.keepalive_probes,
-               "TCP_KEEPCNT");
-  }
-  set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
-             static_cast<int>(options.user_timeout.count()),
-             "TCP_USER_TIMEOUT");
+  return {};
 }
 
-IoResult Socket::receive(void* data, std::size_t size, const Wait& wait) {
+IoResult Socket::receive(void* data, std::size_t size,
+                         const Wait& wait) noexcept {
   if (wait.stop.stop_requested()) return {IoStatus::kStopped};
   if (is_closed()) return {IoStatus::kClosed};
   if (!wait.stop.stop_possible()) {
@@ -118,8 +129,8 @@ IoResult Socket::receive(void* data, std::size_t size, const Wait& wait) {
   for (;;) {
     // Poll before recv: in request and reply the bytes are not there yet nine
     // times in ten, and the failed recv would cost more than the poll.
-    const IoStatus status = wait_for(POLLIN, wait, *receive_waker_);
-    if (status != IoStatus::kOk) return {status};
+    const IoResult ready = wait_for(POLLIN, wait, *receive_waker_);
+    if (ready.status != IoStatus::kOk) return ready;
     const IoResult result = receive_now(data, size);
     if (result.status != IoStatus::kTimeout) return result;
   }
@@ -150,7 +161,7 @@ IoResult Socket::receive_now(void* data, std::size_t size) noexcept {
 
 // One recv() without a poll, for `timeout` at most, or forever if that is 0.
 IoResult Socket::receive_plain(void* data, std::size_t size,
-                               std::chrono::microseconds timeout) {
+                               std::chrono::microseconds timeout) noexcept {
   if (timeout != receive_timeout_) {
     const auto whole =
         std::chrono::duration_cast<std::chrono::seconds>(timeout);
@@ -184,34 +195,32 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
     if (error_number == EINTR) continue;
     if (would_block(error_number)) {
       // The program has put the descriptor into non-blocking mode.
-      const IoStatus status = wait_for(POLLIN, {}, *receive_waker_);
-      if (status != IoStatus::kOk) return {status};
+      const IoResult ready = wait_for(POLLIN, {}, *receive_waker_);
+      if (ready.status != IoStatus::kOk) return ready;
       continue;
     }
     return failed(error_number);
   }
 }
 
-IoStatus Socket::wait_for(short events, const Wait& wait,
-                          internal::Waker& waker) {
-  waker.open();  // before the look at closed_, see Waker::signal
-  if (is_closed()) return IoStatus::kClosed;
-  switch (internal::wait_ready(fd_.get(), events, wait, waker)) {
-    case WaitResult::kStopped:
-      return IoStatus::kStopped;
-    case WaitResult::kTimeout:
-      return is_closed() ? IoStatus::kClosed : IoStatus::kTimeout;
-    case WaitResult::kReady:
-      break;
-  }
-  return is_closed() ? IoStatus::kClosed : IoStatus::kOk;
+IoResult Socket::wait_for(short events, const Wait& wait,
+                          internal::Waker& waker) noexcept {
+  // Before the look at closed_, see Waker::signal.
+  const std::error_code error = waker.open();
+  if (is_closed()) return {IoStatus::kClosed};
+  if (error) return {IoStatus::kError, 0, error.value()};
+  IoResult result = internal::wait_ready(fd_.get(), events, wait, waker);
+  result.count = 0;  // it counts descriptors, not bytes
+  const bool over =
+      result.status == IoStatus::kOk || result.status == IoStatus::kTimeout;
+  return over && is_closed() ? IoResult{IoStatus::kClosed} : result;
 }
 
-IoStatus Socket::wait_sendable(const Wait& wait) {
+IoResult Socket::wait_sendable(const Wait& wait) noexcept {
   return wait_for(POLLOUT, wait, *send_waker_);
 }
 
-IoStatus Socket::wait_receivable(const Wait& wait) {
+IoResult Socket::wait_receivable(const Wait& wait) noexcept {
   return wait_for(POLLIN, wait, *receive_waker_);
 }
 
@@ -254,8 +263,9 @@ IoResult Socket::send_now(std::span<const Piece> pieces) noexcept {
   }
 }
 
-int Socket::shutdown_send() noexcept {
-  return ::shutdown(fd_.get(), SHUT_WR) == 0 ? 0 : errno;
+std::error_code Socket::shutdown_send() noexcept {
+  return ::shutdown(fd_.get(), SHUT_WR) == 0 ? std::error_code()
+                                             : internal::system_error(errno);
 }
 
 void Socket::close() noexcept {
@@ -287,10 +297,8 @@ void Socket::linger(Deadline deadline) noexcept {
   constexpr std::chrono::milliseconds kLook{2};
   while (linger_step() && unacknowledged() > 1 && !deadline.has_passed()) {
     pollfd fd{fd_.get(), POLLIN, 0};
-    try {
-      internal::poll_until({&fd, 1},
-                           std::min(deadline, Deadline::after(kLook)));
-    } catch (const Error&) {
+    const Deadline look_again = std::min(deadline, Deadline::after(kLook));
+    if (internal::poll_until({&fd, 1}, look_again).status == IoStatus::kError) {
       return;
     }
   }

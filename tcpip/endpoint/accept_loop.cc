@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <exception>
+#include <string>
 #include <system_error>
 #include <utility>
 
 #include "tcpip/base/poller.h"
 #include "tcpip/constants.h"
-#include "tcpip/error.h"
 
 namespace tcpip::internal {
 namespace {
@@ -24,30 +24,39 @@ void AcceptLoop::run() {
   while (!core_.is_closing()) {
     try {
       const std::shared_ptr<Link> client = core_.link();
-      if (wait_for_work(client.get())) core_.note_hang_up(*client);
+      const IoResult polled = wait_for_work(client.get());
+      if (polled.status == IoStatus::kError) {
+        rest("poll: " + std::generic_category().message(polled.error_number));
+        continue;
+      }
+      if (hung_up_) core_.note_hang_up(*client);
       if (core_.is_closing()) break;
       close_ended(false);
       for (std::size_t i = 0; i < acceptable_.size(); ++i) {
         if (acceptable_[i]) accept_all(i);
       }
     } catch (const std::exception& e) {
-      // Memory is short, for this loop or for the kernel. It may be poll that
-      // fails, so only a pause keeps this from being a busy loop.
-      if (pause_.count() == 0) {
-        core_.log().error(fmt::format("accept loop: {}", e.what()));
-      }
-      back_off(0);
-      core_.pause(*accept_again_);
+      rest(e.what());
     }
   }
   listener_->close();
   close_ended(true);
 }
 
-// Waits for something to do. True if the client has hung up.
-bool AcceptLoop::wait_for_work(Link* client) {
+// Waits until memory may be there again, for this loop or for the kernel. It
+// may be poll that fails, so only a pause keeps run() from being a busy loop.
+void AcceptLoop::rest(std::string_view why) {
+  if (pause_.count() == 0) {
+    core_.log().error(fmt::format("accept loop: {}", why));
+  }
+  back_off(0);
+  core_.pause(*accept_again_);
+}
+
+// Waits for something to do. kError if the wait was not possible.
+IoResult AcceptLoop::wait_for_work(Link* client) {
   std::vector<pollfd> fds;
-  fds.push_back({core_.waker().open(), POLLIN, 0});
+  fds.push_back({core_.waker().fd(), POLLIN, 0});
   const bool watch = client && !client->hung_up;
   if (watch) fds.push_back({client->socket->native_handle(), POLLRDHUP, 0});
   if (accept_again_ && accept_again_->has_passed()) accept_again_.reset();
@@ -66,26 +75,26 @@ bool AcceptLoop::wait_for_work(Link* client) {
   if (!lingering_.empty()) {
     deadline = std::min(deadline, lingering_.front().deadline);
   }
-  poll_until(fds, deadline);
+  const IoResult polled = poll_until(fds, deadline);
+  if (polled.status == IoStatus::kError) return polled;
   // Taken back before the state behind it is looked at: nothing gets lost.
   if (fds.front().revents != 0) core_.waker().clear();
   acceptable_.assign(listener_->sockets().size(), false);
   for (std::size_t i = first_listener; i < first_lingering; ++i) {
     acceptable_[i - first_listener] = fds[i].revents != 0;
   }
-  return watch && fds[1].revents != 0;
+  hung_up_ = watch && fds[1].revents != 0;
+  return polled;
 }
 
 void AcceptLoop::accept_all(std::size_t index) {
   // No more in a row than the queue holds; then the client's turn comes again.
   for (int i = 0; i < kDefaultBacklog; ++i) {
-    int error_number = 0;
-    std::optional<Listener::Accepted> accepted =
-        listener_->try_accept(index, error_number);
-    if (error_number != 0) back_off(error_number);
-    if (!accepted) return;
+    Listener::Attempt attempt = listener_->try_accept(index);
+    if (attempt.error) back_off(attempt.error.value());
+    if (attempt.status != IoStatus::kOk) return;
     pause_ = std::chrono::milliseconds(0);
-    admit(std::move(*accepted));
+    admit(std::move(attempt.accepted));
   }
 }
 
@@ -93,12 +102,12 @@ void AcceptLoop::admit(Listener::Accepted accepted) {
   const std::string peer = accepted.peer.to_string();
   auto socket = std::make_shared<Socket>(std::move(accepted.fd));
   const auto set_options = [&] {
-    try {
-      socket->set_options(core_.config().socket);
-    } catch (const Error& e) {
-      // The kernel refuses them on a connection that is reset already, which
-      // the program is told of like any other: connected, then disconnected.
-      if (!socket->peer_hung_up()) core_.log().warning(e.what());
+    const RefusedOption refused = socket->set_options(core_.config().socket);
+    // The kernel refuses them on a connection that is reset already, which the
+    // program is told of like any other: connected, then disconnected.
+    if (refused.error && !socket->peer_hung_up()) {
+      core_.log().warning(
+          fmt::format("{}: {}", refused.name, refused.error.message()));
     }
   };
   // Before the program can see the connection; but not for one that will most

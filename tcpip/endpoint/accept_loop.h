@@ -11,10 +11,11 @@
 #include <deque>
 #include <memory>
 #include <optional>
-#include <stop_token>
+#include <string_view>
 #include <vector>
 
 #include "tcpip/endpoint/endpoint_core.h"
+#include "tcpip/io_result.h"
 #include "tcpip/listener.h"
 #include "tcpip/socket.h"
 #include "tcpip/wait.h"
@@ -35,7 +36,8 @@ class AcceptLoop {
     Deadline deadline;
   };
 
-  bool wait_for_work(Link* client);
+  IoResult wait_for_work(Link* client);
+  void rest(std::string_view why);
   void accept_all(std::size_t index);
   void admit(Listener::Accepted accepted);
   void back_off(int error_number);
@@ -48,7 +50,9 @@ class AcceptLoop {
   // While the machine has no descriptors or memory: not to accept before then.
   std::optional<Deadline> accept_again_;
   std::chrono::milliseconds pause_{0};
+  // What wait_for_work() found.
   std::vector<bool> acceptable_;  // which listening sockets have somebody
+  bool hung_up_ = false;          // the client has
 };
 
 }  // namespace tcpip::internal

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <exception>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 #include "tcpip/base/named_thread.h"
@@ -158,7 +159,9 @@ void EndpointCore::start_dispatcher() {
 void EndpointCore::start_worker(
     ThreadRole role, const char* name,
     std::function<void(EndpointCore&, std::stop_token)> work) {
-  waker_.open();
+  if (const std::error_code error = waker_.open()) {
+    throw_os_error(error.value(), "eventfd");
+  }
   auto body = [self = shared_from_this(),
                work = std::move(work)](std::stop_token stop) {
     struct End {

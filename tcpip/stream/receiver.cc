@@ -169,8 +169,11 @@ Receiver::Fill Receiver::fill(Attempt& attempt) {
       eof_.store(true, std::memory_order_relaxed);
       return Fill::kEof;
     case IoStatus::kError:
-      // Kept only if it is the connection's, not for want of memory.
-      error_.store(socket_->lost_error(), std::memory_order_relaxed);
+      // Kept only if it is the connection's, not for want of memory or a
+      // descriptor.
+      if (result.error_number == socket_->lost_error()) {
+        error_.store(result.error_number, std::memory_order_relaxed);
+      }
       throw_connection_error(result.error_number, operation, peer());
     case IoStatus::kOk:
       break;
@@ -511,11 +514,14 @@ bool Receiver::wait_readable(const Call& call) {
   return operation.run([&] {
     check_stop(call);
     if (!buffer_.empty() || has_ended()) return true;
-    switch (socket_->wait_receivable(call.wait)) {
+    const IoResult result = socket_->wait_receivable(call.wait);
+    switch (result.status) {
       case IoStatus::kTimeout:
         return false;
       case IoStatus::kStopped:
         throw CancelledError(call.operation, peer());
+      case IoStatus::kError:
+        throw_connection_error(result.error_number, call.operation, peer());
       default:
         return true;
     }

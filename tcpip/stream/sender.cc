@@ -210,10 +210,6 @@ void Sender::send_eof() {
 void Sender::send_until(std::size_t rest, const Call& call, bool queued) {
   const char* const operation = call.operation;
   const Wait& wait = call.wait;
-  const auto finish = [&]() TCPIP_REQUIRES(mutex_) {
-    waiting_ = false;
-    changed_.notify_all();
-  };
   for (;;) {
     if (wait.stop.stop_requested() && pending() > rest) {
       throw CancelledError(operation, peer(), queued);
@@ -238,22 +234,20 @@ void Sender::send_until(std::size_t rest, const Call& call, bool queued) {
       }
     }
     waiting_ = true;
-    IoStatus status = IoStatus::kOk;
     mutex_.unlock();
-    try {
-      status = socket_->wait_sendable(wait);
-    } catch (...) {
-      mutex_.lock();
-      finish();
-      throw;
-    }
+    const IoResult ready = socket_->wait_sendable(wait);
     mutex_.lock();
-    finish();
-    if (status == IoStatus::kTimeout) {
+    waiting_ = false;
+    changed_.notify_all();
+    if (ready.status == IoStatus::kTimeout) {
       throw TimeoutError(operation, peer(), queued);
     }
-    if (status == IoStatus::kStopped) {
+    if (ready.status == IoStatus::kStopped) {
       throw CancelledError(operation, peer(), queued);
+    }
+    // The wait was not possible; the connection and the bytes are still here.
+    if (ready.status == IoStatus::kError) {
+      throw_connection_error(ready.error_number, operation, peer());
     }
   }
   send_eof();

@@ -37,7 +37,6 @@
 #include "tcpip/listener.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
-#include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
 #include "tests/support/blocked_call.h"

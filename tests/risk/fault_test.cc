@@ -30,6 +30,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tcpip/client.h"
@@ -624,6 +625,50 @@ TEST(FaultTest, ReadWithoutDescriptorForItsWaitLosesNothing) {
     tcpip_tests::send_all(*peer, "a\r\n");
   }
   EXPECT_EQ(server.read_str(stop.get_token()), "a");
+}
+
+// The same for a write: what it could not send yet is still there.
+TEST(FaultTest, WriteWithoutDescriptorForItsWaitLosesNothing) {
+  const HangGuard guard;
+  OneClientServer server({.host = "127.0.0.1"});
+  server.start();
+  Client client({.host = "127.0.0.1", .port = server.port()});
+  client.start(kPatience);
+  ASSERT_TRUE(server.wait_connected(kPatience));
+  const std::string large(32 * 1024 * 1024, 'a');  // more than the kernel takes
+  {
+    const Injection injection(kEventfd, 1, EMFILE);
+    try {
+      client.write(large, kPatience);
+      FAIL();
+    } catch (const ConnectionError& e) {
+      FAIL() << "the connection is not lost: " << e.what();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), std::errc::too_many_files_open);
+    }
+  }
+  EXPECT_TRUE(client.connected());
+  std::jthread draining([&] { client.drain(kPatience); });
+  EXPECT_TRUE(server.read_exactly(large.size(), kPatience) == large);
+}
+
+TEST(FaultTest, ConnectWithoutDescriptorForItsWaitSaysSo) {
+  const HangGuard guard;
+  const auto listener =
+      tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4);
+  for (const auto& [kind, error] :
+       {std::pair{kEventfd, EMFILE}, std::pair{kPoll, ENOMEM}}) {
+    Client client({.host = "127.0.0.1", .port = listener.port});
+    const Injection injection(kind, 1, error);
+    try {
+      client.start(kPatience);
+      FAIL();
+    } catch (const ConnectionError& e) {
+      FAIL() << "no connection is lost: " << e.what();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code().value(), error) << e.what();
+    }
+  }
 }
 
 // A heartbeat may be the first to find out that the peer has gone; what the

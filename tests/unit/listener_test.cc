@@ -255,14 +255,15 @@ TEST(Listener, RefusesAndResetsAfterClose) {
 
 TEST(Listener, TryAcceptDoesNotWait) {
   Listener listener("127.0.0.1", 0);
-  int error_number = -1;
-  EXPECT_FALSE(listener.try_accept(0, error_number));
-  EXPECT_EQ(error_number, 0);
+  const Listener::Attempt nobody = listener.try_accept(0);
+  EXPECT_EQ(nobody.status, IoStatus::kTimeout);
+  EXPECT_FALSE(nobody.error);
   const auto client = connect_to(address_of(listener));
-  const std::optional<Listener::Accepted> accepted =
-      listener.try_accept(0, error_number);
-  ASSERT_TRUE(accepted);
-  EXPECT_EQ(accepted->peer, client->local_address());
+  const Listener::Attempt attempt = listener.try_accept(0);
+  EXPECT_EQ(attempt.status, IoStatus::kOk);
+  EXPECT_FALSE(attempt.error);
+  EXPECT_TRUE(attempt.accepted.fd);
+  EXPECT_EQ(attempt.accepted.peer, client->local_address());
 }
 
 TEST(Listener, ALackOfDescriptorsLosesNoConnection) {
@@ -278,9 +279,10 @@ TEST(Listener, ALackOfDescriptorsLosesNoConnection) {
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), std::errc::too_many_files_open);
     }
-    int error_number = 0;
-    EXPECT_FALSE(listener.try_accept(0, error_number));
-    EXPECT_EQ(error_number, EMFILE);
+    const Listener::Attempt attempt = listener.try_accept(0);
+    EXPECT_EQ(attempt.status, IoStatus::kError);
+    EXPECT_EQ(attempt.error, std::errc::too_many_files_open);
+    EXPECT_FALSE(attempt.accepted.fd);
   }
   EXPECT_EQ(listener.accept(30s).peer, client->local_address());
 }
