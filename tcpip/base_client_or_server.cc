@@ -92,6 +92,13 @@ std::function<void()> BaseClientOrServer::bound(
     callback();
   };
 }
+bool BaseClientOrServer::post(std::function<void()> callback) {
+  return core_->post(std::move(callback));
+}
+void BaseClientOrServer::post_wait(std::function<void()> callback,
+                                   const Wait& wait) {
+  core_->post_wait(std::move(callback), wait);
+}
 const std::string& BaseClientOrServer::name() const noexcept {
   return core_->config().name;
 }

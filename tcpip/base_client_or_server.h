@@ -82,9 +82,17 @@ class BaseClientOrServer {
   bool wait_done(const Wait& wait = {});
   // A callback that speaks of the connection of which the calling thread does
   // now, whenever and wherever it runs:
-  //   queue.post_wait(server.bound([&, line] { reply_to(line); }), &server);
-  // It keeps nothing of this object alive: post it with this object as owner.
+  //   server.post_wait(server.bound([&, line] { reply_to(line); }));
   std::function<void()> bound(std::function<void()> callback) const;
+  // Posts to the queue of the options, or without one to the thread that runs
+  // the connect_callback; behind the events that are queued by now. Dropped
+  // once this object is closed. post() never blocks: false if the queue is
+  // full, this object is not started, closed, or has neither of the two.
+  // post_wait() waits for room; TimeoutError, CancelledError where post() would
+  // be false for another reason, also if closed meanwhile. Both throw
+  // std::invalid_argument if the callback is empty.
+  bool post(std::function<void()> callback);
+  void post_wait(std::function<void()> callback, const Wait& wait = {});
   const std::string& name() const noexcept;
   const Log& log() const noexcept;
   // How text messages look. A change, which may come at any time, counts from

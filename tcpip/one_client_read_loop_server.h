@@ -34,7 +34,7 @@ class OneClientReadLoopServer final : public internal::ServerBase {
   //
   // To have messages dealt with by the control thread, post them to the queue
   // that the connection events go through:
-  //   queue.post_wait(server.bound([line] { ... }), &server);
+  //   server.post_wait(server.bound([line] { ... }));
   // They keep their order, and come behind their connection's connected event.
   // Do not pass `stop` there if a message that has come shall be dealt with
   // even though its client has gone since; close() ends the wait anyway.

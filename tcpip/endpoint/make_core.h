@@ -22,7 +22,7 @@ inline std::chrono::milliseconds bounded(std::chrono::milliseconds interval) {
   return std::min<std::chrono::milliseconds>(interval, kLongestInterval);
 }
 
-// Throws as the public constructors do. `owner` is only remembered.
+// Throws as the public constructors do. `owner` is what callbacks get.
 template <class Options, class Owner>
 std::shared_ptr<EndpointCore> make_core(const Options& options, Owner* owner,
                                         const SocketOptions& socket,
@@ -52,8 +52,7 @@ std::shared_ptr<EndpointCore> make_core(const Options& options, Owner* owner,
       std::move(config),
       std::make_shared<const TextFormat>(
           std::make_shared<const TextCodec>(options.encoding),
-          options.terminator),
-      owner);
+          options.terminator));
 }
 
 }  // namespace tcpip::internal

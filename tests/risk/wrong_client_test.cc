@@ -96,14 +96,14 @@ TEST(WrongClient, ABoundCallbackAnswersItsOwnClientOrNobody) {
       {.host = "127.0.0.1", .callbacks = &queue},
       [&](OneClientReadLoopServer& s, std::stop_token stop) {
         const std::string line = s.read_str(stop);
-        queue.post_wait(s.bound([&, line] {
+        s.post_wait(s.bound([&, line] {
           try {
             s.write_str("answer to " + line, 1s);
           } catch (const tcpip::ConnectionError&) {
             ++refused;
           }
         }),
-                        &s, stop);
+                    stop);
       });
   server.start();
   {
@@ -159,7 +159,7 @@ TEST(WrongClient, NothingPostedForAClientComesBehindTheNextOnesEvent) {
       [&](OneClientReadLoopServer& s, std::stop_token stop) {
         s.read_until("\n", stop);
         const std::uint64_t client = s.generation();
-        queue.post_wait([&, client] { late += client < told; }, &s, stop);
+        s.post_wait([&, client] { late += client < told; }, stop);
       });
   server.start();
   for (int i = 0; i < kClients; ++i) {
@@ -183,7 +183,7 @@ TEST(WrongClient, ClosingEndsAHandlerThatWaitsForRoomInTheQueue) {
       [&](OneClientReadLoopServer& s, std::stop_token stop) {
         s.read_str(stop);
         ++posting;
-        queue.post_wait([] { ADD_FAILURE() << "ran after close()"; }, &s);
+        s.post_wait([] { ADD_FAILURE() << "ran after close()"; });
       });
   server.start();
   const tcpip::UniqueFd client = connect_to(server.port());

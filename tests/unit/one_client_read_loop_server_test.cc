@@ -376,7 +376,7 @@ TEST(ReadLoopBindingTest, BoundCallbackSpeaksOfItsHandlersConnection) {
   Server server(
       [&](auto& s, const std::stop_token& stop) {
         const std::string text = s.read_str(stop);
-        queue.post_wait(s.bound([&, text] {
+        s.post_wait(s.bound([&, text] {
           try {
             s.write_str("reply to " + text);
             outcomes.push_back("sent to " + text);
@@ -385,8 +385,7 @@ TEST(ReadLoopBindingTest, BoundCallbackSpeaksOfItsHandlersConnection) {
             EXPECT_FALSE(s.connected());
             s.close_client();  // not the other's
           }
-        }),
-                        &s);
+        }));
       },
       {.callbacks = &queue, .connect_callback = [](auto&, const auto&) {}});
   UniqueFd a = server.connect();
@@ -440,12 +439,10 @@ TEST(ReadLoopQueueTest, MessagesAndEventsGoThroughOneQueueAndNoneIsLost) {
   std::vector<std::string> all;
   Server server(
       [&](auto& s, const std::stop_token& stop) {
-        queue.post_wait(
-            [&, text = s.read_str(stop)] {
-              messages.push_back(text);
-              all.push_back(text);
-            },
-            &s);
+        s.post_wait([&, text = s.read_str(stop)] {
+          messages.push_back(text);
+          all.push_back(text);
+        });
       },
       {.callbacks = &queue,
        .connect_callback = [&](auto&, const ConnectionEvent& event) {
@@ -477,7 +474,7 @@ TEST(ReadLoopQueueTest, FullQueueHoldsTheReaderUpButNotClose) {
       [&](auto& s, const std::stop_token& stop) {
         const std::string text = s.read_str(stop);
         ++read;
-        queue.post_wait([] {}, &s, stop);
+        s.post_wait([] {}, stop);
       },
       {.callbacks = &queue});
   const UniqueFd peer = server.connect();
