@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <array>
@@ -21,7 +19,6 @@
 #include <stdexcept>
 #include <stop_token>
 #include <string>
-#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -128,25 +125,6 @@ class Gate {
  private:
   std::promise<void> begun_;
   std::promise<void> open_;
-};
-
-class LogLines {
- public:
-  Log log() {
-    return Log([this](LogLevel level, std::string_view, std::string_view text) {
-      const std::lock_guard lock(mutex_);
-      lines_.push_back(std::string(to_string(level)) + ": " +
-                       std::string(text));
-    });
-  }
-  std::vector<std::string> lines() {
-    const std::lock_guard lock(mutex_);
-    return lines_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<std::string> lines_;
 };
 
 // ---- Posting
@@ -1016,16 +994,18 @@ TEST(CallbackQueueTest, WaitFdStaysExactWithConcurrentPosts) {
 }
 
 TEST(CallbackQueueTest, DestructorDropsWhatIsQueued) {
-  std::array<EventOwner, 2> owners{EventOwner(queue), EventOwner(queue)};
   int dropped = 0;
+  std::unique_ptr<CallbackQueue::Owner> owner;  // outlives the queue
   {
     CallbackQueue queue;
+    owner = std::make_unique<CallbackQueue::Owner>(queue);
+    CallbackQueue::Owner other(queue);
     const auto drop = [&] {
       ++dropped;
       queue.size();  // no lock is held
     };
-    owners[0].post([keep = on_destruction(drop)] { FAIL(); });
-    owners[1].post([keep = on_destruction(drop)] { FAIL(); });
+    owner->post([keep = on_destruction(drop)] { FAIL(); });
+    other.post([keep = on_destruction(drop)] { FAIL(); });
     queue.post([keep = on_destruction(drop)] { FAIL(); });
   }
   EXPECT_EQ(dropped, 3);
