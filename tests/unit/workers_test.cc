@@ -352,6 +352,7 @@ TEST(Workers, DestroyedInOneOfTheThreadsLetsItGo) {
   auto workers = std::make_unique<Workers>();
   Gate gate;
   std::atomic<bool> other_ended{false};
+  std::atomic<bool> gone{false};
   auto token = std::make_shared<int>(0);
   const std::weak_ptr<int> held = token;
   workers->start({}, [&](const std::stop_token& stop) {
@@ -362,8 +363,10 @@ TEST(Workers, DestroyedInOneOfTheThreadsLetsItGo) {
     gate.pass();
     workers.reset();
     EXPECT_TRUE(other_ended);
+    gone = true;
   });
   gate.open();
+  EXPECT_TRUE(tcpip_tests::wait_until([&] { return gone.load(); }));
   EXPECT_TRUE(tcpip_tests::wait_until([&] { return held.expired(); }));
   EXPECT_EQ(workers, nullptr);
 }
