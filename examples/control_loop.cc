@@ -75,8 +75,8 @@ class Controller {
               // is bound speaks of the client whose command it is: the answer
               // does not go to the next one.
               const std::string line = server.read_str(stop);
-              queue_.post_wait(server.bound([this, line] { on_command(line); }),
-                               &server);
+              server.post_wait(
+                  server.bound([this, line] { on_command(line); }));
             }) {}
 
   void start() {

@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "tcpip/base/mutex.h"
-#include "tcpip/base/named_thread.h"
+#include "tcpip/base/workers.h"
 #include "tcpip/error.h"
 
 namespace tcpip {

@@ -35,6 +35,13 @@ bool BaseClientOrServer::wait_connected(const Wait& wait) {
 bool BaseClientOrServer::wait_done(const Wait& wait) {
   return core_->wait_done(wait);
 }
+bool BaseClientOrServer::post(std::function<void()> callback) {
+  return core_->post(std::move(callback));
+}
+void BaseClientOrServer::post_wait(std::function<void()> callback,
+                                   const Wait& wait) {
+  core_->post_wait(std::move(callback), wait);
+}
 const std::string& BaseClientOrServer::name() const noexcept {
   return core_->config().name;
 }

@@ -12,6 +12,7 @@
 #define TCPIP_BASE_CLIENT_OR_SERVER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -51,6 +52,10 @@ class BaseClientOrServer : public ReadWriter {
   // True once all has ended that close() ends: see there; false at the
   // deadline.
   bool wait_done(const Wait& wait = {});
+  // As Connection's members of these names, for callbacks that are about no
+  // connection in particular. Before start() they are as after close().
+  bool post(std::function<void()> callback);
+  void post_wait(std::function<void()> callback, const Wait& wait = {});
   const std::string& name() const noexcept;
   const Log& log() const noexcept;
   // How text messages look. A change, which may come at any time, counts from

@@ -8,6 +8,8 @@
 //     ...
 //   }
 //
+// An Owner posts callbacks that must not run after it is gone.
+//
 // Threads: every member may be called from any thread at any time, also from
 // inside a callback. Callbacks run one after the other in the order in which
 // they were posted if one thread drains the queue. No lock is held while a
@@ -17,27 +19,26 @@
 #define TCPIP_CALLBACK_QUEUE_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <stop_token>
-#include <string>
 
 #include "tcpip/constants.h"
 #include "tcpip/log.h"
-#include "tcpip/thread_hook.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
 
-class CallbackThread;
-
 namespace internal {
-class CallbackOwner;
-}
+class EventOwner;
+class QueueThread;
+}  // namespace internal
 
 class CallbackQueue {
  public:
   using Callback = std::function<void()>;
+  class Owner;
 
   // Holds `max_size` posted callbacks at the most; connection events of servers
   // and clients come on top and are never refused for want of room.
@@ -50,17 +51,14 @@ class CallbackQueue {
   CallbackQueue(const CallbackQueue&) = delete;
   CallbackQueue& operator=(const CallbackQueue&) = delete;
 
-  // Queues a callback; never blocks. False, and the callback dropped, if the
-  // queue is full, or `owner` or the queue's CallbackThread is closed. `owner`
-  // is whatever cancel() will be called with; a server's read handler passes
-  // the server's address, so that nothing of it runs after server.close().
-  // Throws std::invalid_argument if `callback` is empty.
-  bool post(Callback callback, const void* owner = nullptr);
-  // The same, but waits for room. Throws TimeoutError; CancelledError, also
-  // when `owner` is cancelled meanwhile, or it or the queue's CallbackThread is
-  // closed. Do not call it without a deadline or stop from the thread that
-  // drains the queue.
-  void post_wait(Callback callback, const void* owner, const Wait& wait = {});
+  // Queues a callback that nobody owns; never blocks. False, and the callback
+  // dropped, if the queue is full or its CallbackThread is closed. Throws
+  // std::invalid_argument if `callback` is empty.
+  bool post(Callback callback);
+  // The same, but waits for room. Throws TimeoutError; CancelledError at the
+  // stop and if the queue's CallbackThread is closed, at once. Do not call it
+  // without a deadline or stop from the thread that drains the queue.
+  void post_wait(Callback callback, const Wait& wait = {});
 
   // Runs the callbacks that are queued at the time of the call, not those that
   // they post; never blocks. Returns how many ran. If one throws, the exception
@@ -71,18 +69,17 @@ class CallbackQueue {
   // CallbackThread is closed and nothing is left; CancelledError at the stop.
   // What the callback throws reaches the caller.
   bool run_one(const Wait& wait = {});
+  // Runs callbacks as they come until the deadline or the stop, for a loop that
+  // gives the queue the rest of its period. Returns how many ran. At the
+  // deadline those that were queued at the time of the call still run, so that
+  // a loop that is late starves nobody; none that came after it begins. At the
+  // stop it returns at once and leaves what is queued. It also returns if the
+  // queue's CallbackThread is closed and nothing is left. What a callback
+  // throws reaches the caller.
+  std::size_t run_until(const Wait& wait);
   // Runs callbacks until `stop` is requested; then returns at once, leaving
   // what is queued. What a callback throws reaches the caller.
   void run(std::stop_token stop);
-
-  // Drops what `owner` has queued and waits until none of its callbacks runs,
-  // except those that the calling thread itself is inside of. After it returns
-  // nothing of that owner runs unless it posts again. Two threads that cancel,
-  // each from inside a callback, what the other is inside of wait for each
-  // other forever; with one draining thread that cannot happen. Throws
-  // std::invalid_argument if `owner` is null: callbacks without an owner belong
-  // to nobody who could cancel them.
-  void cancel(const void* owner);
 
   // What is queued, connection events included.
   std::size_t size() const;
@@ -94,77 +91,80 @@ class CallbackQueue {
   int wait_fd();
 
  private:
-  friend class internal::CallbackOwner;
-  friend class CallbackThread;
+  friend class internal::EventOwner;
+  friend class internal::QueueThread;
   class Impl;
   const std::shared_ptr<Impl> impl_;
 };
 
-// A queue with a thread that drains it, for programs that have no loop. What a
-// callback throws is logged.
-class CallbackThread {
+// Whose callbacks they are: when the owner is cancelled or destroyed, none of
+// its callbacks runs any more. A class that posts callbacks which use it has
+// one as its last member:
+//
+//   class Dome {
+//     explicit Dome(CallbackQueue& queue) : owner_(queue) {}
+//     void note() { owner_.post([this] { ... }); }
+//     CallbackQueue::Owner owner_;  // last: destroyed first
+//   };
+//
+// It may outlive the queue; then it is as if it were cancelled.
+class CallbackQueue::Owner {
  public:
-  struct Options {
-    std::string name = "tcpip-callback";
-    std::size_t max_size = kDefaultQueueSize;
-    Log log = {};
-    ThreadStartHook thread_start_hook = {};
-  };
+  explicit Owner(CallbackQueue& queue);
+  ~Owner();  // cancel()
+  Owner(const Owner&) = delete;
+  Owner& operator=(const Owner&) = delete;
 
-  CallbackThread() : CallbackThread(Options{}) {}
-  // Starts the thread; throws Error if there can be none.
-  explicit CallbackThread(Options options);
-  ~CallbackThread();  // close(); safe inside a callback of this thread
-  CallbackThread(const CallbackThread&) = delete;
-  CallbackThread& operator=(const CallbackThread&) = delete;
+  // As CallbackQueue's. Once the owner is cancelled, post() returns false, and
+  // post_wait() throws CancelledError, at once even if it waits.
+  bool post(Callback callback);
+  void post_wait(Callback callback, const Wait& wait = {});
 
-  CallbackQueue& queue() noexcept;
-
-  // Refuses further posts, runs what is queued, then ends and joins the thread.
-  // Idempotent, from any thread; returns when the thread has ended. Called from
-  // inside one of the thread's own callbacks, it drops what is queued, returns
-  // at once, and that callback is the last. Servers and clients that were given
-  // the queue are to be closed before: their events are dropped from now on.
-  void close();
-  // True in the thread that drains the queue.
-  bool is_current_thread() const noexcept;
+  // For good: drops what the owner has queued, refuses what it posts from now
+  // on, and waits until none of its callbacks runs, except those that the
+  // calling thread is inside of, and those in a thread that waits for the
+  // calling one: in a cancel(), or in a close() or destructor of a server,
+  // client or CallbackThread. (That thread goes on when this one returns to it;
+  // to wait for it here would be for ever.) Idempotent, from any thread.
+  void cancel();
 
  private:
-  class Impl;
+  friend class internal::EventOwner;
   const std::shared_ptr<Impl> impl_;
+  const std::uint64_t number_;  // never used again
 };
 
 namespace internal {
 
-// What a server or client needs of a queue beyond posting. `owner` is not null.
-// All members may be called from any thread.
-class CallbackOwner {
+// What a server or client needs of a queue beyond posting. Programs cannot
+// reach it, so nobody drops their events. Threads: any.
+class EventOwner : public CallbackQueue::Owner {
  public:
-  CallbackOwner(CallbackQueue& queue, const void* owner) noexcept
-      : queue_(queue), owner_(owner) {}
+  using CallbackQueue::Owner::Owner;
 
-  bool post(CallbackQueue::Callback callback) {
-    return queue_.post(std::move(callback), owner_);
-  }
-  void post_wait(CallbackQueue::Callback callback, const Wait& wait) {
-    queue_.post_wait(std::move(callback), owner_, wait);
-  }
-  // Queues a connection event: never refused, not counted.
+  // Queues a connection event: never refused for want of room, not counted, and
+  // taken also after refuse_posts(). Dropped after cancel().
   void post_event(CallbackQueue::Callback callback);
   // From now on post() returns false and post_wait() throws CancelledError, at
-  // once even if it waits. post_event() still works.
-  void refuse_posts();
-  // The end of it: if the calling thread is the one that drains the queue (the
-  // last that did) and is not inside one of this owner's callbacks, runs what
-  // the owner has queued at the time of the call; drops the rest. Then waits as
-  // cancel() does, and lets a later owner with the same address post again.
-  // What a callback throws does not stop it: the first such exception reaches
-  // the caller at the end.
+  // once even if it waits.
+  void refuse_posts() noexcept;
+  // cancel(); but first, if the calling thread is the one that drains the queue
+  // (the last that did) and is not inside one of this owner's callbacks, runs
+  // what the owner has queued at the time of the call. What a callback throws
+  // does not stop it: the first such exception reaches the caller at the end.
   void retire();
+};
 
- private:
-  CallbackQueue& queue_;
-  const void* const owner_;
+// For whoever drains a queue in a thread of its own. Threads: any.
+class QueueThread {
+ public:
+  // Runs callbacks until the queue is closed and empty, or destroyed by one of
+  // them. What a callback throws is logged.
+  static void drain(CallbackQueue& queue, const Log& log) noexcept;
+  // From now on nothing can be posted, and what drains the queue returns when
+  // it is empty.
+  static void close(CallbackQueue& queue) noexcept;
+  static void drop_all(CallbackQueue& queue);
 };
 
 }  // namespace internal

@@ -44,7 +44,8 @@ class Client final : public BaseClientOrServer {
   // or descriptor of the client is left. Takes no longer than a callback that
   // is running, and 0.1 s if the server does not take our last bytes. Called in
   // one of the client's own callbacks it does not wait for that one, and that
-  // one is the last. Idempotent.
+  // one is the last; nor does it wait for a thread that waits for the calling
+  // one, as when the callbacks of two objects close each other. Idempotent.
   //
   // The disconnected event comes before it returns if connect_callback has a
   // thread of its own, or if the calling thread is the one that drains the

@@ -59,7 +59,9 @@ class ServerBase : public BaseClientOrServer {
   // our last bytes. Idempotent, from any thread; in the server's own callback
   // it does not wait for that one, and that one is the last; in the read
   // handler it returns at once, and what it does is complete when the handler
-  // has returned.
+  // has returned. Nor does it wait for a thread that waits for the calling one,
+  // as when the callbacks of two objects close each other: that one's work is
+  // complete when its function has returned.
   //
   // The disconnected event comes before it returns if connect_callback has a
   // thread of its own, or if the calling thread is the one that drains the

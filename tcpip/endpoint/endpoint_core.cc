@@ -9,7 +9,6 @@
 #include <system_error>
 #include <utility>
 
-#include "tcpip/base/named_thread.h"
 #include "tcpip/constants.h"
 #include "tcpip/stream/stream_access.h"
 
@@ -93,21 +92,13 @@ struct EndpointCore::Ended {
 
 EndpointCore::EndpointCore(EndpointConfig config,
                            std::shared_ptr<const TextFormat> format)
-    : config_(std::move(config)), owner_(this), format_(std::move(format)) {
+    : config_(std::move(config)), format_(std::move(format)), workers_([this] {
+        const MutexLock lock(mutex_);  // so that wait_done() does not miss it
+        changed_.notify_all();
+      }) {
   if (config_.limit == 0) {
     throw std::invalid_argument("the limit must be positive");
   }
-}
-
-EndpointCore::~EndpointCore() {
-  // Normally there are none left. If the last reference went in one of them,
-  // that one cannot be joined.
-  std::vector<std::jthread> workers;
-  {
-    const MutexLock lock(mutex_);
-    workers.swap(workers_);
-  }
-  for (std::jthread& worker : workers) join_or_detach(worker);
 }
 
 DisconnectReason EndpointCore::reason_for(std::error_code error) noexcept {
@@ -138,22 +129,26 @@ void EndpointCore::begin_start() {
 }
 
 void EndpointCore::start_dispatcher() {
-  std::shared_ptr<CallbackThread> dispatcher;
-  // A queue is tied to this object even without a connect_callback: a read
-  // handler may post to it.
+  // An owner is made even without a connect_callback: a read handler may post.
+  std::unique_ptr<CallbackQueue> own_queue;
   if (config_.callbacks == nullptr) {
     if (!config_.on_event) return;
-    dispatcher = std::make_shared<CallbackThread>(CallbackThread::Options{
-        .name = "tcpip-callback",
-        .log = config_.log,
-        .thread_start_hook = config_.thread_start_hook});
+    own_queue = std::make_unique<CallbackQueue>();
   }
-  auto callbacks = std::make_shared<CallbackOwner>(
-      dispatcher ? dispatcher->queue() : *config_.callbacks, owner_);
-  const MutexLock lock(mutex_);
-  if (closing_) return;  // `dispatcher` ends here
-  dispatcher_ = std::move(dispatcher);
-  callbacks_ = std::move(callbacks);
+  CallbackQueue* const own = own_queue.get();
+  auto callbacks =
+      std::make_shared<EventOwner>(own != nullptr ? *own : *config_.callbacks);
+  {
+    const MutexLock lock(mutex_);
+    if (closing_) return;
+    own_queue_ = std::move(own_queue);
+    callbacks_ = std::move(callbacks);
+  }
+  if (own == nullptr) return;
+  start_worker(ThreadRole::kDispatch, "tcpip-callback",
+               [own](EndpointCore& core, const std::stop_token&) {
+                 QueueThread::drain(*own, core.log());
+               });
 }
 
 void EndpointCore::start_worker(
@@ -162,41 +157,19 @@ void EndpointCore::start_worker(
   if (const std::error_code error = waker_.open()) {
     throw_os_error(error.value(), "eventfd");
   }
-  auto body = [self = shared_from_this(),
-               work = std::move(work)](std::stop_token stop) {
-    struct End {
-      EndpointCore& core;
-      ~End() { core.worker_ended(); }
-    } const end{*self};
-    work(*self, std::move(stop));
-  };
-  const MutexLock lock(mutex_);
-  if (closing_) throw_connection_error(ENOTCONN, "start", config_.name);
-  // Reserved first: a thread that was started must not be lost.
-  workers_.reserve(workers_.size() + 1);
-  worker_ids_.reserve(worker_ids_.size() + 1);
-  workers_.push_back(start_thread({.role = role,
-                                   .name = name,
-                                   .hook = config_.thread_start_hook,
-                                   .log = config_.log},
-                                  std::move(body)));
-  // Here, not in the thread: its hook may call close() before its work begins.
-  worker_ids_.push_back(workers_.back().get_id());
-  ++live_workers_;
-}
-
-void EndpointCore::worker_ended() {
-  const MutexLock lock(mutex_);
-  std::erase(worker_ids_, std::this_thread::get_id());
-  --live_workers_;
-  changed_.notify_all();
-}
-
-bool EndpointCore::is_worker_thread() const {
-  for (const std::thread::id id : worker_ids_) {
-    if (id == std::this_thread::get_id()) return true;
-  }
-  return false;
+  const bool started =
+      workers_.start({.role = role,
+                      .name = name,
+                      .hook = config_.thread_start_hook,
+                      .log = config_.log},
+                     [self = shared_from_this(),
+                      work = std::move(work)](std::stop_token stop) mutable {
+                       // What it holds of the program's goes before the thread
+                       // counts as ended.
+                       const auto once = std::exchange(work, nullptr);
+                       once(*self, std::move(stop));
+                     });
+  if (!started) throw_connection_error(ENOTCONN, "start", config_.name);
 }
 
 bool EndpointCore::is_closing() const {
@@ -204,125 +177,71 @@ bool EndpointCore::is_closing() const {
   return closing_;
 }
 
-bool EndpointCore::tell_all_to_end(bool keep_should_be_connected) {
-  std::vector<std::stop_source> stops;
-  std::shared_ptr<CallbackOwner> callbacks;
-  bool is_worker = false;
+// Two calls at once, in whatever order their steps come, do together what one
+// does: each step is done again to no effect.
+void EndpointCore::tell_all_to_end(bool keep_should_be_connected, bool waits) {
+  std::shared_ptr<EventOwner> callbacks;
+  CallbackQueue* own_queue = nullptr;
   {
     const MutexLock lock(mutex_);
     closing_ = true;
-    is_worker = is_worker_thread();
-    // Counted from here on, or wait_done() could think that all is over.
-    if (!is_worker) ++closers_;
+    // From here on, or wait_done() could think that all is over.
+    if (waits) ending_ = true;
     callbacks = callbacks_;
-    for (std::jthread& worker : workers_) {
-      stops.push_back(worker.get_stop_source());
-    }
+    own_queue = own_queue_.get();
   }
+  // A handler that waits for room in the queue must wake up.
   if (callbacks) callbacks->refuse_posts();
   close_current_link(keep_should_be_connected);
-  for (std::stop_source& stop : stops) stop.request_stop();
+  // Behind the last event: our own dispatcher runs it, then ends by itself.
+  if (own_queue != nullptr) QueueThread::close(*own_queue);
+  workers_.request_stop();
   waker_.signal();
   changed_.notify_all();
-  return !is_worker;
 }
 
-void EndpointCore::join_workers() {
-  std::vector<std::jthread> workers;
-  {
-    const MutexLock lock(mutex_);
-    // One caller joins, the others wait for it.
-    while (joining_) {
-      changed_.wait(mutex_, {},
-                    [this]() TCPIP_REQUIRES(mutex_) { return !joining_; });
-    }
-    if (workers_.empty()) return;
-    workers.swap(workers_);
-    joining_ = true;
-  }
-  for (std::jthread& worker : workers) worker.join();
-  const MutexLock lock(mutex_);
-  joining_ = false;
-  changed_.notify_all();
-}
-
-void EndpointCore::end_callbacks() {
-  std::shared_ptr<CallbackThread> dispatcher;
-  std::shared_ptr<CallbackOwner> callbacks;
-  {
-    const MutexLock lock(mutex_);
-    dispatcher = dispatcher_;
-    callbacks = callbacks_;
-  }
-  if (dispatcher) {
-    dispatcher->close();
-  } else if (callbacks) {
-    // What the program has posted for this object may throw; closing goes on.
-    try {
-      callbacks->retire();
-    } catch (const std::exception& e) {
-      log().error(fmt::format("callback failed: {}", e.what()));
-    } catch (...) {
-      log().error("callback failed with an unknown exception");
-    }
-  }
-}
-
-void EndpointCore::close(bool keep_should_be_connected) {
-  // A callback that closes may also destroy the object.
-  const std::shared_ptr<EndpointCore> self = shared_from_this();
-  if (!tell_all_to_end(keep_should_be_connected)) {
-    end_dispatcher_later();
-    return;
-  }
-  join_workers();
+void EndpointCore::wait_until_ended() {
+  workers_.join();
   // A client has no accept thread that would have done it.
   const Deadline deadline = Deadline::after(kCloseLingerTime);
   for (const std::shared_ptr<Socket>& socket : take_ended()) {
     socket->linger(deadline);
   }
-  end_callbacks();
-  closer_ended();
-}
-
-// For a close() in a worker thread, which must not wait: the dispatcher ends by
-// itself, behind the last event, be there another close() to join it or not.
-void EndpointCore::end_dispatcher_later() {
-  std::shared_ptr<CallbackThread> dispatcher;
-  std::shared_ptr<CallbackOwner> callbacks;
-  {
-    const MutexLock lock(mutex_);
-    if (!dispatcher_) return;
-    dispatcher = dispatcher_;
-    callbacks = callbacks_;
-    ++closers_;
-  }
-  // Also if the callback is dropped, because somebody else closes.
-  std::shared_ptr<void> end(
-      nullptr, [self = shared_from_this()](void*) { self->closer_ended(); });
-  callbacks->post_event([dispatcher = std::move(dispatcher),
-                         end = std::move(end)] { dispatcher->close(); });
-}
-
-void EndpointCore::closer_ended() {
+  retire_callbacks();
   const MutexLock lock(mutex_);
-  --closers_;
+  ended_for_good_ = true;
   changed_.notify_all();
+}
+
+// Our own queue is empty by now, unless its thread could not be joined: that
+// one is inside a callback which this thread is inside of, or which waits for
+// this thread, and what is behind it must not run after close().
+void EndpointCore::retire_callbacks() {
+  const std::shared_ptr<EventOwner> owner = callbacks();
+  if (!owner) return;
+  // What the program has posted for this object may throw; closing goes on.
+  try {
+    owner->retire();
+  } catch (const std::exception& e) {
+    log().error(fmt::format("callback failed: {}", e.what()));
+  } catch (...) {
+    log().error("callback failed with an unknown exception");
+  }
+}
+
+void EndpointCore::close(bool keep_should_be_connected) {
+  // A callback that closes, or that runs in here, may also destroy the object.
+  const std::shared_ptr<EndpointCore> self = shared_from_this();
+  const bool waits = !workers_.is_current_thread() ||
+                     workers_.is_current_thread(ThreadRole::kDispatch);
+  tell_all_to_end(keep_should_be_connected, waits);
+  if (waits) wait_until_ended();
 }
 
 void EndpointCore::release() {
   const std::shared_ptr<EndpointCore> self = shared_from_this();
-  close();
-  std::vector<std::jthread> workers;
-  {
-    const MutexLock lock(mutex_);
-    if (!is_worker_thread()) return;
-    workers.swap(workers_);
-  }
-  // The object is destroyed in a worker thread, which goes on to the end of its
-  // function with a reference of its own to this core.
-  for (std::jthread& worker : workers) join_or_detach(worker);
-  end_callbacks();
+  tell_all_to_end(/*keep_should_be_connected=*/false, /*waits=*/true);
+  wait_until_ended();
 }
 
 void EndpointCore::pause(Deadline deadline) {
@@ -335,7 +254,8 @@ bool EndpointCore::wait_done(const Wait& wait) {
   const MutexLock lock(mutex_);
   const WaitResult result =
       changed_.wait(mutex_, wait, [this]() TCPIP_REQUIRES(mutex_) {
-        return closing_ && live_workers_ == 0 && closers_ == 0;
+        return closing_ && (ended_for_good_ || !ending_) &&
+               running_callbacks_ == 0 && workers_.all_ended();
       });
   if (result == WaitResult::kStopped) {
     throw CancelledError("wait_done", config_.name);
@@ -624,6 +544,34 @@ std::vector<std::shared_ptr<Socket>> EndpointCore::take_ended() {
 
 // --- Callbacks ---
 
+class EndpointCore::CallbackRun {
+ public:
+  explicit CallbackRun(EndpointCore& core) : core_(core) {
+    const MutexLock lock(core_.mutex_);
+    ++core_.running_callbacks_;
+  }
+  ~CallbackRun() {
+    const MutexLock lock(core_.mutex_);
+    --core_.running_callbacks_;
+    core_.changed_.notify_all();
+  }
+  CallbackRun(const CallbackRun&) = delete;
+  CallbackRun& operator=(const CallbackRun&) = delete;
+
+ private:
+  EndpointCore& core_;
+};
+
+CallbackQueue::Callback EndpointCore::counted(
+    CallbackQueue::Callback callback) {
+  return [self = shared_from_this(), callback = std::move(callback)]() mutable {
+    const CallbackRun run(*self);
+    // What it holds goes before it counts as ended.
+    const auto once = std::exchange(callback, nullptr);
+    once();
+  };
+}
+
 void EndpointCore::post_event(ConnectionEvent event) {
   if (!callbacks_ || !config_.on_event) return;
   callbacks_->post_event([self = shared_from_this(), event = std::move(event)] {
@@ -632,6 +580,7 @@ void EndpointCore::post_event(ConnectionEvent event) {
 }
 
 void EndpointCore::run_event(const ConnectionEvent& event) {
+  const CallbackRun run(*this);
   try {
     config_.on_event(event);
   } catch (const std::exception& e) {
@@ -644,26 +593,38 @@ void EndpointCore::run_event(const ConnectionEvent& event) {
   changed_.notify_all();
 }
 
-std::shared_ptr<CallbackOwner> EndpointCore::callbacks(
-    const char* operation) const {
+std::shared_ptr<EventOwner> EndpointCore::callbacks() const {
+  const MutexLock lock(mutex_);
+  return callbacks_;
+}
+
+std::shared_ptr<EventOwner> EndpointCore::callbacks_to_post(
+    const char* operation, const CallbackQueue::Callback& callback) const {
+  if (!callback) {
+    throw std::invalid_argument(
+        fmt::format("{}: the callback is empty", operation));
+  }
   if (config_.callbacks == nullptr && !config_.on_event) {
     throw std::logic_error(fmt::format(
         "{}: there is neither a queue nor a connect_callback, and so nothing "
         "that runs callbacks",
         operation));
   }
-  const MutexLock lock(mutex_);
-  return callbacks_;
+  return callbacks();
 }
 
-bool EndpointCore::post(std::function<void()> callback) {
-  const auto owner = callbacks("post");
-  return owner->post(std::move(callback));
+bool EndpointCore::post(CallbackQueue::Callback callback) {
+  const std::shared_ptr<EventOwner> owner =
+      callbacks_to_post("post", callback);
+  return owner && owner->post(counted(std::move(callback)));
 }
 
-void EndpointCore::post_wait(std::function<void()> callback, const Wait& wait) {
-  const auto owner = callbacks("post_wait");
-  owner->post_wait(std::move(callback), wait);
+void EndpointCore::post_wait(CallbackQueue::Callback callback,
+                             const Wait& wait) {
+  const std::shared_ptr<EventOwner> owner =
+      callbacks_to_post("post_wait", callback);
+  if (!owner) throw CancelledError("post_wait", config_.name);
+  owner->post_wait(counted(std::move(callback)), wait);
 }
 
 }  // namespace tcpip::internal

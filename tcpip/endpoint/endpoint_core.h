@@ -48,6 +48,7 @@
 
 #include "tcpip/base/mutex.h"
 #include "tcpip/base/poller.h"
+#include "tcpip/base/workers.h"
 #include "tcpip/callback_queue.h"
 #include "tcpip/connection_event.h"
 #include "tcpip/endpoint/link.h"
@@ -79,7 +80,6 @@ class EndpointCore final : public LinkSource,
  public:
   // Throws std::invalid_argument for a limit of 0.
   EndpointCore(EndpointConfig config, std::shared_ptr<const TextFormat> format);
-  ~EndpointCore();
 
   const EndpointConfig& config() const noexcept { return config_; }
   const Log& log() const noexcept { return config_.log; }
@@ -88,21 +88,31 @@ class EndpointCore final : public LinkSource,
 
   // Marks the start. Throws std::logic_error the second time, or once closed.
   void begin_start();
-  // Starts the dispatcher thread, if events need one.
+  // Ties this object to the program's queue; without one, makes a queue and
+  // starts the thread that runs its callbacks, if there are events to tell.
+  // Throws as start_worker().
   void start_dispatcher();
   // Starts a worker thread. It runs until its function returns, which must be
   // soon after the stop token or is_closing() says so; waker() is signalled.
   // Throws Error if there can be no thread; ConnectionError once closing.
   void start_worker(ThreadRole role, const char* name,
                     std::function<void(EndpointCore&, std::stop_token)> work);
-  // See the public classes. From a worker thread it returns once everything is
-  // told to end; else once everything has ended.
+  // See the public classes. From a worker thread, other than the dispatcher's,
+  // it returns once everything is told to end; else once everything has ended,
+  // except what the calling thread is inside of, and threads that wait for the
+  // calling thread.
   void close(bool keep_should_be_connected = false);
-  // For the public destructor: close(), and nothing of the program's runs for
-  // this object any more, except what the calling thread is inside of.
+  // For the public destructor: close(), and the same wait from every thread.
   void release();
   bool is_closing() const;
+  // True once close() was called, every thread has ended, no callback runs and,
+  // unless close() was called in a worker thread only, none is left queued.
   bool wait_done(const Wait& wait);
+  // As CallbackQueue::Owner's: the callback is dropped once this closes.
+  // Refused before start(), and where there is neither a queue nor a
+  // connect_callback. Throw std::invalid_argument if it is empty.
+  bool post(CallbackQueue::Callback callback);
+  void post_wait(CallbackQueue::Callback callback, const Wait& wait);
   // Waits until then, or until the core is closing. For a worker that lacks
   // what it needs to wait for anything else.
   void pause(Deadline deadline);
@@ -187,18 +197,19 @@ class EndpointCore final : public LinkSource,
   void send_heartbeat(Link& link);
   void post_event(ConnectionEvent event) TCPIP_REQUIRES(mutex_);
   void run_event(const ConnectionEvent& event);
-  std::shared_ptr<CallbackOwner> callbacks(const char* operation) const;
-  bool is_worker_thread() const TCPIP_REQUIRES(mutex_);
-  // False in a worker thread, which has to leave the rest of it to another.
-  bool tell_all_to_end(bool keep_should_be_connected);
-  void end_callbacks();
-  void end_dispatcher_later();
-  void closer_ended();
-  void worker_ended();
-  void join_workers();
+  // Counts a callback as running, for wait_done().
+  class CallbackRun;
+
+  CallbackQueue::Callback counted(CallbackQueue::Callback callback);
+  std::shared_ptr<EventOwner> callbacks() const;
+  std::shared_ptr<EventOwner> callbacks_to_post(
+      const char* operation, const CallbackQueue::Callback& callback) const;
+  // `waits`: wait_until_ended() follows.
+  void tell_all_to_end(bool keep_should_be_connected, bool waits);
+  void wait_until_ended();
+  void retire_callbacks();
 
   const EndpointConfig config_;
-  const void* const owner_;
   Waker waker_;
 
   mutable Mutex mutex_;
@@ -214,14 +225,13 @@ class EndpointCore final : public LinkSource,
   std::uint64_t handed_out_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<Link> current_ TCPIP_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Socket>> ended_ TCPIP_GUARDED_BY(mutex_);
-  std::vector<std::jthread> workers_ TCPIP_GUARDED_BY(mutex_);
-  std::vector<std::thread::id> worker_ids_ TCPIP_GUARDED_BY(mutex_);
-  int live_workers_ TCPIP_GUARDED_BY(mutex_) = 0;
-  bool joining_ TCPIP_GUARDED_BY(mutex_) = false;
-  int closers_ TCPIP_GUARDED_BY(mutex_) = 0;  // calls of close() under way
-  // The thread that runs the callbacks, unless the program has a queue.
-  std::shared_ptr<CallbackThread> dispatcher_ TCPIP_GUARDED_BY(mutex_);
-  std::shared_ptr<CallbackOwner> callbacks_ TCPIP_GUARDED_BY(mutex_);
+  bool ending_ TCPIP_GUARDED_BY(mutex_) = false;  // a close() waits for all
+  bool ended_for_good_ TCPIP_GUARDED_BY(mutex_) = false;  // one has done so
+  int running_callbacks_ TCPIP_GUARDED_BY(mutex_) = 0;
+  // Drained by a worker, unless the program has a queue.
+  std::unique_ptr<CallbackQueue> own_queue_ TCPIP_GUARDED_BY(mutex_);
+  std::shared_ptr<EventOwner> callbacks_ TCPIP_GUARDED_BY(mutex_);
+  Workers workers_;  // last: destroyed first
 };
 
 }  // namespace tcpip::internal

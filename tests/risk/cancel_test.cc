@@ -500,14 +500,15 @@ class PostWaitScene final : public Scene {
     EXPECT_TRUE(queue_.post([] {}));
   }
   std::optional<std::string> call(const Wait& wait) override {
-    queue_.post_wait([] {}, this, wait);
+    owner_.post_wait([] {}, wait);
     return "";
   }
   void make_ready() override { EXPECT_EQ(queue_.run_pending(), 1u); }
-  void close() override { queue_.cancel(this); }
+  void close() override { owner_.cancel(); }
 
  private:
   CallbackQueue queue_{1};
+  CallbackQueue::Owner owner_{queue_};
 };
 
 // --- The table ---

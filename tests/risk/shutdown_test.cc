@@ -1,6 +1,7 @@
 // Promise 3: shutdown is bounded and safe from anywhere.
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <array>
@@ -22,10 +23,12 @@
 #include <utility>
 #include <vector>
 
+#include "tcpip/callback_queue.h"
 #include "tcpip/client.h"
 #include "tcpip/error.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
+#include "tests/support/blocked_call.h"
 #include "tests/support/event_log.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
@@ -35,6 +38,7 @@ namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_tests::BlockedCall;
 using tcpip_tests::connect_to;
 using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
@@ -755,10 +759,12 @@ TEST(InHandlerTest, CloseInItWithAQueueLeavesTheLastEventToBeRun) {
 // The hook runs before the thread's work does, and counts as a part of it.
 TEST(InHookTest, CloseInAThreadsStartHookEndsTheServer) {
   const HangGuard guard;
-  for (const ThreadRole role : {ThreadRole::kReader, ThreadRole::kAccept}) {
+  for (const ThreadRole role :
+       {ThreadRole::kReader, ThreadRole::kAccept, ThreadRole::kDispatch}) {
     OneClientReadLoopServer* self = nullptr;
     OneClientReadLoopServer server(
         {.host = "127.0.0.1",
+         .connect_callback = EventLog().callback(),
          .thread_start_hook =
              [&](ThreadRole r) {
                if (r == role) self->close();
@@ -773,6 +779,445 @@ TEST(InHookTest, CloseInAThreadsStartHookEndsTheServer) {
     EXPECT_TRUE(server.wait_done(kPatience));
     server.close();
   }
+}
+
+TEST(InHookTest, CloseInAThreadsStartHookEndsTheClient) {
+  const HangGuard guard;
+  const auto listener =
+      tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4, 100);
+  for (const ThreadRole role : {ThreadRole::kMonitor, ThreadRole::kDispatch}) {
+    Client* self = nullptr;
+    Client client({.host = "127.0.0.1",
+                   .port = listener.port,
+                   .connect_callback = EventLog().callback(),
+                   .thread_start_hook = [&](ThreadRole r) {
+                     if (r == role) self->close();
+                   }});
+    self = &client;
+    try {
+      client.start(kPatience);
+    } catch (const ConnectionError&) {
+      // It was closed before it was connected.
+    }
+    EXPECT_TRUE(client.wait_done(kPatience));
+    client.close();
+  }
+}
+
+// --- Objects that end each other ---
+
+enum class Runs { kDispatchers, kQueues };
+enum class Ends { kClose, kDestroy };
+
+// Where the callbacks of several objects run: on threads of their own, or each
+// on a queue of the program's with a thread that drains it.
+class Places {
+ public:
+  Places(Runs runs, std::size_t count) {
+    if (runs == Runs::kDispatchers) return;
+    for (std::size_t i = 0; i < count; ++i) {
+      queues_.push_back(std::make_unique<CallbackQueue>());
+      threads_.emplace_back([queue = queues_.back().get()](
+                                std::stop_token stop) { queue->run(stop); });
+    }
+  }
+
+  CallbackQueue* queue(std::size_t i) {
+    return queues_.empty() ? nullptr : queues_[i].get();
+  }
+
+ private:
+  std::vector<std::unique_ptr<CallbackQueue>> queues_;
+  std::vector<std::jthread> threads_;
+};
+
+// Each waits until all are there; then they act at once.
+class Meeting {
+ public:
+  explicit Meeting(int count) : count_(count) {}
+
+  template <class Action>
+  void act(Action action) {
+    ++there_;
+    EXPECT_TRUE(eventually([this] { return there_ == count_; }));
+    action();
+    ++done_;
+  }
+  bool wait_done() {
+    return eventually([this] { return done_ == count_; });
+  }
+
+ private:
+  const int count_;
+  std::atomic<int> there_{0};
+  std::atomic<int> done_{0};
+};
+
+template <class Object>
+void end(Ends ends, std::unique_ptr<Object>& object) {
+  if (ends == Ends::kDestroy) {
+    object.reset();
+  } else {
+    object->close();
+  }
+}
+
+// Also after an end that did not wait for a callback of its own.
+template <class Object>
+void expect_ended(Ends ends, const std::unique_ptr<Object>& object) {
+  if (ends == Ends::kDestroy) {
+    EXPECT_EQ(object, nullptr);
+  } else {
+    EXPECT_TRUE(object->wait_done(kPatience));
+  }
+}
+
+class EachOtherTest : public testing::TestWithParam<std::tuple<Runs, Ends>> {
+ protected:
+  static constexpr int kRounds = kWithSanitizer ? 10 : 30;
+
+  const Runs runs_ = std::get<0>(GetParam());
+  const Ends ends_ = std::get<1>(GetParam());
+
+ private:
+  HangGuard guard_;
+};
+
+// A gateway that gives up the one side when the other is lost, and both are.
+TEST_P(EachOtherTest, ServerAndClient) {
+  const auto device =
+      tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4, 100);
+  for (int i = 0; i < kRounds; ++i) {
+    Places places(runs_, 2);
+    Meeting meeting(2);
+    std::unique_ptr<OneClientServer> server;
+    std::unique_ptr<Client> client;
+    server = std::make_unique<OneClientServer>(OneClientServerOptions{
+        .host = "127.0.0.1",
+        .callbacks = places.queue(0),
+        .connect_callback = [&](auto&, const ConnectionEvent& event) {
+          if (event.connected) return;
+          meeting.act([&] { end(ends_, client); });
+        }});
+    client = std::make_unique<Client>(ClientOptions{
+        .host = "127.0.0.1",
+        .port = device.port,
+        .callbacks = places.queue(1),
+        .connect_callback = [&](auto&, const ConnectionEvent& event) {
+          if (event.connected) return;
+          meeting.act([&] { end(ends_, server); });
+        }});
+    server->start();
+    client->start(kPatience);
+    UniqueFd user = connect_to(server->port());
+    ASSERT_TRUE(server->wait_connected(kPatience));
+    tcpip_tests::accept_one(device).reset();
+    user.reset();
+    ASSERT_TRUE(meeting.wait_done());
+    expect_ended(ends_, server);
+    expect_ended(ends_, client);
+  }
+}
+
+TEST_P(EachOtherTest, RingOfThreeServers) {
+  constexpr std::size_t kServers = 3;
+  for (int i = 0; i < kRounds; ++i) {
+    Places places(runs_, kServers);
+    Meeting meeting(kServers);
+    std::array<std::unique_ptr<OneClientServer>, kServers> servers;
+    for (std::size_t k = 0; k < kServers; ++k) {
+      servers[k] = std::make_unique<OneClientServer>(OneClientServerOptions{
+          .host = "127.0.0.1",
+          .callbacks = places.queue(k),
+          .connect_callback = [&, k](auto&, const ConnectionEvent& event) {
+            if (event.connected) return;
+            meeting.act([&] { end(ends_, servers[(k + 1) % kServers]); });
+          }});
+      servers[k]->start();
+    }
+    std::array<UniqueFd, kServers> users;
+    for (std::size_t k = 0; k < kServers; ++k) {
+      users[k] = connect_to(servers[k]->port());
+      ASSERT_TRUE(servers[k]->wait_connected(kPatience));
+    }
+    for (UniqueFd& user : users) user.reset();
+    ASSERT_TRUE(meeting.wait_done());
+    for (const auto& server : servers) expect_ended(ends_, server);
+  }
+}
+
+TEST_P(EachOtherTest, TwoReadHandlers) {
+  for (int i = 0; i < kRounds; ++i) {
+    Places places(runs_, 2);
+    Meeting meeting(2);
+    std::array<std::unique_ptr<OneClientReadLoopServer>, 2> servers;
+    for (std::size_t k = 0; k < 2; ++k) {
+      servers[k] = std::make_unique<OneClientReadLoopServer>(
+          OneClientReadLoopServerOptions{
+              .host = "127.0.0.1",
+              .callbacks = places.queue(k),
+              .connect_callback = EventLog().callback()},
+          [&, k](auto& self, const std::stop_token& stop) {
+            self.read_str(stop);
+            meeting.act([&] { end(ends_, servers[1 - k]); });
+          });
+      servers[k]->start();
+    }
+    std::array<UniqueFd, 2> users;
+    for (std::size_t k = 0; k < 2; ++k) {
+      users[k] = connect_to(servers[k]->port());
+      send_all(users[k], "quit\r\n");
+    }
+    ASSERT_TRUE(meeting.wait_done());
+    for (const auto& server : servers) expect_ended(ends_, server);
+  }
+}
+
+TEST_P(EachOtherTest, ReadHandlerAndCallback) {
+  for (int i = 0; i < kRounds; ++i) {
+    Places places(runs_, 2);
+    Meeting meeting(2);
+    std::unique_ptr<OneClientServer> plain;
+    std::unique_ptr<OneClientReadLoopServer> reading;
+    plain = std::make_unique<OneClientServer>(OneClientServerOptions{
+        .host = "127.0.0.1",
+        .callbacks = places.queue(0),
+        .connect_callback = [&](auto&, const ConnectionEvent& event) {
+          if (event.connected) return;
+          meeting.act([&] { end(ends_, reading); });
+        }});
+    reading = std::make_unique<OneClientReadLoopServer>(
+        OneClientReadLoopServerOptions{
+            .host = "127.0.0.1",
+            .callbacks = places.queue(1),
+            .connect_callback = EventLog().callback()},
+        [&](auto& self, const std::stop_token& stop) {
+          self.read_str(stop);
+          meeting.act([&] { end(ends_, plain); });
+        });
+    plain->start();
+    reading->start();
+    UniqueFd first = connect_to(plain->port());
+    ASSERT_TRUE(plain->wait_connected(kPatience));
+    const UniqueFd second = connect_to(reading->port());
+    send_all(second, "quit\r\n");
+    first.reset();
+    ASSERT_TRUE(meeting.wait_done());
+    expect_ended(ends_, plain);
+    expect_ended(ends_, reading);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, EachOtherTest,
+    testing::Combine(testing::Values(Runs::kDispatchers, Runs::kQueues),
+                     testing::Values(Ends::kClose, Ends::kDestroy)),
+    [](const auto& test) {
+      return std::string(std::get<0>(test.param) == Runs::kDispatchers
+                             ? "OnTheirThreads"
+                             : "OnQueues") +
+             (std::get<1>(test.param) == Ends::kClose ? "Close" : "Destroy");
+    });
+
+// Where nothing goes in a circle, close() waits.
+TEST(CloseTest, InAnotherObjectsCallbackWaitsForARunningCallback) {
+  const HangGuard guard;
+  for (const Runs runs : {Runs::kDispatchers, Runs::kQueues}) {
+    Places places(runs, 2);
+    std::atomic<bool> inside{false};
+    std::atomic<bool> open{false};
+    std::atomic<bool> over{false};
+    std::atomic<pid_t> closer{0};
+    std::atomic<bool> closed{false};
+    OneClientServer busy(
+        {.host = "127.0.0.1",
+         .callbacks = places.queue(0),
+         .connect_callback = [&](auto&, const ConnectionEvent& event) {
+           if (!event.connected) return;
+           inside = true;
+           EXPECT_TRUE(eventually([&] { return open.load(); }));
+           over = true;
+         }});
+    OneClientServer other(
+        {.host = "127.0.0.1",
+         .callbacks = places.queue(1),
+         .connect_callback = [&](auto&, const ConnectionEvent& event) {
+           if (!event.connected) return;
+           closer = tcpip_tests::this_thread_id();
+           busy.close();
+           EXPECT_TRUE(over);
+           closed = true;
+         }});
+    busy.start();
+    other.start();
+    const UniqueFd first = connect_to(busy.port());
+    ASSERT_TRUE(eventually([&] { return inside.load(); }));
+    const UniqueFd second = connect_to(other.port());
+    ASSERT_TRUE(eventually([&] {
+      return closer != 0 && tcpip_tests::is_blocked_in(closer, {SYS_futex});
+    }));
+    open = true;
+    EXPECT_TRUE(eventually([&] { return closed.load(); }));
+  }
+}
+
+// --- When all has ended ---
+
+TEST(CloseTest, EachCloseWaitsForTheReadHandler) {
+  const HangGuard guard;
+  std::atomic<bool> inside{false};
+  std::atomic<bool> open{false};
+  std::atomic<bool> over{false};
+  OneClientReadLoopServer server(
+      {.host = "127.0.0.1"}, [&](auto&, const std::stop_token&) {
+        inside = true;
+        EXPECT_TRUE(eventually([&] { return open.load(); }));
+        over = true;
+      });
+  server.start();
+  const UniqueFd peer = connect_to(server.port());
+  ASSERT_TRUE(eventually([&] { return inside.load(); }));
+  const auto close = [&] {
+    server.close();
+    return over.load();
+  };
+  BlockedCall first(close);
+  ASSERT_TRUE(first.await_blocked());
+  BlockedCall second(close);
+  EXPECT_TRUE(second.await_blocked());
+  open = true;
+  EXPECT_TRUE(first.get());
+  EXPECT_TRUE(second.get());
+}
+
+TEST(CloseTest, IsNotDoneWhileTheCallbackThatClosedStillRuns) {
+  const HangGuard guard;
+  for (const Runs runs : {Runs::kDispatchers, Runs::kQueues}) {
+    Places places(runs, 1);
+    std::atomic<bool> closed{false};
+    std::atomic<bool> open{false};
+    OneClientServer server(
+        {.host = "127.0.0.1",
+         .callbacks = places.queue(0),
+         .connect_callback = [&](OneClientServer& self,
+                                 const ConnectionEvent& event) {
+           if (!event.connected) return;
+           self.close();
+           closed = true;
+           EXPECT_TRUE(eventually([&] { return open.load(); }));
+         }});
+    server.start();
+    const UniqueFd peer = connect_to(server.port());
+    ASSERT_TRUE(eventually([&] { return closed.load(); }));
+    EXPECT_FALSE(server.wait_done(Wait::none()));
+    BlockedCall waiting([&] { return server.wait_done(kPatience); });
+    EXPECT_TRUE(waiting.await_blocked());
+    open = true;
+    EXPECT_TRUE(waiting.get());
+  }
+}
+
+TEST(CloseTest, IsNotDoneWhileAPostedCallbackThatClosedStillRuns) {
+  const HangGuard guard;
+  Places places(Runs::kQueues, 1);
+  std::atomic<bool> closed{false};
+  std::atomic<bool> open{false};
+  OneClientServer server({.host = "127.0.0.1", .callbacks = places.queue(0)});
+  server.start();
+  EXPECT_TRUE(server.post([&] {
+    server.close();
+    closed = true;
+    EXPECT_TRUE(eventually([&] { return open.load(); }));
+  }));
+  ASSERT_TRUE(eventually([&] { return closed.load(); }));
+  EXPECT_FALSE(server.wait_done(Wait::none()));
+  open = true;
+  EXPECT_TRUE(server.wait_done(kPatience));
+}
+
+// Here the other one is inside a stop callback of the program's.
+TEST(CloseTest, IsDoneWhenOneCloseHasReturnedThoughAnotherHasNot) {
+  const HangGuard guard;
+  std::atomic<bool> inside{false};
+  std::atomic<bool> open{false};
+  std::promise<std::stop_token> token;
+  OneClientReadLoopServer server({.host = "127.0.0.1"},
+                                 [&](auto& self, const std::stop_token& stop) {
+                                   token.set_value(stop);
+                                   self.read_str(stop);
+                                 });
+  server.start();
+  const UniqueFd peer = connect_to(server.port());
+  const std::stop_callback on_stop(token.get_future().get(), [&] {
+    inside = true;
+    EXPECT_TRUE(eventually([&] { return open.load(); }));
+  });
+  BlockedCall slow([&] { server.close(); });
+  ASSERT_TRUE(eventually([&] { return inside.load(); }));
+  server.close();
+  EXPECT_TRUE(server.wait_done(Wait::none()));
+  EXPECT_FALSE(slow.is_done());
+  open = true;
+  slow.get();
+}
+
+// The last event runs inside close(), which then goes on without the server.
+TEST(CloseTest, LastEventOnTheDrainingThreadMayDestroyTheServer) {
+  const HangGuard guard;
+  CallbackQueue queue;
+  const EventLog events;
+  std::unique_ptr<OneClientServer> server;
+  server = std::make_unique<OneClientServer>(OneClientServerOptions{
+      .host = "127.0.0.1",
+      .callbacks = &queue,
+      .connect_callback = [&](auto&, const ConnectionEvent& event) {
+        events.add(event);
+        if (!event.connected) server.reset();
+      }});
+  server->start();
+  const UniqueFd peer = connect_to(server->port());
+  ASSERT_TRUE(server->wait_connected(kPatience));
+  queue.run_pending();
+  server->close();
+  EXPECT_EQ(server, nullptr);
+  EXPECT_EQ(events.text(), "connected 1, closed here 1");
+}
+
+// What a program has posted for the server goes; its events do not.
+TEST(CloseTest, PostsAreDroppedAndRefusedOnceClosed) {
+  const HangGuard guard;
+  CallbackQueue queue;
+  OneClientServer server({.host = "127.0.0.1", .callbacks = &queue});
+  EXPECT_FALSE(server.post([] {}));  // not started
+  server.start();
+  EXPECT_TRUE(server.post([] { ADD_FAILURE() << "ran after close()"; }));
+  server.close();
+  EXPECT_TRUE(queue.empty());
+  EXPECT_FALSE(server.post([] {}));
+  EXPECT_THROW(server.post_wait([] {}), CancelledError);
+  EXPECT_THROW(server.post(nullptr), std::invalid_argument);
+}
+
+// Copies of a hook are the program's code: no lock is held meanwhile.
+TEST(InHookTest, CopyOfTheHookMayAskTheServer) {
+  const HangGuard guard;
+  struct Hook {
+    explicit Hook(std::atomic<OneClientServer*>& s) : server(&s) {}
+    Hook(const Hook& other) : server(other.server) {
+      OneClientServer* const asked = *server;
+      if (asked != nullptr) {
+        EXPECT_FALSE(asked->connected());
+      }
+    }
+    void operator()(ThreadRole) const {}
+    std::atomic<OneClientServer*>* server;
+  };
+  std::atomic<OneClientServer*> asked{nullptr};
+  OneClientServer server(
+      {.host = "127.0.0.1", .thread_start_hook = Hook(asked)});
+  asked = &server;
+  server.start();
+  server.close();
 }
 
 }  // namespace

@@ -429,7 +429,7 @@ TEST(ClientEventTest, CallbackPostedForTheClientMayThrowDuringClose) {
                    .connect_callback = events.callback()});
     client.start(kPatience);
     queue.run_pending();
-    queue.post([] { throw std::runtime_error("posted"); }, &client);
+    client.post([] { throw std::runtime_error("posted"); });
   }
   EXPECT_EQ(lines.count("posted"), 1u) << lines.text();
   EXPECT_EQ(events.text(), "connected 1, closed here 1");
