@@ -378,9 +378,9 @@ TEST(JsonNanTest, WritesWhatPythonWrites) {
 
 TEST(JsonNanTest, ManyTakeLinearTime) {
   std::string text = "[";
-  for (int i = 0; i < 200'000; ++i) text += i == 0 ? "NaN" : ",NaN";
+  for (int i = 0; i < 50'000; ++i) text += i == 0 ? "NaN" : ",NaN";
   const json data = parse_json(text + "]", kAllowNan);
-  EXPECT_EQ(data.size(), 200'000u);
+  EXPECT_EQ(data.size(), 50'000u);
   EXPECT_EQ(format_json(data, kAllowNan), text + "]");
   const std::string deep = std::string(1'000'000, '[') + "NaN";
   EXPECT_THROW(parse_json(deep, kAllowNan), JsonDecodeError);
