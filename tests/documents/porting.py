@@ -55,6 +55,7 @@ OPTIONS = {
     "Heartbeats": BOTH,
     "OneClientReadLoopServer": ["OneClientReadLoopServerOptions"],
     "OneClientServer": ["OneClientServerOptions"],
+    "Subclasses": BOTH,
     "Text": BOTH,
     "open_connection": ["OpenConnectionOptions"],
     "start_server": ["OneClientServerOptions", "OneClientReadLoopServerOptions"],

@@ -68,7 +68,8 @@ using AllClasses =
 
 using AllOptions =
     Types<ClientOptions, OneClientServerOptions, OneClientReadLoopServerOptions,
-          OpenConnectionOptions, ConnectOptions, ListenOptions, SocketOptions>;
+          OpenConnectionOptions, ConnectOptions, ListenOptions, SocketOptions,
+          JsonOptions>;
 
 // The arguments in the document's calls. (Whether read_into() and write_from()
 // take a type is not looked at: no call is evaluated.)

@@ -132,7 +132,7 @@ TEST(PortingTest, HasEveryNameOfLsstTsTcpip) {
         "LOCALHOST_IPV6", "DEFAULT_LOCALHOST", "LOCAL_HOST", "TERMINATOR",
         "KEEPALIVE_TIME", "KEEPALIVE_PROBES", "KEEPALIVE_INTERVAL",
         "DEFAULT_MAX_HEARTBEAT_INTERVAL", "HEARTBEAT_MONITOR_INTERVAL",
-        "CLOSE_WAIT_TIME", "STD_TIMEOUT"}},
+        "CLOSE_WAIT_TIME", "STD_TIMEOUT", "__version__"}},
       {"Functions",
        {"close_stream_writer", "read_into", "set_socket_options", "write_from",
         "ConnectCallbackType"}},
@@ -164,7 +164,9 @@ TEST(PortingTest, HasEveryNameOfLsstTsTcpip) {
         "write_str",
         "write_json",
         "start",
-        "with"}},
+        "with",
+        "reader",
+        "writer"}},
       {"Client",
        {"Client", "host", "port", "log", "connect_callback",
         "monitor_connection_interval", "name", "encoding", "terminator",
@@ -196,11 +198,15 @@ TEST(PortingTest, HasEveryNameOfLsstTsTcpip) {
         "handle_received_heartbeat",
         "monitor_received_heartbeats",
         "close_client",
-        "cancel_read_loop_task"}},
+        "cancel_read_loop_task",
+        "should_be_connected"}},
+      {"Subclasses",
+       {"start", "close", "close_client", "read_loop", "read_and_dispatch",
+        "call_connect_callback"}},
       {"BaseOneClientServerTestCase",
        {"BaseOneClientServerTestCase", "server_class", "run",
         "assert_next_connected", "connected", "timeout", "connect_callback",
-        "create_server", "create_client", "wait_connected"}},
+        "create_server", "create_client", "wait_connected", "connect_queue"}},
       {"TestOneClientReadLoopServer",
        {"TestOneClientReadLoopServer", "fail_next_read", "read_and_dispatch",
         "get_next_data"}},
@@ -259,6 +265,9 @@ enum class Colour { kRed, kGreen };
 inline constexpr int kDefault = 1;
 template <class T> concept Small = sizeof(T) < 8;
 template <class T> struct Number {};
+struct ClientOptions { int a; int b; };
+struct OneClientServerOptions { int b; int c; };
+struct OneClientReadLoopServerOptions { int b; int c; };
 struct ReaderOptions { int limit = 0; struct { int low = 0; } marks; };
 class Base {
  public:
@@ -288,7 +297,8 @@ using namespace tcpip_testing;
 template <class... T> struct Types {};
 template <class T, class Other> struct Both : T, Other {};
 using AllClasses = Types<StreamReader, ConnectionEvent>;
-using AllOptions = Types<ReaderOptions>;
+using AllOptions =
+    Types<ReaderOptions, ClientOptions, OneClientServerOptions>;
 namespace argument {
 extern const int count, host;
 extern StreamReader reader;
@@ -402,6 +412,30 @@ TEST(PortingNamesTest, CallsAreOfTheHeadingsClass) {
   EXPECT_EQ(faulty_lines(table_of({"`read(count)`", "`open_reader(host)`"},
                                   "Something else")),
             std::set<int>({5}));
+}
+
+TEST(PortingNamesTest, OptionsAreThoseOfTheSection) {
+  std::string document;  // six lines a section, the option in the fifth
+  for (const auto& [heading, option] :
+       Names{{"`Client`", {".a", ".c"}},
+             {"`OneClientServer`", {".c", ".a"}},
+             {"Text", {".b", ".a"}},
+             {"Something else", {".a", ".d"}}}) {
+    for (const std::string& each : option) {
+      document += table_of({"`" + each + "`"}, heading) + "\n";
+    }
+  }
+  EXPECT_EQ(faulty_lines(document), (std::set<int>{11, 23, 35, 47}));
+}
+
+TEST(PortingNamesTest, ADocumentWithoutTablesIsAnError) {
+  const std::string path = testing::TempDir() + "/no_tables.md";
+  std::ofstream(path) << "`invented()`\n";
+  Subprocess process({"python3", find_file("tests/documents/porting.py"), path,
+                      "prelude.h", testing::TempDir() + "/names.cc"},
+                     Subprocess::Errors::kWithOutput);
+  EXPECT_NE(process.read_all().find("no table"), std::string::npos);
+  EXPECT_EQ(process.wait(), 1);
 }
 
 TEST(PortingNamesTest, ElsewhereOnlyWhatIsNotPythonIsLookedAt) {
