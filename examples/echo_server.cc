@@ -30,8 +30,8 @@ using namespace std::chrono_literals;
 
 // In Python: struct.Struct(">Id").
 struct Sample {
-  tcpip::BigEndian<std::uint32_t> sequence;
-  tcpip::BigEndian<double> value;
+  tcpip::BigEndian<std::uint32_t> sequence{};
+  tcpip::BigEndian<double> value{};
 };
 
 // Deals with one message. The server calls it again and again, on a thread of

@@ -45,20 +45,20 @@ using tcpip::BigEndian;
 enum class Kind : std::uint16_t { kPosition = 1, kWeather = 2 };
 
 struct Header {
-  BigEndian<Kind> kind;
-  BigEndian<std::uint16_t> size;  // of the body
-  BigEndian<std::uint32_t> sequence;
-  BigEndian<std::uint64_t> time_ns;  // since 1970
+  BigEndian<Kind> kind{};
+  BigEndian<std::uint16_t> size{};  // of the body
+  BigEndian<std::uint32_t> sequence{};
+  BigEndian<std::uint64_t> time_ns{};  // since 1970
 };
 
 struct Position {
-  std::array<BigEndian<double>, 3> axes;
+  std::array<BigEndian<double>, 3> axes{};
 };
 
 struct Weather {
-  BigEndian<bool> raining;
-  BigEndian<float> temperature;
-  BigEndian<std::int16_t> wind_direction;
+  BigEndian<bool> raining{};
+  BigEndian<float> temperature{};
+  BigEndian<std::int16_t> wind_direction{};
 };
 
 // What a peer relies on.

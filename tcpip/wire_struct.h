@@ -1,5 +1,6 @@
 // Binary messages: structs read from and written to a connection as they lie in
-// memory. wire_type.h says which types may be, and has BigEndian.
+// memory. wire_type.h says which types may be; byte_order.h, which it includes,
+// has BigEndian and LittleEndian.
 //
 //   Header header;
 //   read_into(reader, header, 2s);

@@ -1,16 +1,16 @@
-// Which types may cross the wire as they lie in memory, and numbers in a fixed
-// byte order to build them from; the counterpart of ctypes.Structure.
+// Which types may cross the wire as they lie in memory; pack() and unpack().
+// The counterpart of ctypes.Structure.
 //
 //   struct Header {
-//     BigEndian<std::uint32_t> id;
-//     BigEndian<double> tai;
-//     LittleEndian<std::int16_t> axis;
+//     BigEndian<std::uint32_t> id{};
+//     BigEndian<double> tai{};
+//     LittleEndian<std::int16_t> axis{};
 //   };
 //   std::string bytes = pack(Header{.id = 5, .tai = now, .axis = -1});
 //
 // The wire has exactly the bytes that the struct has in memory. Plain numbers
-// therefore travel in this machine's byte order; BigEndian and LittleEndian do
-// not, need no alignment and so make no padding.
+// therefore travel in this machine's byte order. BigEndian and LittleEndian
+// (byte_order.h) do not; they need no alignment and so make no padding.
 //
 // What is no plain data is refused by the compiler, with a message that says
 // what to do: types that are not trivially copyable, pointers and references,
@@ -32,7 +32,6 @@
 #include <array>
 #include <bit>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <span>
@@ -43,6 +42,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "tcpip/byte_order.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
@@ -316,36 +316,6 @@ std::span<std::byte> wire_target(T& data) noexcept {
   }
 }
 
-template <std::size_t kSize>
-struct UnsignedOf;
-template <>
-struct UnsignedOf<1> {
-  using Type = std::uint8_t;
-};
-template <>
-struct UnsignedOf<2> {
-  using Type = std::uint16_t;
-};
-template <>
-struct UnsignedOf<4> {
-  using Type = std::uint32_t;
-};
-template <>
-struct UnsignedOf<8> {
-  using Type = std::uint64_t;
-};
-
-constexpr std::uint8_t swap_bytes(std::uint8_t x) noexcept { return x; }
-constexpr std::uint16_t swap_bytes(std::uint16_t x) noexcept {
-  return __builtin_bswap16(x);
-}
-constexpr std::uint32_t swap_bytes(std::uint32_t x) noexcept {
-  return __builtin_bswap32(x);
-}
-constexpr std::uint64_t swap_bytes(std::uint64_t x) noexcept {
-  return __builtin_bswap64(x);
-}
-
 }  // namespace internal
 
 // The bytes of all structs, one after the other.
@@ -374,74 +344,6 @@ void unpack(std::string_view bytes, T& data) {
   }
   std::memcpy(target.data(), bytes.data(), target.size());
 }
-
-// A number, enum or bool that lies in memory in that byte order. It has
-// alignment 1, is zero unless initialised, and converts from and to T, so that
-// it computes and compares as a T does. Bits are kept exactly: NaN payloads,
-// -0. A bool is one byte; any but 0 reads as true.
-template <class T, std::endian kOrder>
-class WireNumber {
-  static_assert(std::is_arithmetic_v<T> || std::is_enum_v<T>,
-                "tcpip: BigEndian and LittleEndian are for numbers and enums.");
-  static_assert(!std::is_same_v<T, long double>,
-                "tcpip: long double has padding and differs between machines; "
-                "use double.");
-
- public:
-  using value_type = T;
-
-  constexpr WireNumber() noexcept = default;
-  constexpr WireNumber(T value) noexcept : bytes_(store(value)) {}
-  constexpr WireNumber& operator=(T value) noexcept {
-    bytes_ = store(value);
-    return *this;
-  }
-
-  constexpr operator T() const noexcept { return value(); }
-  constexpr T value() const noexcept {
-    const Raw raw = in_order(std::bit_cast<Raw>(bytes_));
-    if constexpr (std::is_same_v<T, bool>) {
-      return raw != 0;
-    } else {
-      return std::bit_cast<T>(raw);
-    }
-  }
-
-  constexpr WireNumber& operator+=(T other) noexcept {
-    return *this = static_cast<T>(value() + other);
-  }
-  constexpr WireNumber& operator-=(T other) noexcept {
-    return *this = static_cast<T>(value() - other);
-  }
-  constexpr WireNumber& operator|=(T other) noexcept {
-    return *this = static_cast<T>(value() | other);
-  }
-  constexpr WireNumber& operator&=(T other) noexcept {
-    return *this = static_cast<T>(value() & other);
-  }
-  constexpr WireNumber& operator++() noexcept {
-    return *this += static_cast<T>(1);
-  }
-
- private:
-  using Raw = typename internal::UnsignedOf<sizeof(T)>::Type;
-  using Bytes = std::array<std::byte, sizeof(T)>;
-
-  static constexpr Raw in_order(Raw raw) noexcept {
-    return kOrder == std::endian::native ? raw : internal::swap_bytes(raw);
-  }
-  static constexpr Bytes store(T value) noexcept {
-    return std::bit_cast<Bytes>(in_order(std::bit_cast<Raw>(value)));
-  }
-
-  Bytes bytes_{};
-};
-
-// Network byte order.
-template <class T>
-using BigEndian = WireNumber<T, std::endian::big>;
-template <class T>
-using LittleEndian = WireNumber<T, std::endian::little>;
 
 }  // namespace tcpip
 
