@@ -383,9 +383,11 @@ std::size_t CallbackQueue::Impl::size() const {
 
 int CallbackQueue::Impl::wait_fd() {
   const MutexLock lock(mutex_);
-  const int fd = waker_.open();
+  if (const std::error_code error = waker_.open()) {
+    throw_os_error(error.value(), "eventfd");
+  }
   if (readable_) waker_.signal();
-  return fd;
+  return waker_.fd();
 }
 
 void CallbackQueue::Impl::enqueue(Items& item) {

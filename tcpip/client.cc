@@ -25,11 +25,9 @@ namespace tcpip {
 namespace {
 
 // The monitor thread: notices that the server has gone; heartbeats.
-void watch(internal::EndpointCore& core,
-           internal::Link& link) {
-  std::array<pollfd, 2> fds{
-      pollfd{core.waker().fd(), POLLIN, 0},
-      pollfd{link.socket->native_handle(), POLLRDHUP, 0}};
+void watch(internal::EndpointCore& core, internal::Link& link) {
+  std::array<pollfd, 2> fds{pollfd{core.waker().fd(), POLLIN, 0},
+                            pollfd{link.socket->native_handle(), POLLRDHUP, 0}};
   bool failed = false;
   // Memory is short, and will not be for ever.
   const auto rest = [&](const std::string& why) {

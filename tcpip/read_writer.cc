@@ -102,17 +102,19 @@ void write_parts(Link& link, Call call, Parts parts) {
   link.sender.write_and_drain(call, parts, link.core->config().write_limit);
 }
 
-// Calls write(link, parts) for a text message.
+// Calls write(link, parts) for a text message. A text that cannot be sent is
+// refused first, with a connection or without.
 template <class Write>
 auto write_text_to(const Source& source, const char* operation,
                    std::string_view text, Write write) {
-  return write_to(source, operation, [&](Link& link) {
-    const auto format = link.core->format();
-    std::string storage;
-    const std::array<std::string_view, 2> parts{
-        format->encode(text, storage, operation), format->terminator()};
-    return write(link, Parts(parts));
-  });
+  const auto format = source ? source->format() : nullptr;
+  std::string storage;
+  std::array<std::string_view, 2> parts;
+  if (format) {
+    parts = {format->encode(text, storage, operation), format->terminator()};
+  }
+  return write_to(source, operation,
+                  [&](Link& link) { return write(link, Parts(parts)); });
 }
 
 void write_bytes(const Source& source, Call call, Parts parts) {

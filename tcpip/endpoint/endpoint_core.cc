@@ -53,6 +53,11 @@ Link::Link(std::shared_ptr<EndpointCore> endpoint_core,
   receiver.set_observer(this);
 }
 
+std::shared_ptr<const TextFormat> ConnectionRecord::format() const {
+  const std::shared_ptr<EndpointCore> core = endpoint.lock();
+  return core ? core->format() : nullptr;
+}
+
 void Link::read_ended(bool lost) noexcept {
   try {
     core->read_ended(*this, lost);
@@ -614,8 +619,7 @@ std::shared_ptr<EventOwner> EndpointCore::callbacks_to_post(
 }
 
 bool EndpointCore::post(CallbackQueue::Callback callback) {
-  const std::shared_ptr<EventOwner> owner =
-      callbacks_to_post("post", callback);
+  const std::shared_ptr<EventOwner> owner = callbacks_to_post("post", callback);
   return owner && owner->post(counted(std::move(callback)));
 }
 

@@ -120,7 +120,7 @@ class EndpointCore final : public LinkSource,
   Waker& waker() noexcept { return waker_; }
 
   // How text messages look, for those that begin from now on.
-  std::shared_ptr<const TextFormat> format() const;
+  std::shared_ptr<const TextFormat> format() const override;
   // Throw as TextCodec and TextFormat; then nothing has changed.
   void set_encoding(std::string encoding);
   void set_terminator(std::string terminator);
@@ -173,11 +173,6 @@ class EndpointCore final : public LinkSource,
   // The sockets of ended connections, whose peers may still need our last
   // bytes. The caller lingers for them.
   std::vector<std::shared_ptr<Socket>> take_ended();
-
-  // --- Callbacks: see Connection's members of these names ---
-
-  bool post(std::function<void()> callback);
-  void post_wait(std::function<void()> callback, const Wait& wait);
 
   static DisconnectReason reason_for(std::error_code error) noexcept;
 

@@ -34,6 +34,7 @@
 namespace tcpip::internal {
 
 class EndpointCore;
+class TextFormat;
 struct Link;
 
 // Where reads and writes find the connection that they mean.
@@ -41,6 +42,8 @@ class LinkSource {
  public:
   // The connection, or nothing if there is none or it is over.
   virtual std::shared_ptr<Link> link() const = 0;
+  // How its text messages look; nothing if its client or server is gone.
+  virtual std::shared_ptr<const TextFormat> format() const = 0;
   // Stands for the connection in an error that says there is none.
   virtual std::string subject() const = 0;
 
@@ -57,6 +60,7 @@ class ConnectionRecord final : public LinkSource {
   std::shared_ptr<Link> link() const override {
     return over ? nullptr : live.lock();
   }
+  std::shared_ptr<const TextFormat> format() const override;
   std::string subject() const override { return peer.to_string(); }
 
   const std::weak_ptr<EndpointCore> endpoint;
