@@ -91,11 +91,7 @@ struct Receiver::Attempt {
 };
 
 Receiver::Receiver(std::shared_ptr<Socket> socket, std::size_t limit)
-    : socket_(std::move(socket)), limit_(limit) {
-  if (limit == 0) {
-    throw std::invalid_argument("StreamReader: the limit must be positive");
-  }
-}
+    : socket_(std::move(socket)), limit_(limit) {}
 
 Receiver::~Receiver() = default;
 
