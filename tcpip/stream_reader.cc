@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <limits>
+#include <stdexcept>
 #include <utility>
 
 #include "tcpip/error.h"
@@ -25,9 +26,12 @@ std::optional<std::string> copy(std::optional<std::string_view> result) {
 }  // namespace
 
 StreamReader::StreamReader() noexcept = default;
-StreamReader::StreamReader(std::shared_ptr<Socket> socket, std::size_t limit)
-    : receiver_(socket ? std::make_unique<Receiver>(std::move(socket), limit)
-                       : nullptr) {}
+StreamReader::StreamReader(std::shared_ptr<Socket> socket, std::size_t limit) {
+  if (limit == 0) {
+    throw std::invalid_argument("StreamReader: the limit must be positive");
+  }
+  if (socket) receiver_ = std::make_unique<Receiver>(std::move(socket), limit);
+}
 StreamReader::StreamReader(StreamReader&& other) noexcept = default;
 StreamReader& StreamReader::operator=(StreamReader&& other) noexcept = default;
 StreamReader::~StreamReader() = default;

@@ -4,7 +4,6 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
@@ -91,11 +90,7 @@ struct Receiver::Attempt {
 };
 
 Receiver::Receiver(std::shared_ptr<Socket> socket, std::size_t limit)
-    : socket_(std::move(socket)), limit_(limit) {
-  if (limit == 0) {
-    throw std::invalid_argument("StreamReader: the limit must be positive");
-  }
-}
+    : socket_(std::move(socket)), limit_(limit) {}
 
 Receiver::~Receiver() = default;
 

@@ -54,7 +54,7 @@ class ReadObserver {
 
 class Receiver {
  public:
-  // Throws std::invalid_argument if the limit is 0.
+  // The socket is not null, the limit not 0.
   Receiver(std::shared_ptr<Socket> socket, std::size_t limit);
   ~Receiver();
   Receiver(const Receiver&) = delete;

@@ -181,11 +181,6 @@ void expect_named(const std::exception& e, const char* read) {
       << read << ": " << e.what();
 }
 
-TEST(Receiver, LimitMustBePositive) {
-  EXPECT_THROW(Receiver(tcpip_tests::socket_pair(Transport::kUnix).socket, 0),
-               std::invalid_argument);
-}
-
 TEST(Receiver, EveryErrorSaysTheNameOfTheCall) {
   for (const Read& read : all_reads()) {
     Stage stage(Transport::kIpv4);

@@ -192,6 +192,7 @@ TEST(StreamReader, OfNoConnectionThrowsConnectionError) {
 TEST(StreamReader, LimitMustBePositive) {
   tcpip_tests::SocketPair pair = tcpip_tests::socket_pair(Transport::kUnix);
   EXPECT_THROW(StreamReader(pair.socket, 0), std::invalid_argument);
+  EXPECT_THROW(StreamReader(nullptr, 0), std::invalid_argument);
   EXPECT_EQ(StreamReader(pair.socket).limit(), kDefaultLimit);
   EXPECT_EQ(StreamReader(pair.socket, 1).limit(), 1u);
   EXPECT_EQ(StreamReader(pair.socket, kNegative).limit(), kNegative);
