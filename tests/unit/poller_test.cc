@@ -130,11 +130,14 @@ TEST(Waker, OpensOneDescriptorForManyThreads) {
 
 TEST(Waker, ReportsALackOfDescriptors) {
   Waker waker;
+  std::error_code error;
   {
     const NoMoreDescriptors none;
-    EXPECT_EQ(waker.open(), std::errc::too_many_files_open);
-    EXPECT_EQ(waker.fd(), -1);
+    error = waker.open();
   }
+  // Compared out here: UBSan needs a descriptor to look at a category.
+  EXPECT_EQ(error, std::errc::too_many_files_open);
+  EXPECT_EQ(waker.fd(), -1);
   EXPECT_FALSE(waker.open());
   EXPECT_GE(waker.fd(), 0);
 }
