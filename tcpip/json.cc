@@ -100,12 +100,12 @@ bool is_blank(char c) {
   return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-// Puts the stand-ins into `text` and says where. It is right up to the first
-// error in the text; what it does behind that makes no difference.
+// Puts the stand-ins into `text` and says where. Behind the first error in the
+// text it may be wrong; the parser does not get there.
 std::vector<NotFinite> replace_not_finite(std::string& text) {
   std::vector<NotFinite> result;
   std::string open;   // the brackets around the place
-  char before = '[';  // the last byte that is not blank; at first: a value
+  char before = '[';  // the last byte that is not blank; a text is a value
   const auto may_begin_value = [&] {
     if (before == ',') return open.ends_with('[');
     return before == '[' || before == ':';
@@ -125,7 +125,7 @@ std::vector<NotFinite> replace_not_finite(std::string& text) {
       const std::string_view rest = std::string_view(text).substr(i);
       for (const Spelling& each : kSpellings) {
         if (!rest.starts_with(each.text)) continue;
-        // Otherwise the parser would make a number of "Infinity5".
+        // "Infinity5" would become 0.0000005, a number.
         const std::string_view after = rest.substr(each.text.size());
         if (!after.empty() && kContinuesNumber.find(after[0]) != after.npos) {
           continue;
