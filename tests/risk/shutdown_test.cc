@@ -892,10 +892,10 @@ TEST_P(EachOtherTest, ServerAndClient) {
     Meeting meeting(2);
     std::unique_ptr<OneClientServer> server;
     std::unique_ptr<Client> client;
-    server = std::make_unique<OneClientServer>(OneClientServerOptions{
+    server = std::make_unique<OneClientServer>(ServerOptions{
         .host = "127.0.0.1",
         .callbacks = places.queue(0),
-        .connect_callback = [&](auto&, const ConnectionEvent& event) {
+        .connect_callback = [&](const ConnectionEvent& event) {
           if (event.connected) return;
           meeting.act([&] { end(ends_, client); });
         }});
@@ -903,7 +903,7 @@ TEST_P(EachOtherTest, ServerAndClient) {
         .host = "127.0.0.1",
         .port = device.port,
         .callbacks = places.queue(1),
-        .connect_callback = [&](auto&, const ConnectionEvent& event) {
+        .connect_callback = [&](const ConnectionEvent& event) {
           if (event.connected) return;
           meeting.act([&] { end(ends_, server); });
         }});
@@ -926,10 +926,10 @@ TEST_P(EachOtherTest, RingOfThreeServers) {
     Meeting meeting(kServers);
     std::array<std::unique_ptr<OneClientServer>, kServers> servers;
     for (std::size_t k = 0; k < kServers; ++k) {
-      servers[k] = std::make_unique<OneClientServer>(OneClientServerOptions{
+      servers[k] = std::make_unique<OneClientServer>(ServerOptions{
           .host = "127.0.0.1",
           .callbacks = places.queue(k),
-          .connect_callback = [&, k](auto&, const ConnectionEvent& event) {
+          .connect_callback = [&, k](const ConnectionEvent& event) {
             if (event.connected) return;
             meeting.act([&] { end(ends_, servers[(k + 1) % kServers]); });
           }});
@@ -953,7 +953,7 @@ TEST_P(EachOtherTest, TwoReadHandlers) {
     std::array<std::unique_ptr<OneClientReadLoopServer>, 2> servers;
     for (std::size_t k = 0; k < 2; ++k) {
       servers[k] = std::make_unique<OneClientReadLoopServer>(
-          OneClientReadLoopServerOptions{
+          ServerOptions{
               .host = "127.0.0.1",
               .callbacks = places.queue(k),
               .connect_callback = EventLog().callback()},
@@ -979,15 +979,15 @@ TEST_P(EachOtherTest, ReadHandlerAndCallback) {
     Meeting meeting(2);
     std::unique_ptr<OneClientServer> plain;
     std::unique_ptr<OneClientReadLoopServer> reading;
-    plain = std::make_unique<OneClientServer>(OneClientServerOptions{
+    plain = std::make_unique<OneClientServer>(ServerOptions{
         .host = "127.0.0.1",
         .callbacks = places.queue(0),
-        .connect_callback = [&](auto&, const ConnectionEvent& event) {
+        .connect_callback = [&](const ConnectionEvent& event) {
           if (event.connected) return;
           meeting.act([&] { end(ends_, reading); });
         }});
     reading = std::make_unique<OneClientReadLoopServer>(
-        OneClientReadLoopServerOptions{
+        ServerOptions{
             .host = "127.0.0.1",
             .callbacks = places.queue(1),
             .connect_callback = EventLog().callback()},
@@ -1032,7 +1032,7 @@ TEST(CloseTest, InAnotherObjectsCallbackWaitsForARunningCallback) {
     OneClientServer busy(
         {.host = "127.0.0.1",
          .callbacks = places.queue(0),
-         .connect_callback = [&](auto&, const ConnectionEvent& event) {
+         .connect_callback = [&](const ConnectionEvent& event) {
            if (!event.connected) return;
            inside = true;
            EXPECT_TRUE(eventually([&] { return open.load(); }));
@@ -1041,7 +1041,7 @@ TEST(CloseTest, InAnotherObjectsCallbackWaitsForARunningCallback) {
     OneClientServer other(
         {.host = "127.0.0.1",
          .callbacks = places.queue(1),
-         .connect_callback = [&](auto&, const ConnectionEvent& event) {
+         .connect_callback = [&](const ConnectionEvent& event) {
            if (!event.connected) return;
            closer = tcpip_tests::this_thread_id();
            busy.close();
@@ -1099,10 +1099,9 @@ TEST(CloseTest, IsNotDoneWhileTheCallbackThatClosedStillRuns) {
     OneClientServer server(
         {.host = "127.0.0.1",
          .callbacks = places.queue(0),
-         .connect_callback = [&](OneClientServer& self,
-                                 const ConnectionEvent& event) {
+         .connect_callback = [&](const ConnectionEvent& event) {
            if (!event.connected) return;
-           self.close();
+           server.close();
            closed = true;
            EXPECT_TRUE(eventually([&] { return open.load(); }));
          }});
@@ -1167,10 +1166,10 @@ TEST(CloseTest, LastEventOnTheDrainingThreadMayDestroyTheServer) {
   CallbackQueue queue;
   const EventLog events;
   std::unique_ptr<OneClientServer> server;
-  server = std::make_unique<OneClientServer>(OneClientServerOptions{
+  server = std::make_unique<OneClientServer>(ServerOptions{
       .host = "127.0.0.1",
       .callbacks = &queue,
-      .connect_callback = [&](auto&, const ConnectionEvent& event) {
+      .connect_callback = [&](const ConnectionEvent& event) {
         events.add(event);
         if (!event.connected) server.reset();
       }});
