@@ -161,6 +161,11 @@ Receiver::Fill Receiver::fill(Attempt& attempt) {
     case IoStatus::kStopped:
       throw CancelledError(operation, peer());
     case IoStatus::kClosed:
+      // Closed by this side because it was lost: that is what to tell.
+      if (const int lost = socket_->lost_error(); lost != 0) {
+        error_.store(lost, std::memory_order_relaxed);
+        throw_connection_error(lost, operation, peer());
+      }
       eof_.store(true, std::memory_order_relaxed);
       return Fill::kEof;
     case IoStatus::kError:

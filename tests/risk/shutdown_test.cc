@@ -892,21 +892,21 @@ TEST_P(EachOtherTest, ServerAndClient) {
     Meeting meeting(2);
     std::unique_ptr<OneClientServer> server;
     std::unique_ptr<Client> client;
-    server = std::make_unique<OneClientServer>(ServerOptions{
-        .host = "127.0.0.1",
-        .callbacks = places.queue(0),
-        .connect_callback = [&](const ConnectionEvent& event) {
-          if (event.connected) return;
-          meeting.act([&] { end(ends_, client); });
-        }});
-    client = std::make_unique<Client>(ClientOptions{
-        .host = "127.0.0.1",
-        .port = device.port,
-        .callbacks = places.queue(1),
-        .connect_callback = [&](const ConnectionEvent& event) {
-          if (event.connected) return;
-          meeting.act([&] { end(ends_, server); });
-        }});
+    server = std::make_unique<OneClientServer>(
+        ServerOptions{.host = "127.0.0.1",
+                      .callbacks = places.queue(0),
+                      .connect_callback = [&](const ConnectionEvent& event) {
+                        if (event.connected) return;
+                        meeting.act([&] { end(ends_, client); });
+                      }});
+    client = std::make_unique<Client>(
+        ClientOptions{.host = "127.0.0.1",
+                      .port = device.port,
+                      .callbacks = places.queue(1),
+                      .connect_callback = [&](const ConnectionEvent& event) {
+                        if (event.connected) return;
+                        meeting.act([&] { end(ends_, server); });
+                      }});
     server->start();
     client->start(kPatience);
     UniqueFd user = connect_to(server->port());
@@ -953,10 +953,9 @@ TEST_P(EachOtherTest, TwoReadHandlers) {
     std::array<std::unique_ptr<OneClientReadLoopServer>, 2> servers;
     for (std::size_t k = 0; k < 2; ++k) {
       servers[k] = std::make_unique<OneClientReadLoopServer>(
-          ServerOptions{
-              .host = "127.0.0.1",
-              .callbacks = places.queue(k),
-              .connect_callback = EventLog().callback()},
+          ServerOptions{.host = "127.0.0.1",
+                        .callbacks = places.queue(k),
+                        .connect_callback = EventLog().callback()},
           [&, k](auto& self, const std::stop_token& stop) {
             self.read_str(stop);
             meeting.act([&] { end(ends_, servers[1 - k]); });
@@ -979,18 +978,17 @@ TEST_P(EachOtherTest, ReadHandlerAndCallback) {
     Meeting meeting(2);
     std::unique_ptr<OneClientServer> plain;
     std::unique_ptr<OneClientReadLoopServer> reading;
-    plain = std::make_unique<OneClientServer>(ServerOptions{
-        .host = "127.0.0.1",
-        .callbacks = places.queue(0),
-        .connect_callback = [&](const ConnectionEvent& event) {
-          if (event.connected) return;
-          meeting.act([&] { end(ends_, reading); });
-        }});
+    plain = std::make_unique<OneClientServer>(
+        ServerOptions{.host = "127.0.0.1",
+                      .callbacks = places.queue(0),
+                      .connect_callback = [&](const ConnectionEvent& event) {
+                        if (event.connected) return;
+                        meeting.act([&] { end(ends_, reading); });
+                      }});
     reading = std::make_unique<OneClientReadLoopServer>(
-        ServerOptions{
-            .host = "127.0.0.1",
-            .callbacks = places.queue(1),
-            .connect_callback = EventLog().callback()},
+        ServerOptions{.host = "127.0.0.1",
+                      .callbacks = places.queue(1),
+                      .connect_callback = EventLog().callback()},
         [&](auto& self, const std::stop_token& stop) {
           self.read_str(stop);
           meeting.act([&] { end(ends_, plain); });
@@ -1166,13 +1164,13 @@ TEST(CloseTest, LastEventOnTheDrainingThreadMayDestroyTheServer) {
   CallbackQueue queue;
   const EventLog events;
   std::unique_ptr<OneClientServer> server;
-  server = std::make_unique<OneClientServer>(ServerOptions{
-      .host = "127.0.0.1",
-      .callbacks = &queue,
-      .connect_callback = [&](const ConnectionEvent& event) {
-        events.add(event);
-        if (!event.connected) server.reset();
-      }});
+  server = std::make_unique<OneClientServer>(
+      ServerOptions{.host = "127.0.0.1",
+                    .callbacks = &queue,
+                    .connect_callback = [&](const ConnectionEvent& event) {
+                      events.add(event);
+                      if (!event.connected) server.reset();
+                    }});
   server->start();
   const UniqueFd peer = connect_to(server->port());
   ASSERT_TRUE(server->wait_connected(kPatience));

@@ -282,10 +282,9 @@ TEST(WaitConnectedTest, CancelledAtTheStop) {
   EXPECT_THROW(waiting.get(), CancelledError);
 }
 
-// Upstream's connected_task stays done after the peer is lost.
 // A program that faults when it "should be connected and is not" must not do so
 // because the next client was quick.
-TEST(ShouldBeConnectedTest, SpeaksOfTheEventsConnectionInACallback) {
+TEST(ShouldBeConnectedTest, OfAnEventsConnectionIsFalseOnceThisSideEndedIt) {
   const HangGuard guard;
   CallbackQueue queue;
   std::vector<std::string> told;
@@ -308,13 +307,14 @@ TEST(ShouldBeConnectedTest, SpeaksOfTheEventsConnectionInACallback) {
   ASSERT_TRUE(eventually([&] { return !server.connected(); }));
   queue.run_pending();
   EXPECT_EQ(told, (std::vector<std::string>{
-                      "connected 1 should", "closed here 1",
-                      "connected 2 should", "closed here 2 should",
-                      "connected 3 should", "peer closed 3 should"}));
+                      "connected 1", "closed here 1", "connected 2 should",
+                      "closed here 2 should", "connected 3 should",
+                      "peer closed 3 should"}));
   server.close_client();
   EXPECT_FALSE(server.should_be_connected());
 }
 
+// Upstream's connected_task stays done after the peer is lost.
 TEST(UpstreamDefect4, WaitConnectedIsNotSatisfiedByALostConnection) {
   Served served;
   EXPECT_TRUE(served.server->wait_connected(Wait::none()));

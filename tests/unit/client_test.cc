@@ -254,10 +254,20 @@ TEST(ClientStartTest, CloseMeanwhileIsAConnectionErrorAndPrompt) {
   expect_closed(client, events);
 }
 
+TEST(ClientStartTest, NoHostIsThisMachine) {
+  const HangGuard guard;
+  const PlainListener listener = plain_listener(Transport::kIpv4);
+  Client client({.port = listener.port});
+  client.start(kPatience);
+  EXPECT_TRUE(client.connected());
+  EXPECT_EQ(client.peer_address().host(), "127.0.0.1");
+  EXPECT_FALSE(client.host().has_value());
+}
+
 TEST(ClientStartTest, EmptyHostIsAClientThatIsClosedAlready) {
   const HangGuard guard;
   const EventLog events;
-  Client client({.connect_callback = events.callback()});
+  Client client({.host = "", .connect_callback = events.callback()});
   EXPECT_TRUE(client.wait_done(Wait::none()));
   client.start();
   client.start();

@@ -139,6 +139,7 @@ TEST_F(TestingReadLoopServerTest, FailNextReadIsLoggedAndDropsTheClient) {
   client->write_str("good again", kPatience);
   EXPECT_EQ(client->read_str(kPatience), "good again");
   EXPECT_EQ(server->get_next_data(), "good");
+  EXPECT_EQ(server->get_next_data(), "bad") << "delivered, as in Python";
   EXPECT_EQ(server->get_next_data(), "good again");
 }
 
