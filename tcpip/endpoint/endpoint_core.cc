@@ -70,8 +70,8 @@ void Link::read_ended(bool lost) noexcept {
 
 struct EndpointCore::Ended {
   explicit Ended(EndpointCore& c) noexcept : core(c) {}
-  // Runs after the lock is released: sends what can be sent, says goodbye,
-  // wakes whoever is blocked, and then everybody who waits for a change.
+  // Runs after the lock is released: sends what the kernel takes, then FIN,
+  // and wakes whoever is blocked in the connection or waits for a change.
   ~Ended() {
     if (!link) return;
     link->writer.close();
@@ -425,7 +425,7 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
   current_ = nullptr;
 }
 
-// The same for one of which we were told by the kernel or by a read.
+// The same because the kernel, or a read or write, says that it is lost.
 void EndpointCore::end_lost_link(DisconnectReason reason, std::error_code error,
                                  Ended& ended) {
   // The program may have closed it itself, through Connection::writer().
@@ -478,14 +478,16 @@ Deadline EndpointCore::tend_heartbeats(Link& link) {
   // A peer that has sent FIN is neither sent heartbeats nor expected to send
   // any.
   if (link.hung_up) return {};
+  // In this order: what was consumed has been received before.
+  const std::uint64_t consumed = link.receiver.consumed();
   const std::uint64_t received = link.receiver.received();
-  const std::uint64_t unread = received - link.receiver.consumed();
   Heartbeats::Verdict verdict;
   {
     const MutexLock lock(mutex_);
     if (current_.get() != &link) return {};
-    verdict = link.heartbeats.look(std::chrono::steady_clock::now(), received,
-                                   unread, link.socket->receivable());
+    verdict =
+        link.heartbeats.look(std::chrono::steady_clock::now(), received,
+                             received - consumed, link.socket->receivable());
   }
   if (verdict.send) send_heartbeat(link);
   if (verdict.lost) {

@@ -26,8 +26,9 @@
 //
 // Threads: every member may be called from any thread, unless it says
 // otherwise. `mutex_` guards all state; the program's code (callbacks,
-// handlers, stop callbacks, log sink) never runs under it. Lock order:
-// EndpointCore, then CallbackQueue (to queue an event).
+// handlers, stop callbacks, log sink) never runs under it. Under it the core
+// takes a CallbackQueue's mutex, to queue an event, and that of Workers, to
+// look whether all have ended.
 //
 // Ownership: the public object (Client, OneClientServer...) holds a shared_ptr,
 // and so does every worker thread, every queued event and the current Link, so
@@ -40,10 +41,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <stop_token>
 #include <string>
-#include <thread>
+#include <system_error>
 #include <vector>
 
 #include "tcpip/base/mutex.h"
@@ -97,10 +97,10 @@ class EndpointCore final : public LinkSource,
   // Throws Error if there can be no thread; ConnectionError once closing.
   void start_worker(ThreadRole role, const char* name,
                     std::function<void(EndpointCore&, std::stop_token)> work);
-  // See the public classes. From a worker thread, other than the dispatcher's,
-  // it returns once everything is told to end; else once everything has ended,
-  // except what the calling thread is inside of, and threads that wait for the
-  // calling thread.
+  // See the public classes. In a worker thread other than the dispatcher's it
+  // returns once everything is told to end; else once everything has ended but
+  // what the calling thread is inside of, and threads that wait for the calling
+  // thread.
   void close(bool keep_should_be_connected = false);
   // For the public destructor: close(), and the same wait from every thread.
   void release();
@@ -108,9 +108,7 @@ class EndpointCore final : public LinkSource,
   // True once close() was called, every thread has ended, no callback runs and,
   // unless close() was called in a worker thread only, none is left queued.
   bool wait_done(const Wait& wait);
-  // As CallbackQueue::Owner's: the callback is dropped once this closes.
-  // Refused before start(), and where there is neither a queue nor a
-  // connect_callback. Throw std::invalid_argument if it is empty.
+  // See Connection's members of these names. Refused before start().
   bool post(CallbackQueue::Callback callback);
   void post_wait(CallbackQueue::Callback callback, const Wait& wait);
   // Waits until then, or until the core is closing. For a worker that lacks
@@ -137,7 +135,7 @@ class EndpointCore final : public LinkSource,
   // The next connection, newer than number `after`. Nothing when closing and
   // at the deadline; throws CancelledError at the stop.
   std::shared_ptr<Link> wait_for_link(std::uint64_t after, const Wait& wait);
-  // The same, newer than all that were handed out so.
+  // The same for wait_client(): newer than all that it has handed out.
   std::shared_ptr<Link> hand_out_link(const Wait& wait);
   bool is_current(const Link& link) const;
   // Waits until the program has been told of the connection, or it is over.
@@ -214,8 +212,8 @@ class EndpointCore final : public LinkSource,
   bool closing_ TCPIP_GUARDED_BY(mutex_) = false;
   bool should_be_connected_ TCPIP_GUARDED_BY(mutex_) = false;
   std::uint64_t count_ TCPIP_GUARDED_BY(mutex_) = 0;  // of connections so far
-  // The newest connection of which the program was told, that wait_client()
-  // handed out.
+  // The newest connection of which the program was told, and the newest that
+  // wait_client() has handed out.
   std::uint64_t told_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::uint64_t handed_out_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<Link> current_ TCPIP_GUARDED_BY(mutex_);

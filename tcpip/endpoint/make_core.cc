@@ -29,11 +29,12 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
       .write_limit = options.write_limit,
       .socket = options.socket,
   };
-  return std::make_shared<EndpointCore>(
-      std::move(config),
-      std::make_shared<const TextFormat>(
-          std::make_shared<const TextCodec>(options.encoding),
-          options.terminator));
+  auto format = std::make_shared<const TextFormat>(
+      std::make_shared<const TextCodec>(options.encoding), options.terminator);
+  // Not make_shared: a Connection that the program keeps refers to the core,
+  // and would keep its memory.
+  return std::shared_ptr<EndpointCore>(
+      new EndpointCore(std::move(config), std::move(format)));
 }
 
 }  // namespace
