@@ -679,10 +679,10 @@ TEST(InHandlerTest, DestructionWaitsForTheCallbackThatIsRunning) {
     server = std::make_unique<OneClientReadLoopServer>(
         ServerOptions{.host = "127.0.0.1",
                       .connect_callback =
-                          [&, s = &server](const ConnectionEvent& event) {
+                          [&](const ConnectionEvent& event) {
                             if (!event.connected) return;
+                            OneClientReadLoopServer& used = *server;
                             in_callback = true;
-                            OneClientReadLoopServer& used = **s;
                             eventually([&] { return ending.load(); });
                             for (int k = 0; k < 100; ++k) {
                               EXPECT_GT(used.port(), 0);
