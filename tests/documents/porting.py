@@ -48,17 +48,17 @@ CLASSES = {
 
 # The structs that must all have an option that stands under the heading. Under
 # other headings any struct of PRELUDE's AllOptions will do.
-BOTH = ["ClientOptions", "OneClientServerOptions", "OneClientReadLoopServerOptions"]
+BOTH = ["ClientOptions", "ServerOptions"]
 OPTIONS = {
     "BaseClientOrServer": BOTH,
     "Client": ["ClientOptions"],
     "Heartbeats": BOTH,
-    "OneClientReadLoopServer": ["OneClientReadLoopServerOptions"],
-    "OneClientServer": ["OneClientServerOptions"],
+    "OneClientReadLoopServer": ["ServerOptions"],
+    "OneClientServer": ["ServerOptions"],
     "Subclasses": BOTH,
     "Text": BOTH,
     "open_connection": ["OpenConnectionOptions"],
-    "start_server": ["OneClientServerOptions", "OneClientReadLoopServerOptions"],
+    "start_server": ["ServerOptions"],
 }
 
 NAMESPACES = ("tcpip", "tcpip_testing")

@@ -28,14 +28,17 @@
 #include "tcpip/byte_order.h"
 #include "tcpip/callback_queue.h"
 #include "tcpip/client.h"
+#include "tcpip/connection.h"
 #include "tcpip/connection_event.h"
 #include "tcpip/constants.h"
 #include "tcpip/error.h"
 #include "tcpip/json.h"
+#include "tcpip/listener.h"
 #include "tcpip/log.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/options.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
@@ -62,14 +65,14 @@ struct Both : T, Other {};
 // Where a function that the document's prose mentions may be a member.
 using AllClasses =
     Types<BaseClientOrServer, Client, OneClientServer, OneClientReadLoopServer,
-          StreamReader, StreamWriter, CallbackQueue, Listener, ConnectionEvent,
-          Error, Wait, BaseOneClientServerTestCase<OneClientServer>,
+          Connection, StreamReader, StreamWriter, CallbackQueue, Listener,
+          ConnectionEvent, Error, Wait,
+          BaseOneClientServerTestCase<OneClientServer>,
           TestOneClientReadLoopServer>;
 
 using AllOptions =
-    Types<ClientOptions, OneClientServerOptions, OneClientReadLoopServerOptions,
-          OpenConnectionOptions, ConnectOptions, ListenOptions, SocketOptions,
-          JsonOptions>;
+    Types<ClientOptions, ServerOptions, HeartbeatOptions, OpenConnectionOptions,
+          ConnectOptions, ListenOptions, SocketOptions, JsonOptions>;
 
 // The arguments in the document's calls. (Whether read_into() and write_from()
 // take a type is not looked at: no call is evaluated.)

@@ -266,8 +266,7 @@ inline constexpr int kDefault = 1;
 template <class T> concept Small = sizeof(T) < 8;
 template <class T> struct Number {};
 struct ClientOptions { int a; int b; };
-struct OneClientServerOptions { int b; int c; };
-struct OneClientReadLoopServerOptions { int b; int c; };
+struct ServerOptions { int b; int c; };
 struct ReaderOptions { int limit = 0; struct { int low = 0; } marks; };
 class Base {
  public:
@@ -298,7 +297,7 @@ template <class... T> struct Types {};
 template <class T, class Other> struct Both : T, Other {};
 using AllClasses = Types<StreamReader, ConnectionEvent>;
 using AllOptions =
-    Types<ReaderOptions, ClientOptions, OneClientServerOptions>;
+    Types<ReaderOptions, ClientOptions, ServerOptions>;
 namespace argument {
 extern const int count, host;
 extern StreamReader reader;
