@@ -18,7 +18,6 @@
 #include "tcpip/connection_event.h"
 #include "tcpip/error.h"
 #include "tcpip/one_client_read_loop_server.h"
-#include "tcpip/one_client_server.h"
 #include "tcpip/unique_fd.h"
 #include "tests/support/blocked_call.h"
 #include "tests/support/loopback.h"
@@ -30,37 +29,33 @@ namespace tcpip_tests {
 namespace {
 
 using namespace std::chrono_literals;
+using tcpip::CallbackQueue;
 using tcpip::Connection;
 using tcpip::OneClientReadLoopServer;
-using tcpip::OneClientServer;
 
 // A server whose handler, for its first client, waits until a second one has
 // connected, and then does `late`.
 template <class Late>
 void run_with_late_handler(Late late) {
-  const HangGuard guard;
   std::latch second_is_there(1);
   std::latch late_is_done(1);
   std::atomic<int> served = 0;
-  OneClientReadLoopServer server({.host = "127.0.0.1"},
-                                 [&](Connection& s, std::stop_token stop) {
-                                   const std::string line = s.read_str(stop);
-                                   if (served++ == 0) {
-                                     second_is_there.wait();
-                                     late(s);
-                                     late_is_done.count_down();
-                                   } else {
-                                     s.write_str("answer to " + line, stop);
-                                   }
-                                 });
-  server.start();
-  tcpip::UniqueFd first = connect_to(server.port());
+  ReadLoopStage server([&](Connection& s, std::stop_token stop) {
+    const std::string line = s.read_str(stop);
+    if (served++ == 0) {
+      second_is_there.wait();
+      late(s);
+      late_is_done.count_down();
+    } else {
+      s.write_str("answer to " + line, stop);
+    }
+  });
+  tcpip::UniqueFd first = server.connect();
   send_all(first, "first\r\n");
   ASSERT_TRUE(eventually([&] { return served == 1; }));
   first.reset();
-  ASSERT_TRUE(eventually([&] { return !server.connected(); }));
-  const tcpip::UniqueFd second = connect_to(server.port());
-  ASSERT_TRUE(server.wait_connected(kPatience));
+  ASSERT_TRUE(eventually([&] { return !server->connected(); }));
+  const tcpip::UniqueFd second = server.connect();
   second_is_there.count_down();
   late_is_done.wait();
   // It is served as if nothing had been: the first bytes are its own answer.
@@ -98,81 +93,68 @@ TEST(WrongClient, AHandlerIsToldOfItsOwnConnection) {
 }
 
 TEST(WrongClient, APostedCallbackAnswersItsOwnClientOrNobody) {
-  const HangGuard guard;
-  tcpip::CallbackQueue queue;
   int refused = 0;
-  OneClientReadLoopServer server(
-      {.host = "127.0.0.1", .callbacks = &queue},
-      [&](Connection& s, std::stop_token stop) {
-        const std::string line = s.read_str(stop);
-        s.post_wait(
-            [&, s, line] {
-              try {
-                s.write_str("answer to " + line, 1s);
-              } catch (const tcpip::ConnectionError&) {
-                ++refused;
-              }
-            },
-            stop);
-      });
-  server.start();
+  ReadLoopStage server(Queued(), [&](Connection& s, std::stop_token stop) {
+    const std::string line = s.read_str(stop);
+    s.post_wait(
+        [&, s, line] {
+          try {
+            s.write_str("answer to " + line, 1s);
+          } catch (const tcpip::ConnectionError&) {
+            ++refused;
+          }
+        },
+        stop);
+  });
+  const CallbackQueue& queue = server.queue;
   {
-    const tcpip::UniqueFd first = connect_to(server.port());
+    const tcpip::UniqueFd first = server.connect();
     send_all(first, "first\r\n");
-    ASSERT_TRUE(eventually([&] { return queue.size() == 1; }));
+    // Its event and its message.
+    ASSERT_TRUE(eventually([&] { return queue.size() == 2; }));
   }
-  ASSERT_TRUE(eventually([&] { return !server.connected(); }));
-  const tcpip::UniqueFd second = connect_to(server.port());
+  ASSERT_TRUE(eventually([&] { return !server->connected(); }));
+  const tcpip::UniqueFd second = server.connect();
   send_all(second, "second\r\n");
-  ASSERT_TRUE(eventually([&] { return queue.size() == 2; }));
-  EXPECT_EQ(queue.run_pending(), 2u);
+  ASSERT_TRUE(eventually([&] { return queue.size() == 5; }));
+  EXPECT_EQ(server.queue.run_pending(), 5u);
   EXPECT_EQ(refused, 1);
   EXPECT_EQ(recv_exact(second, 18), "answer to second\r\n");
 }
 
 TEST(WrongClient, ACallbackThatRunsLateSpeaksOfItsEventsConnection) {
-  const HangGuard guard;
-  tcpip::CallbackQueue queue;
   std::vector<std::pair<std::uint64_t, bool>> seen;
-  OneClientServer server(
-      {.host = "127.0.0.1",
-       .callbacks = &queue,
-       .connect_callback = [&](const tcpip::ConnectionEvent& event) {
-         const Connection& client = event.connection;
-         seen.emplace_back(client.number(), client.connected());
-         if (client.number() == 1) client.close();
-       }});
-  server.start();
-  connect_to(server.port()).reset();
-  ASSERT_TRUE(eventually([&] { return queue.size() == 2; }));
-  const tcpip::UniqueFd second = connect_to(server.port());
-  ASSERT_TRUE(eventually([&] { return queue.size() == 3; }));
-  queue.run_pending();
+  ServerStage<> server(
+      Queued(), {.connect_callback = [&](const tcpip::ConnectionEvent& event) {
+        const Connection& client = event.connection;
+        seen.emplace_back(client.number(), client.connected());
+        if (client.number() == 1) client.close();
+      }});
+  server.connect().reset();
+  ASSERT_TRUE(eventually([&] { return server.queue.size() == 2; }));
+  const tcpip::UniqueFd second = server.connect();
+  server.queue.run_pending();
   EXPECT_EQ(seen, (std::vector<std::pair<std::uint64_t, bool>>{
                       {1, false}, {1, false}, {2, true}}));
-  EXPECT_TRUE(server.connected());
+  EXPECT_TRUE(server->connected());
 }
 
 TEST(WrongClient, NothingPostedForAClientComesBehindTheNextOnesEvent) {
-  const HangGuard guard;
   constexpr int kClients = 200;
-  tcpip::CallbackQueue queue(100000);
   std::uint64_t told = 0;
   int late = 0;
-  OneClientReadLoopServer server(
-      {.host = "127.0.0.1",
-       .callbacks = &queue,
-       .connect_callback =
-           [&](const tcpip::ConnectionEvent& event) {
-             if (event.connected) told = event.connection.number();
-           }},
+  CallbackQueue queue(100000);
+  ReadLoopStage server(
       [&](Connection& s, std::stop_token stop) {
         s.read_until("\n", stop);
         s.post_wait([&, client = s.number()] { late += client < told; }, stop);
-      });
-  server.start();
+      },
+      {.callbacks = &queue,
+       .connect_callback = [&](const tcpip::ConnectionEvent& event) {
+         if (event.connected) told = event.connection.number();
+       }});
   for (int i = 0; i < kClients; ++i) {
-    const tcpip::UniqueFd client = connect_to(server.port());
+    const tcpip::UniqueFd client = connect_to(server->port());
     send_all(client, "a\nb\nc\nd\ne\nf\ng\nh\n");
   }
   ASSERT_TRUE(eventually([&] {
@@ -400,25 +382,21 @@ TEST(WrongClient, PostedCallbacksAnswerTheirOwnAfterTwoReplacements) {
 }
 
 TEST(TryWrite, TakesNothingWhileAnEarlierMessageIsUnsent) {
-  const HangGuard guard;
-  OneClientServer server(
-      {.host = "127.0.0.1", .socket = {.send_buffer = 4096}});
-  server.start();
-  const tcpip::UniqueFd client = connect_to(server.port());
-  ASSERT_TRUE(server.wait_connected(kPatience));
+  ServerStage<> server({.socket = {.send_buffer = 4096}});
+  const tcpip::UniqueFd client = server.connect();
   std::string expected;
   char letter = 'a';
   // Until one of them stays queued in part: the next is not taken.
   for (bool taken = true; taken;) {
     const std::string message(60000, letter++);
-    taken = server.try_write(message);
+    taken = server->try_write(message);
     if (taken) expected += message;
   }
-  EXPECT_GT(server.unsent(), 0u);
-  std::jthread drainer([&] { server.drain(kPatience); });
+  EXPECT_GT(server->unsent(), 0u);
+  std::jthread drainer([&] { server->drain(kPatience); });
   EXPECT_EQ(recv_exact(client, expected.size()), expected);
   drainer.join();
-  EXPECT_TRUE(server.try_write_str("next"));
+  EXPECT_TRUE(server->try_write_str("next"));
   EXPECT_EQ(recv_exact(client, 6), "next\r\n");
 }
 
