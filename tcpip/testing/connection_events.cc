@@ -54,6 +54,11 @@ std::string describe(const ConnectionEvent& event) {
   return text;
 }
 
+std::string summary(const ConnectionEvent& event) {
+  return std::string(event.connected ? "connected" : to_string(event.reason)) +
+         " " + std::to_string(event.connection.number());
+}
+
 ConnectionEvents::ConnectionEvents()
     : queue_(std::make_shared<internal::WaitableQueue<ConnectionEvent>>()) {}
 
@@ -89,6 +94,23 @@ void ConnectionEvents::assert_none(const Wait& wait, Caller caller) const {
     fail_test("expected no connection event; there is: " + describe(*event),
               caller);
   }
+}
+
+bool ConnectionEvents::wait_for(std::size_t count, const Wait& wait) const {
+  return queue_->wait_for(count, "wait for connection events", wait);
+}
+
+std::vector<ConnectionEvent> ConnectionEvents::values() const {
+  return queue_->values();
+}
+
+std::string ConnectionEvents::text() const {
+  std::string text;
+  for (const ConnectionEvent& event : values()) {
+    if (!text.empty()) text += ", ";
+    text += summary(event);
+  }
+  return text;
 }
 
 std::size_t ConnectionEvents::size() const { return queue_->size(); }

@@ -32,13 +32,15 @@
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tcpip/wait.h"
 #include "tcpip/wire_struct.h"
 #include "tcpip/wire_type.h"
-#include "tests/support/event_log.h"
 #include "tests/support/loopback.h"
 #include "tests/support/oracle.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/shared_list.h"
 #include "tests/support/subprocess.h"
 
 namespace tcpip_tests {
@@ -70,6 +72,8 @@ using tcpip::OneClientReadLoopServer;
 using tcpip::OneClientServer;
 using tcpip::Streams;
 using tcpip::Wait;
+using tcpip_testing::ConnectionEvents;
+using tcpip_testing::LogRecorder;
 
 constexpr std::size_t kMiB = 1024 * 1024;
 
@@ -159,7 +163,7 @@ class ServerTest : public testing::Test {
   }
 
   HangGuard guard_;
-  EventLog events_;
+  ConnectionEvents events_;
   LogRecorder log_;
   std::optional<Server> server_;
   std::jthread thread_;
@@ -500,7 +504,7 @@ TYPED_TEST(ServerTest, ExchangesHeartbeats) {
 TEST(ClientWithPython, ExchangesHeartbeats) {
   const HangGuard guard;
   Peer peer("heartbeats_server");
-  EventLog events;
+  ConnectionEvents events;
   {
     Client client({.host = "127.0.0.1",
                    .port = peer.port(),
@@ -578,7 +582,7 @@ class ByClient {
   }
   Client& client() { return client_; }
 
-  EventLog events;
+  ConnectionEvents events;
 
  private:
   Client client_;

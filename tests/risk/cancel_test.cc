@@ -214,7 +214,7 @@ void take_everything(const UniqueFd& peer, Unsent unsent, Drain drain) {
         }
         return unsent() == 0;
       },
-      20s));
+      kPatience));
   // What is still on its way.
   while (take()) {
   }
@@ -869,7 +869,7 @@ TEST_P(EveryBlockingCall, SignalsNeitherEndNorProlongIt) {
     BlockedCall call([&] { return attempt(*scene, Wait(time)); });
     {
       const SignalStorm storm(call.native_handle());
-      EXPECT_TRUE(wait_until([&] { return call.is_done(); }, 10s));
+      EXPECT_TRUE(wait_until([&] { return call.is_done(); }));
       met = storm.count();
     }
     expect_at_deadline(call.get());
@@ -882,7 +882,7 @@ TEST_P(EveryBlockingCall, SignalsNeitherEndNorProlongIt) {
     EXPECT_TRUE(wait_until([&] { return storm.count() > 5; }));
     EXPECT_FALSE(call->is_done());
     scene->make_ready();
-    EXPECT_TRUE(wait_until([&] { return call->is_done(); }, 10s));
+    EXPECT_TRUE(wait_until([&] { return call->is_done(); }));
   }
   const Result result = call->get();
   EXPECT_EQ(result.outcome, Outcome::kDone) << result.text;
@@ -968,7 +968,7 @@ TEST(Signals, TransfersAreByteExact) {
     {
       const SignalStorm one(writing.native_handle());
       const SignalStorm two(reading.native_handle());
-      EXPECT_TRUE(wait_until([&] { return reading.is_done(); }, 30s));
+      EXPECT_TRUE(wait_until([&] { return reading.is_done(); }));
     }
     writing.get();
     EXPECT_TRUE(reading.get() == data);

@@ -37,8 +37,9 @@
 #include "tcpip/error.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/testing/connection_events.h"
 #include "tcpip/testing/leak_guard.h"
-#include "tests/support/event_log.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/wait_until.h"
@@ -268,16 +269,16 @@ namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::ConnectionEvents;
 using tcpip_testing::count_threads;
+using tcpip_testing::LogRecorder;
 using tcpip_testing::open_descriptors;
 using tcpip_tests::connect_to;
-using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
 using tcpip_tests::kWithSanitizer;
-using tcpip_tests::LogRecorder;
 using tcpip_tests::seconds_of;
 
 // The faults of one test, and none afterwards.
@@ -315,7 +316,8 @@ void echo(Connection& server, const std::stop_token& stop) {
 constexpr std::chrono::seconds kLife{kWithSanitizer ? 4 : 2};
 
 // start, connect, echo, close. "" if all went well, else what() of the error.
-std::string live(const EventLog& server_events, const EventLog& client_events) {
+std::string live(const ConnectionEvents& server_events,
+                 const ConnectionEvents& client_events) {
   try {
     OneClientReadLoopServer server(
         {.host = "127.0.0.1", .connect_callback = server_events.callback()},
@@ -335,7 +337,8 @@ std::string live(const EventLog& server_events, const EventLog& client_events) {
   }  // anything else fails the test
 }
 
-void expect_alternating(const EventLog& events, const std::string& what) {
+void expect_alternating(const ConnectionEvents& events,
+                        const std::string& what) {
   const auto values = events.values();
   EXPECT_EQ(values.size() % 2, 0u) << what << ": " << events.text();
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -366,8 +369,8 @@ TEST_P(FaultSweepTest, EachCallFailingEndsInSuccessOrACleanError) {
       const std::string what = std::string(sweep.name) + " " +
                                ::strerrorname_np(error) + " at call " +
                                std::to_string(nth);
-      const EventLog server_events;
-      const EventLog client_events;
+      const ConnectionEvents server_events;
+      const ConnectionEvents client_events;
       std::string outcome;
       bool met = false;
       const auto took = seconds_of([&] {
@@ -426,7 +429,7 @@ TEST(FaultTest, ErrorsThatStartMeetsAreOfTheirClassAndKeepTheErrno) {
   for (const Case& c : {Case{kEventfd, 1, EMFILE}, Case{kSocket, 1, ENFILE},
                         Case{kThread, 1, EAGAIN}, Case{kThread, 2, EAGAIN},
                         Case{kSetsockopt, 1, ENOPROTOOPT}}) {
-    const EventLog events;
+    const ConnectionEvents events;
     OneClientServer server(
         {.host = "127.0.0.1", .connect_callback = events.callback()});
     const Injection injection(c.kind, c.nth, c.error);
@@ -576,7 +579,7 @@ TEST(FaultTest, AcceptLoopSurvivesAPollThatFailsWithoutSpinning) {
 // The thread that watches a client's connection outlives a failing poll.
 TEST(FaultTest, ClientNoticesALossAfterAPollThatFailed) {
   const HangGuard guard;
-  const EventLog events;
+  const ConnectionEvents events;
   std::optional<UniqueFd> peer;
   const auto listener =
       tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4);
@@ -704,7 +707,7 @@ TEST(AuditTest, EverySendIsWithoutSignalAndEveryDescriptorIsBornCloexec) {
   faults.made = 0;
   faults.made_without_cloexec = 0;
   faults.writes_to_sockets = 0;
-  EXPECT_EQ(live(EventLog(), EventLog()), "");
+  EXPECT_EQ(live(ConnectionEvents(), ConnectionEvents()), "");
   // Large ones, in pieces, to a peer that has gone.
   OneClientServer server({.host = "127.0.0.1"});
   server.start();

@@ -37,8 +37,8 @@
 #include "tcpip/log.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/testing/connection_events.h"
 #include "tcpip/testing/leak_guard.h"
-#include "tests/support/event_log.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/wait_until.h"
@@ -47,9 +47,9 @@ namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::ConnectionEvents;
 using tcpip_testing::open_descriptors;
 using tcpip_tests::connect_to;
-using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
@@ -66,18 +66,19 @@ void echo(Connection& server, const std::stop_token& stop) {
 class Everything {
  public:
   Everything()
-      : reading_server(
-            {.host = "127.0.0.1", .connect_callback = EventLog().callback()},
-            echo),
+      : reading_server({.host = "127.0.0.1",
+                        .connect_callback = ConnectionEvents().callback()},
+                       echo),
         server({.host = "127.0.0.1",
                 .callbacks = &queue,
-                .connect_callback = EventLog().callback()}) {
+                .connect_callback = ConnectionEvents().callback()}) {
     queue.wait_fd();
     reading_server.start();
     server.start();
-    client.emplace(ClientOptions{.host = "127.0.0.1",
-                                 .port = server.port(),
-                                 .connect_callback = EventLog().callback()});
+    client.emplace(
+        ClientOptions{.host = "127.0.0.1",
+                      .port = server.port(),
+                      .connect_callback = ConnectionEvents().callback()});
     client->start(kPatience);
     EXPECT_TRUE(server.wait_connected(kPatience));
     peer = connect_to(reading_server.port());
@@ -418,7 +419,8 @@ TEST(IdleTest, UsesNoProcessorTime) {
 void exit_with_a_static_server() {
   ::alarm(20);
   static OneClientReadLoopServer server(
-      {.host = "127.0.0.1", .connect_callback = EventLog().callback()}, echo);
+      {.host = "127.0.0.1", .connect_callback = ConnectionEvents().callback()},
+      echo);
   server.start();
   static UniqueFd peer = connect_to(server.port());
   send_all(peer, "a\r\n");
@@ -429,7 +431,8 @@ void exit_with_a_static_server() {
 void exit_with_a_live_server() {
   ::alarm(20);
   auto* const server = new OneClientReadLoopServer(
-      {.host = "127.0.0.1", .connect_callback = EventLog().callback()}, echo);
+      {.host = "127.0.0.1", .connect_callback = ConnectionEvents().callback()},
+      echo);
   server->start();
   const UniqueFd peer = connect_to(server->port());
   send_all(peer, "a\r\n");

@@ -28,19 +28,20 @@
 #include "tcpip/error.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/testing/connection_events.h"
 #include "tests/support/blocked_call.h"
-#include "tests/support/event_log.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/shared_list.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::ConnectionEvents;
 using tcpip_tests::BlockedCall;
 using tcpip_tests::connect_to;
-using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
@@ -253,7 +254,7 @@ TEST_F(WakeTest, CloseWithUnsentBytesAndAPeerThatDoesNotReadIsBounded) {
 TEST(CloseTest, TwiceAndFromManyThreadsAtOnce) {
   const HangGuard guard;
   for (int i = 0; i < 50; ++i) {
-    const EventLog events;
+    const ConnectionEvents events;
     OneClientServer server(
         {.host = "127.0.0.1", .connect_callback = events.callback()});
     server.start();
@@ -280,7 +281,7 @@ TEST(CloseTest, OfAClientTwiceAndFromManyThreadsAtOnce) {
   const auto listener =
       tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4, 100);
   for (int i = 0; i < 50; ++i) {
-    const EventLog events;
+    const ConnectionEvents events;
     Client client({.host = "127.0.0.1",
                    .port = listener.port,
                    .connect_callback = events.callback()});
@@ -301,8 +302,8 @@ TEST(CloseTest, OfAClientTwiceAndFromManyThreadsAtOnce) {
 TEST(CloseTest, DuringStartOfAServerIsCleanWhicheverComesFirst) {
   const HangGuard guard;
   for (int i = 0; i < 100; ++i) {
-    OneClientServer server(
-        {.host = "127.0.0.1", .connect_callback = EventLog().callback()});
+    OneClientServer server({.host = "127.0.0.1",
+                            .connect_callback = ConnectionEvents().callback()});
     std::jthread closer([&] { server.close(); });
     try {
       server.start();
@@ -353,7 +354,7 @@ TEST(ChaosTest, CloseClientReadAndWriteAtRandomFromFourThreads) {
   std::uint64_t servers = 0;
   std::uint64_t connections = 0;
   while (std::chrono::steady_clock::now() < end) {
-    const EventLog events;
+    const ConnectionEvents events;
     OneClientServer server(
         {.host = "127.0.0.1", .connect_callback = events.callback()});
     server.start();
@@ -514,7 +515,7 @@ class CallbackCase {
 
   CallbackQueue queue;
   UniqueFd peer;
-  EventLog events;
+  ConnectionEvents events;
   std::atomic<bool> ready{false};
   std::atomic<bool> acted{false};
   std::unique_ptr<OneClientServer> server;  // last: it uses what is above
@@ -652,7 +653,7 @@ TEST(InHandlerTest, DestroyingTheServerIsSafe) {
     std::unique_ptr<OneClientReadLoopServer> server;
     server = std::make_unique<OneClientReadLoopServer>(
         ServerOptions{.host = "127.0.0.1",
-                      .connect_callback = EventLog().callback()},
+                      .connect_callback = ConnectionEvents().callback()},
         [&](Connection& s, const std::stop_token& stop) {
           s.read_str(stop);
           server.reset();
@@ -704,7 +705,7 @@ TEST(InHandlerTest, DestructionWaitsForTheCallbackThatIsRunning) {
 TEST(InHandlerTest, CloseInItAndElsewhereAtOnce) {
   const HangGuard guard;
   for (int i = 0; i < (kWithSanitizer ? 20 : 100); ++i) {
-    const EventLog events;
+    const ConnectionEvents events;
     std::atomic<bool> inside{false};
     OneClientReadLoopServer server(
         {.host = "127.0.0.1", .connect_callback = events.callback()},
@@ -727,7 +728,8 @@ TEST(InHandlerTest, CloseInItThenDestructionElsewhere) {
     std::atomic<bool> inside{false};
     {
       OneClientReadLoopServer server(
-          {.host = "127.0.0.1", .connect_callback = EventLog().callback()},
+          {.host = "127.0.0.1",
+           .connect_callback = ConnectionEvents().callback()},
           [&](Connection&, const std::stop_token&) {
             server.close();
             inside = true;
@@ -743,7 +745,7 @@ TEST(InHandlerTest, CloseInItThenDestructionElsewhere) {
 TEST(InHandlerTest, CloseInItWithAQueueLeavesTheLastEventToBeRun) {
   const HangGuard guard;
   CallbackQueue queue;
-  const EventLog events;
+  const ConnectionEvents events;
   OneClientReadLoopServer server(
       {.host = "127.0.0.1",
        .callbacks = &queue,
@@ -764,7 +766,7 @@ TEST(InHookTest, CloseInAThreadsStartHookEndsTheServer) {
     OneClientReadLoopServer* self = nullptr;
     OneClientReadLoopServer server(
         {.host = "127.0.0.1",
-         .connect_callback = EventLog().callback(),
+         .connect_callback = ConnectionEvents().callback(),
          .thread_start_hook =
              [&](ThreadRole r) {
                if (r == role) self->close();
@@ -789,7 +791,7 @@ TEST(InHookTest, CloseInAThreadsStartHookEndsTheClient) {
     Client* self = nullptr;
     Client client({.host = "127.0.0.1",
                    .port = listener.port,
-                   .connect_callback = EventLog().callback(),
+                   .connect_callback = ConnectionEvents().callback(),
                    .thread_start_hook = [&](ThreadRole r) {
                      if (r == role) self->close();
                    }});
@@ -955,7 +957,7 @@ TEST_P(EachOtherTest, TwoReadHandlers) {
       servers[k] = std::make_unique<OneClientReadLoopServer>(
           ServerOptions{.host = "127.0.0.1",
                         .callbacks = places.queue(k),
-                        .connect_callback = EventLog().callback()},
+                        .connect_callback = ConnectionEvents().callback()},
           [&, k](auto& self, const std::stop_token& stop) {
             self.read_str(stop);
             meeting.act([&] { end(ends_, servers[1 - k]); });
@@ -988,7 +990,7 @@ TEST_P(EachOtherTest, ReadHandlerAndCallback) {
     reading = std::make_unique<OneClientReadLoopServer>(
         ServerOptions{.host = "127.0.0.1",
                       .callbacks = places.queue(1),
-                      .connect_callback = EventLog().callback()},
+                      .connect_callback = ConnectionEvents().callback()},
         [&](auto& self, const std::stop_token& stop) {
           self.read_str(stop);
           meeting.act([&] { end(ends_, plain); });
@@ -1162,7 +1164,7 @@ TEST(CloseTest, IsDoneWhenOneCloseHasReturnedThoughAnotherHasNot) {
 TEST(CloseTest, LastEventOnTheDrainingThreadMayDestroyTheServer) {
   const HangGuard guard;
   CallbackQueue queue;
-  const EventLog events;
+  const ConnectionEvents events;
   std::unique_ptr<OneClientServer> server;
   server = std::make_unique<OneClientServer>(
       ServerOptions{.host = "127.0.0.1",

@@ -31,6 +31,7 @@
 #include "tcpip/listener.h"
 #include "tcpip/options.h"
 #include "tcpip/socket.h"
+#include "tcpip/testing/wait_until.h"
 #include "tcpip/unique_fd.h"
 #include "tcpip/wait.h"
 #include "tests/support/private_network.h"
@@ -58,9 +59,7 @@ using tcpip::Socket;
 using tcpip::SocketOptions;
 using tcpip::UniqueFd;
 using tcpip::Wait;
-
-// Far beyond what anything here takes, even on a busy machine.
-inline constexpr std::chrono::seconds kLong{30};
+using tcpip_testing::kPatience;
 
 enum class Kind { kUnix, kTcp };
 
@@ -74,7 +73,7 @@ inline Address address_of(const Listener& listener) {
 }
 
 inline std::shared_ptr<Socket> connect_to(const Address& address,
-                                          const Wait& wait = kLong,
+                                          const Wait& wait = kPatience,
                                           const ConnectOptions& connect = {},
                                           const SocketOptions& socket = {}) {
   return tcpip::connect_socket({&address, 1}, connect, socket, wait,
@@ -91,7 +90,7 @@ inline Ends connected(Kind kind) {
   }
   Listener listener("127.0.0.1", 0);
   auto here = connect_to(address_of(listener));
-  auto there = std::make_shared<Socket>(listener.accept(kLong).fd);
+  auto there = std::make_shared<Socket>(listener.accept(kPatience).fd);
   return {std::move(here), std::move(there)};
 }
 
@@ -219,7 +218,7 @@ class RefusingAddress {
 };
 
 inline std::shared_ptr<Socket> connect_to_first_of(
-    const std::vector<Address>& addresses, const Wait& wait = kLong) {
+    const std::vector<Address>& addresses, const Wait& wait = kPatience) {
   return tcpip::connect_socket(addresses, {}, {}, wait, "telescope:4000");
 }
 

@@ -26,18 +26,20 @@
 #include "tcpip/client.h"
 #include "tcpip/error.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tcpip/wire_struct.h"
-#include "tests/support/event_log.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/stage.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::ConnectionEvents;
 using tcpip_tests::connect_to;
-using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
@@ -46,36 +48,17 @@ using tcpip_tests::recv_until_eof;
 using tcpip_tests::seconds_of;
 using tcpip_tests::send_all;
 
-// A server with a bare client connected to it. The events go to a queue that
-// the test drains if it wants to see them.
-class Served {
+// Its events wait in a queue until a test looks at them.
+class Served : public tcpip_tests::ServedStage {
  public:
-  explicit Served(ServerOptions options = {}) {
-    options.host = "127.0.0.1";
+  explicit Served(ServerOptions options = {})
+      : ServedStage(tcpip_tests::Queued(), named(std::move(options))) {}
+
+ private:
+  static ServerOptions named(ServerOptions options) {
     options.name = "Commands";
-    options.callbacks = &queue;
-    options.connect_callback = events.callback();
-    server.emplace(std::move(options));
-    server->start();
-    connect();
+    return options;
   }
-
-  void connect() {
-    const std::uint64_t before = server->connection_count();
-    peer = connect_to(server->port());
-    EXPECT_TRUE(
-        eventually([&] { return server->connection_count() > before; }));
-  }
-  std::string event_text() {
-    queue.run_pending();
-    return events.text();
-  }
-
-  HangGuard guard;
-  CallbackQueue queue;
-  EventLog events;
-  std::optional<OneClientServer> server;
-  UniqueFd peer;
 };
 
 struct Call {
@@ -189,7 +172,7 @@ TEST(StateTest, NamesAndTextOptionsAreThoseGiven) {
 }
 
 TEST(StateTest, LogIsAChildOfTheOneGiven) {
-  const tcpip_tests::LogRecorder lines;
+  const tcpip_testing::LogRecorder lines;
   OneClientServer server(
       {.name = "Dome", .log = Log(lines.log()).child("main")});
   EXPECT_EQ(server.log().name(), "main.Dome");
@@ -235,7 +218,7 @@ TEST(StateTest, ConnectedUntilAllThatCameBeforeTheEndIsRead) {
   EXPECT_EQ(server.read_str(kPatience), "two");
   // The end may reach this machine's other socket a moment later.
   EXPECT_TRUE(eventually([&] { return !server.connected(); }));
-  EXPECT_EQ(served.event_text(), "connected 1, peer closed 1");
+  EXPECT_EQ(served.drained_text(), "connected 1, peer closed 1");
 }
 
 TEST(WaitConnectedTest, TrueOnceConnectedAndAtOnceIfSo) {
@@ -292,7 +275,7 @@ TEST(ShouldBeConnectedTest, OfAnEventsConnectionIsFalseOnceThisSideEndedIt) {
       {.host = "127.0.0.1",
        .callbacks = &queue,
        .connect_callback = [&](const ConnectionEvent& e) {
-         told.push_back(tcpip_tests::describe(e) +
+         told.push_back(tcpip_testing::summary(e) +
                         (e.connection.should_be_connected() ? " should" : "") +
                         (e.connection.connected() ? " is" : ""));
        }});
@@ -321,7 +304,7 @@ TEST(UpstreamDefect4, WaitConnectedIsNotSatisfiedByALostConnection) {
   served.peer.reset();
   EXPECT_TRUE(eventually([&] { return !served.server->connected(); }));
   EXPECT_FALSE(served.server->wait_connected(10ms));
-  served.connect();
+  served.reconnect();
   EXPECT_TRUE(served.server->wait_connected(kPatience));
   EXPECT_EQ(served.server->connection_count(), 2u);
 }
@@ -393,7 +376,7 @@ TEST(ReadingTest, EachReadReturnsWhatItsNameSays) {
   std::array<char, 8> data{};
   server.read_into(data, kPatience);
   EXPECT_EQ(std::string(data.begin(), data.end()), "struct!!");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 TEST(ReadingTest, ReadUntilGoesToTheEndOfTheLineUnlessTold) {
@@ -411,7 +394,7 @@ TEST(ReadingTest, ReadAllGivesEverythingUpToTheEndAndEndsTheConnection) {
   EXPECT_THROW(server.read_all(4, kPatience), LimitOverrunError);
   served.peer.reset();
   EXPECT_EQ(server.read_all(kPatience), "one\ntwo");
-  EXPECT_EQ(served.event_text(), "connected 1, peer closed 1");
+  EXPECT_EQ(served.drained_text(), "connected 1, peer closed 1");
 }
 
 TEST(ReadingTest, TryReadsReturnNothingUntilAllIsThere) {
@@ -435,7 +418,7 @@ TEST(ReadingTest, TryReadsReturnNothingUntilAllIsThere) {
   EXPECT_EQ(server.try_read_until(";"), "u;");
   EXPECT_EQ(server.try_read_str(), " s ");
   EXPECT_EQ(server.try_read(10), "r");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 TEST(ReadingTest, WaitReadableIsFalseAtTheDeadline) {
@@ -553,7 +536,7 @@ TEST(ReadingTest, BadArgumentsAreRefusedAndTheConnectionLives) {
   EXPECT_THROW(server.try_read_until(""), std::invalid_argument);
   send_all(served.peer, "a\r\n");
   EXPECT_EQ(server.read_str(kPatience), "a");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 TEST(ReadStrTest, TakesOffTheTerminatorAndNothingElse) {
@@ -591,7 +574,7 @@ TEST(TextFormatTest, EncodingAndTerminatorCanChangeOnALiveConnection) {
   EXPECT_EQ(server.encoding(), "latin-1");
   EXPECT_EQ(server.terminator(), ";");
   EXPECT_EQ(server.read_str(kPatience), "two");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 // Upstream finds the terminator inside a code unit and hands over the text cut
@@ -611,7 +594,7 @@ TEST(UpstreamDefect6, HeartbeatAmongWideTextIsAHeartbeat) {
   send_all(served.peer, "heartbeat\r\na\0\r\nheartbeat\r\nb\0\r\n"s);
   EXPECT_EQ(served.server->read_str(kPatience), "a");
   EXPECT_EQ(served.server->read_str(kPatience), "b");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 TEST(ReadStrTest, UsesTheTerminatorGiven) {
@@ -639,7 +622,7 @@ TEST(ReadStrTest, BadTextTakesThatMessageAndKeepsTheConnection) {
   EXPECT_EQ(server.read_str(kPatience), "next");
   EXPECT_THROW(server.try_read_str(), DecodeError);
   EXPECT_EQ(server.try_read_str(), "last");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 TEST(ReadStrTest, KeepsNulsAndEveryCharacter) {
@@ -659,7 +642,7 @@ TEST(ReadStrTest, TooLongKeepsTheBytesAndTheConnection) {
   EXPECT_THROW(server.read_str(kPatience), LimitOverrunError);
   EXPECT_EQ(server.discard_until("\r\n", kPatience), 42u);
   EXPECT_EQ(server.read_str(kPatience), "next");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 TEST(LossTest, EventIsQueuedBeforeTheReadReturns) {
@@ -688,7 +671,7 @@ TEST(LossTest, EventIsQueuedBeforeTheReadReturns) {
     }
     EXPECT_EQ(served.queue.size(), 2u) << c.name;
     EXPECT_FALSE(served.server->connected());
-    EXPECT_EQ(served.event_text(), "connected 1, peer closed 1");
+    EXPECT_EQ(served.drained_text(), "connected 1, peer closed 1");
   }
 }
 
@@ -734,7 +717,7 @@ TEST(UpstreamDefect10, LinesBeforeAResetAreDeliveredThenTheError) {
     EXPECT_THROW(server.read_str(kPatience), ConnectionError);
     EXPECT_EQ(served.queue.size(), 2u);
     EXPECT_FALSE(server.connected());
-    EXPECT_EQ(served.event_text(), "connected 1, reset 1");
+    EXPECT_EQ(served.drained_text(), "connected 1, reset 1");
     EXPECT_EQ(served.events.values()[1].error, std::errc::connection_reset);
   }
 }
@@ -753,7 +736,7 @@ TEST(UpstreamDefect8, FailedWriteEndsTheConnectionAndSaysSo) {
   EXPECT_EQ(served.queue.size(), 2u);
   EXPECT_FALSE(server.connected());
   EXPECT_TRUE(server.should_be_connected());
-  EXPECT_EQ(served.event_text(), "connected 1, reset 1");
+  EXPECT_EQ(served.drained_text(), "connected 1, reset 1");
 }
 
 TEST(WritingTest, EachWriteSendsWhatItsNameSays) {
@@ -859,7 +842,7 @@ TEST(WritingTest, NothingUnsentGoesToALaterConnection) {
                TimeoutError);
   server.close_client();
   EXPECT_EQ(server.unsent(), 0u);
-  served.connect();
+  served.reconnect();
   server.write("b", kPatience);
   server.close_client();
   EXPECT_EQ(recv_until_eof(served.peer), "b");

@@ -24,19 +24,18 @@
 #include <vector>
 
 #include "tcpip/error.h"
+#include "tcpip/testing/wait_until.h"
 
 namespace tcpip {
 namespace {
 
 using internal::EventOwner;
+using tcpip_testing::kPatience;
 using Ints = std::vector<int>;
-
-// Far beyond what anything here takes on a machine that is busy.
-constexpr std::chrono::seconds kLong{60};
 
 template <class Predicate>
 [[nodiscard]] bool eventually(Predicate predicate) {
-  const Deadline deadline = Deadline::after(kLong);
+  const Deadline deadline = Deadline::after(kPatience);
   while (!predicate()) {
     if (deadline.has_passed()) return false;
     std::this_thread::yield();
@@ -46,7 +45,7 @@ template <class Predicate>
 
 template <class Result>
 Result get(std::future<Result> future) {
-  if (future.wait_for(kLong) != std::future_status::ready) {
+  if (future.wait_for(kPatience) != std::future_status::ready) {
     // Its thread hangs, and joining it would hang this one too.
     std::fputs("a thread of the test hangs\n", stderr);
     std::abort();
@@ -351,7 +350,7 @@ TEST(CallbackQueueTest, RunOneRunsOne) {
 TEST(CallbackQueueTest, RunOneWaitsForACallback) {
   CallbackQueue queue;
   bool ran = false;
-  Worker drainer([&] { EXPECT_TRUE(queue.run_one(kLong)); });
+  Worker drainer([&] { EXPECT_TRUE(queue.run_one(kPatience)); });
   ASSERT_TRUE(drainer.is_blocked());
   queue.post([&] { ran = true; });
   drainer.join();
@@ -460,7 +459,9 @@ TEST(CallbackQueueTest, RunUntilReturnsAtTheStopAndLeavesTheRest) {
   CallbackQueue queue;
   std::stop_source stop;
   std::size_t count = 0;
-  Worker drainer([&] { count = queue.run_until({kLong, stop.get_token()}); });
+  Worker drainer([&] {
+    count = queue.run_until({kPatience, stop.get_token()});
+  });
   ASSERT_TRUE(drainer.is_blocked());
   queue.post([] {});
   queue.post([&] {
@@ -470,7 +471,7 @@ TEST(CallbackQueueTest, RunUntilReturnsAtTheStopAndLeavesTheRest) {
   drainer.join();
   EXPECT_EQ(count, 2u);
   EXPECT_EQ(queue.size(), 1u);
-  EXPECT_EQ(queue.run_until({kLong, stop.get_token()}), 0u);
+  EXPECT_EQ(queue.run_until({kPatience, stop.get_token()}), 0u);
 }
 
 TEST(CallbackQueueTest, RunUntilLetsExceptionsThrough) {

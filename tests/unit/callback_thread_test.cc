@@ -15,7 +15,6 @@
 #include <functional>
 #include <future>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -26,20 +25,21 @@
 
 #include "tcpip/callback_queue.h"
 #include "tcpip/error.h"
+#include "tcpip/testing/log_recorder.h"
+#include "tcpip/testing/wait_until.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
 namespace {
 
 using internal::EventOwner;
+using tcpip_testing::kPatience;
+using tcpip_testing::LogRecorder;
 using Ints = std::vector<int>;
-
-// Far beyond what anything here takes on a machine that is busy.
-constexpr std::chrono::seconds kLong{60};
 
 template <class Predicate>
 [[nodiscard]] bool eventually(Predicate predicate) {
-  const Deadline deadline = Deadline::after(kLong);
+  const Deadline deadline = Deadline::after(kPatience);
   while (!predicate()) {
     if (deadline.has_passed()) return false;
     std::this_thread::yield();
@@ -49,7 +49,7 @@ template <class Predicate>
 
 template <class Result>
 Result get(std::future<Result> future) {
-  if (future.wait_for(kLong) != std::future_status::ready) {
+  if (future.wait_for(kPatience) != std::future_status::ready) {
     // Its thread hangs, and joining it would hang this one too.
     std::fputs("a thread of the test hangs\n", stderr);
     std::abort();
@@ -123,25 +123,6 @@ class Gate {
  private:
   std::promise<void> begun_;
   std::promise<void> open_;
-};
-
-class LogLines {
- public:
-  Log log() {
-    return Log([this](LogLevel level, std::string_view, std::string_view text) {
-      const std::lock_guard lock(mutex_);
-      lines_.push_back(std::string(to_string(level)) + ": " +
-                       std::string(text));
-    });
-  }
-  std::vector<std::string> lines() {
-    const std::lock_guard lock(mutex_);
-    return lines_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<std::string> lines_;
 };
 
 TEST(CallbackThreadTest, RunsCallbacksInOrderInItsThread) {
@@ -328,28 +309,30 @@ TEST(CallbackThreadTest, MayBeDestroyedWithWhatACallbackHolds) {
 }
 
 TEST(CallbackThreadTest, ExceptionsOfCallbacksAreLoggedAndTheThreadGoesOn) {
-  LogLines log;
-  CallbackThread thread({.log = log.log()});
+  const LogRecorder lines;
+  CallbackThread thread({.log = lines.log()});
   bool ran = false;
   thread.queue().post([] { throw std::runtime_error("broken"); });
   thread.queue().post([] { throw 7; });
   thread.queue().post([&] { ran = true; });
   thread.close();
   EXPECT_TRUE(ran);
-  EXPECT_EQ(log.lines(), (std::vector<std::string>{
-                             "ERROR: callback failed: broken",
-                             "ERROR: callback failed: unknown exception"}));
+  EXPECT_EQ(lines.text(),
+            "callback failed: broken\ncallback failed: unknown exception\n");
+  for (const tcpip_testing::LogLine& line : lines.values()) {
+    EXPECT_EQ(line.level, LogLevel::kError);
+  }
 }
 
 TEST(CallbackThreadTest, ExceptionAfterTheDestructorIsLogged) {
-  LogLines log;
+  const LogRecorder lines;
   auto thread = std::make_unique<CallbackThread>(
-      CallbackThread::Options{.log = log.log()});
+      CallbackThread::Options{.log = lines.log()});
   thread->queue().post([&] {
     thread.reset();
     throw std::runtime_error("late");
   });
-  EXPECT_TRUE(eventually([&] { return log.lines().size() == 1; }));
+  EXPECT_TRUE(lines.wait_for("late"));
 }
 
 TEST(CallbackThreadTest, ServerRetiredInACallbackOfTheThreadRunsTheRest) {

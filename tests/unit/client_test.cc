@@ -19,22 +19,25 @@
 #include <utility>
 
 #include "tcpip/error.h"
-#include "tests/support/event_log.h"
+#include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/shared_list.h"
+#include "tests/support/stage.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::ConnectionEvents;
+using tcpip_testing::LogRecorder;
 using tcpip_tests::accept_one;
-using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
-using tcpip_tests::LogRecorder;
 using tcpip_tests::plain_listener;
 using tcpip_tests::PlainListener;
 using tcpip_tests::recv_exact;
@@ -43,26 +46,7 @@ using tcpip_tests::seconds_of;
 using tcpip_tests::send_all;
 using tcpip_tests::Transport;
 
-// A client and the bare socket of the server that it is connected to.
-class Connected {
- public:
-  explicit Connected(ClientOptions options = {}) {
-    options.host = "127.0.0.1";
-    options.port = listener.port;
-    if (!options.connect_callback) {
-      options.connect_callback = events.callback();
-    }
-    client.emplace(std::move(options));
-    client->start(kPatience);
-    peer = accept_one(listener);
-  }
-
-  HangGuard guard;
-  PlainListener listener = plain_listener(Transport::kIpv4);
-  EventLog events;
-  std::optional<Client> client;
-  UniqueFd peer;
-};
+using Connected = tcpip_tests::ClientStage;
 
 TEST(ClientOptionsTest, BadOptionsAreRefusedByTheConstructor) {
   EXPECT_THROW(Client({.host = "h", .port = -1}), std::invalid_argument);
@@ -168,7 +152,7 @@ TEST(ClientStartTest, StartAfterCloseIsALogicError) {
 }
 
 // What is left after a start that failed: nothing.
-void expect_closed(Client& client, const EventLog& events) {
+void expect_closed(Client& client, const ConnectionEvents& events) {
   EXPECT_FALSE(client.connected());
   EXPECT_FALSE(client.should_be_connected());
   EXPECT_FALSE(client.wait_connected(kPatience));
@@ -182,7 +166,7 @@ void expect_closed(Client& client, const EventLog& events) {
 
 TEST(ClientStartTest, RefusedIsAnErrorOfItsOwn) {
   const HangGuard guard;
-  const EventLog events;
+  const ConnectionEvents events;
   Client client({.host = "127.0.0.1",
                  .port = tcpip_tests::refusing_port(),
                  .connect_callback = events.callback()});
@@ -192,7 +176,7 @@ TEST(ClientStartTest, RefusedIsAnErrorOfItsOwn) {
 
 TEST(ClientStartTest, UnknownHostIsAResolveError) {
   const HangGuard guard;
-  const EventLog events;
+  const ConnectionEvents events;
   Client client({.host = "no such host.invalid",
                  .port = 1,
                  .connect_callback = events.callback()});
@@ -203,7 +187,7 @@ TEST(ClientStartTest, UnknownHostIsAResolveError) {
 TEST(ClientStartTest, DeadlineIsATimeoutError) {
   const HangGuard guard;
   const tcpip_tests::SilentPort silent;
-  const EventLog events;
+  const ConnectionEvents events;
   Client client({.host = "127.0.0.1",
                  .port = silent.listener.port,
                  .connect_callback = events.callback()});
@@ -217,7 +201,7 @@ TEST(ClientStartTest, DeadlineIsATimeoutError) {
 TEST(ClientStartTest, StopIsCancelledError) {
   const HangGuard guard;
   const tcpip_tests::SilentPort silent;
-  const EventLog events;
+  const ConnectionEvents events;
   Client client({.host = "127.0.0.1",
                  .port = silent.listener.port,
                  .connect_callback = events.callback()});
@@ -236,7 +220,7 @@ TEST(ClientStartTest, StopIsCancelledError) {
 TEST(ClientStartTest, CloseMeanwhileIsAConnectionErrorAndPrompt) {
   const HangGuard guard;
   const tcpip_tests::SilentPort silent;
-  const EventLog events;
+  const ConnectionEvents events;
   Client client({.host = "127.0.0.1",
                  .port = silent.listener.port,
                  .connect_callback = events.callback()});
@@ -266,7 +250,7 @@ TEST(ClientStartTest, NoHostIsThisMachine) {
 
 TEST(ClientStartTest, EmptyHostIsAClientThatIsClosedAlready) {
   const HangGuard guard;
-  const EventLog events;
+  const ConnectionEvents events;
   Client client({.host = "", .connect_callback = events.callback()});
   EXPECT_TRUE(client.wait_done(Wait::none()));
   client.start();
@@ -353,7 +337,7 @@ TEST(ClientEventTest, BasicCloseLeavesShouldBeConnected) {
 TEST(ClientEventTest, CallbackMayThrowAnything) {
   for (const bool standard : {true, false}) {
     const LogRecorder lines;
-    const EventLog events;
+    const ConnectionEvents events;
     {
       Connected c({.log = lines.log(),
                    .connect_callback = [&](const ConnectionEvent& e) {
@@ -387,7 +371,7 @@ TEST(ClientEventTest, LogSinkMayThrowAnything) {
 TEST(ClientEventTest, WithAQueueCallbacksRunWhereItIsDrained) {
   const HangGuard guard;
   CallbackQueue queue;
-  const EventLog events;
+  const ConnectionEvents events;
   std::thread::id where;
   const PlainListener listener = plain_listener(Transport::kIpv4);
   Client client({.host = "127.0.0.1",
@@ -409,7 +393,7 @@ TEST(ClientEventTest, WithAQueueCallbacksRunWhereItIsDrained) {
 TEST(ClientEventTest, CloseElsewhereDropsWhatTheQueueHolds) {
   const HangGuard guard;
   CallbackQueue queue;
-  const EventLog events;
+  const ConnectionEvents events;
   const PlainListener listener = plain_listener(Transport::kIpv4);
   Client client({.host = "127.0.0.1",
                  .port = listener.port,
@@ -430,7 +414,7 @@ TEST(ClientEventTest, CallbackPostedForTheClientMayThrowDuringClose) {
   CallbackQueue queue;
   const LogRecorder lines;
   const PlainListener listener = plain_listener(Transport::kIpv4);
-  const EventLog events;
+  const ConnectionEvents events;
   {
     Client client({.host = "127.0.0.1",
                    .port = listener.port,
@@ -512,7 +496,7 @@ TEST(ClientLifeTest, NeverStartedOrNeverClosedIsFine) {
   { const Client client({.host = "127.0.0.1", .port = 1}); }
   { const Connected c; }
   auto c = std::make_unique<Connected>();
-  const EventLog events = c->events;
+  const ConnectionEvents events = c->events;
   UniqueFd peer = std::move(c->peer);
   c.reset();
   EXPECT_EQ(events.text(), "connected 1, closed here 1");

@@ -18,6 +18,7 @@
 #include "tcpip/constants.h"
 #include "tcpip/error.h"
 #include "tcpip/listener.h"
+#include "tcpip/testing/wait_until.h"
 #include "tests/support/private_network.h"
 #include "tests/support/signal_storm.h"
 #include "tests/support/sockets.h"
@@ -27,6 +28,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
+using tcpip_testing::kPatience;
 using tcpip_tests::address_of;
 using tcpip_tests::Call;
 using tcpip_tests::connect_to;
@@ -67,11 +69,11 @@ class SilentAddress : public RefusingAddress {
 TEST(ConnectSocket, ConnectsUnderEveryWait) {
   const std::stop_source source;
   Listener listener("127.0.0.1", 0);
-  for (const Wait& wait : {Wait(), Wait(30s), Wait(source.get_token()),
-                           Wait(30s, source.get_token())}) {
+  for (const Wait& wait : {Wait(), Wait(kPatience), Wait(source.get_token()),
+                           Wait(kPatience, source.get_token())}) {
     const auto socket = connect_to(address_of(listener), wait);
     EXPECT_EQ(socket->peer_address(), address_of(listener));
-    EXPECT_EQ(listener.accept(30s).peer, socket->local_address());
+    EXPECT_EQ(listener.accept(kPatience).peer, socket->local_address());
   }
 }
 
@@ -90,7 +92,7 @@ TEST(ConnectSocket, SetsTheOptionsByDefault) {
 
 TEST(ConnectSocket, SetsTheOptionsOfTheCaller) {
   Listener listener("127.0.0.1", 0);
-  const auto socket = connect_to(address_of(listener), 30s, {},
+  const auto socket = connect_to(address_of(listener), kPatience, {},
                                  {.no_delay = false, .user_timeout = 12'345ms});
   const int fd = socket->native_handle();
   EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_NODELAY), 0);
@@ -100,7 +102,7 @@ TEST(ConnectSocket, SetsTheOptionsOfTheCaller) {
 TEST(ConnectSocket, ReportsOptionsThatAreRefused) {
   Listener listener("127.0.0.1", 0);
   try {
-    connect_to(address_of(listener), 30s, {}, {.keepalive_probes = 1000});
+    connect_to(address_of(listener), kPatience, {}, {.keepalive_probes = 1000});
     FAIL();
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), std::errc::invalid_argument);
@@ -211,7 +213,7 @@ TEST(ConnectSocket, ConnectsUnderASignalStorm) {
   const SignalStorm storm(::pthread_self());
   for (int i = 0; i < 50; ++i) {
     EXPECT_NE(connect_to(address_of(listener)), nullptr);
-    listener.accept(30s);
+    listener.accept(kPatience);
   }
 }
 
@@ -223,11 +225,11 @@ TEST(ConnectSocket, BindsToALocalAddress) {
     port = free_port.address().port();
   }
   const auto socket =
-      connect_to(address_of(listener), 30s,
+      connect_to(address_of(listener), kPatience,
                  {.local_host = "127.0.0.2", .local_port = port});
   EXPECT_EQ(socket->local_address().to_string(),
             host_and_port("127.0.0.2", port));
-  EXPECT_EQ(listener.accept(30s).peer, socket->local_address());
+  EXPECT_EQ(listener.accept(kPatience).peer, socket->local_address());
 }
 
 TEST(ConnectSocket, BindsToALocalPortAlone) {
@@ -238,14 +240,14 @@ TEST(ConnectSocket, BindsToALocalPortAlone) {
     port = free_port.address().port();
   }
   const auto socket =
-      connect_to(address_of(listener), 30s, {.local_port = port});
+      connect_to(address_of(listener), kPatience, {.local_port = port});
   EXPECT_EQ(socket->local_address().port(), port);
 }
 
 TEST(ConnectSocket, ReportsALocalAddressThatIsNotOurs) {
   Listener listener("127.0.0.1", 0);
   try {
-    connect_to(address_of(listener), 30s, {.local_host = "192.0.2.1"});
+    connect_to(address_of(listener), kPatience, {.local_host = "192.0.2.1"});
     FAIL();
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), std::errc::address_not_available);
@@ -255,7 +257,7 @@ TEST(ConnectSocket, ReportsALocalAddressThatIsNotOurs) {
 TEST(ConnectSocket, ReportsALocalAddressOfTheOtherFamily) {
   Listener listener("127.0.0.1", 0);
   try {
-    connect_to(address_of(listener), 30s, {.local_host = "::1"});
+    connect_to(address_of(listener), kPatience, {.local_host = "::1"});
     FAIL();
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), std::errc::address_family_not_supported);

@@ -19,6 +19,7 @@
 #include "tcpip/one_client_server.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/stage.h"
 
 namespace tcpip_tests {
 namespace {
@@ -34,19 +35,7 @@ using tcpip::try_write_json;
 using tcpip::UniqueFd;
 using tcpip::write_json;
 
-struct Served {
-  explicit Served(tcpip::ServerOptions options = {}) {
-    options.host = "127.0.0.1";
-    server.emplace(std::move(options));
-    server->start();
-    peer = connect_to(server->port());
-    EXPECT_TRUE(server->wait_connected(kPatience));
-  }
-
-  HangGuard guard;
-  std::optional<OneClientServer> server;
-  UniqueFd peer;
-};
+using Served = tcpip_tests::ServedStage;
 
 // Gives the error that a text makes.
 JsonDecodeError error_of(std::string_view text) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "tcpip/error.h"
+#include "tcpip/testing/wait_until.h"
 #include "tests/support/private_network.h"
 #include "tests/support/signal_storm.h"
 #include "tests/support/sockets.h"
@@ -27,6 +28,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
+using tcpip_testing::kPatience;
 using tcpip_tests::address_of;
 using tcpip_tests::Call;
 using tcpip_tests::connect_to;
@@ -68,7 +70,7 @@ TEST(Listener, AcceptsOnEverySocket) {
     const bool six = address.family() == AddressFamily::kIpv6;
     const auto client =
         connect_to(resolve(six ? "::1" : "127.0.0.1", listener.port()).front());
-    EXPECT_EQ(listener.accept(30s).peer, client->local_address());
+    EXPECT_EQ(listener.accept(kPatience).peer, client->local_address());
   }
 }
 
@@ -128,7 +130,7 @@ TEST(Listener, TakesAPortOfAnEndedConnection) {
     port = listener.port();
     const auto client = connect_to(address_of(listener));
     // The side that closes first is the one that stays in TIME_WAIT.
-    listener.accept(30s).fd.reset();
+    listener.accept(kPatience).fd.reset();
     EXPECT_EQ(receive(*client), kEnd);
   }
   EXPECT_TRUE(wait_until([&] {
@@ -152,7 +154,7 @@ TEST(Listener, AcceptsWhatWaits) {
   const std::stop_source source;
   Listener listener("127.0.0.1", 0);
   for (const Wait& wait :
-       {Wait(), Wait(30s), Wait(source.get_token()), Wait::none()}) {
+       {Wait(), Wait(kPatience), Wait(source.get_token()), Wait::none()}) {
     const auto client = connect_to(address_of(listener));
     const Listener::Accepted accepted = listener.accept(wait);
     EXPECT_EQ(accepted.peer, client->local_address());
@@ -170,7 +172,7 @@ TEST(Listener, AcceptsInTheOrderOfArrival) {
   for (int i = 0; i < 20; ++i)
     clients.push_back(connect_to(address_of(listener)));
   for (const auto& client : clients) {
-    EXPECT_EQ(listener.accept(30s).peer, client->local_address());
+    EXPECT_EQ(listener.accept(kPatience).peer, client->local_address());
   }
 }
 
@@ -272,7 +274,7 @@ TEST(Listener, ALackOfDescriptorsLosesNoConnection) {
   {
     const NoMoreDescriptors none;
     try {
-      listener.accept(30s);
+      listener.accept(kPatience);
       FAIL();
     } catch (const ConnectionError& e) {
       FAIL() << "no connection is lost: " << e.what();
@@ -284,7 +286,7 @@ TEST(Listener, ALackOfDescriptorsLosesNoConnection) {
     EXPECT_EQ(attempt.error, std::errc::too_many_files_open);
     EXPECT_FALSE(attempt.accepted.fd);
   }
-  EXPECT_EQ(listener.accept(30s).peer, client->local_address());
+  EXPECT_EQ(listener.accept(kPatience).peer, client->local_address());
 }
 
 TEST(Listener, KeepsItsDeadlineUnderASignalStorm) {
@@ -301,7 +303,7 @@ TEST(Listener, DoesWithoutIpv6WhereThereIsNone) {
     if (!write_setting("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")) return;
     Listener listener(std::nullopt, 0);
     const auto client = connect_to(address_of(listener));
-    EXPECT_EQ(listener.accept(30s).peer, client->local_address());
+    EXPECT_EQ(listener.accept(kPatience).peer, client->local_address());
     try {
       const Listener six("::1", 0);
       ADD_FAILURE();

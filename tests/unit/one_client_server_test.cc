@@ -29,23 +29,26 @@
 #include <vector>
 
 #include "tcpip/error.h"
-#include "tests/support/event_log.h"
+#include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/shared_list.h"
+#include "tests/support/stage.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::ConnectionEvents;
+using tcpip_testing::LogRecorder;
 using tcpip_tests::connect_to;
 using tcpip_tests::Ending;
-using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
-using tcpip_tests::LogRecorder;
 using tcpip_tests::recv_ending;
 using tcpip_tests::recv_exact;
 using tcpip_tests::recv_some;
@@ -53,35 +56,7 @@ using tcpip_tests::recv_until_eof;
 using tcpip_tests::seconds_of;
 using tcpip_tests::send_all;
 
-// A started server that records its events and its log.
-class Server {
- public:
-  explicit Server(ServerOptions options = {}) {
-    options.host = "127.0.0.1";
-    options.log = lines.log();
-    if (!options.connect_callback) {
-      options.connect_callback = events.callback();
-    }
-    server.emplace(std::move(options));
-    server->start();
-  }
-  OneClientServer* operator->() { return &*server; }
-
-  // A client that the server has accepted, not rejected.
-  UniqueFd connect() {
-    const std::uint64_t before = server->connection_count();
-    UniqueFd peer = connect_to(server->port());
-    EXPECT_TRUE(eventually([&] { return server->connection_count() > before; }))
-        << "not accepted\n"
-        << lines.text();
-    return peer;
-  }
-
-  HangGuard guard;
-  LogRecorder lines;
-  EventLog events;
-  std::optional<OneClientServer> server;
-};
+using Server = tcpip_tests::ServerStage<>;
 
 // --- Options and start() ---
 
@@ -143,7 +118,7 @@ void expect_closed(OneClientServer& server) {
 TEST(ServerStartTest, PortInUseIsAnErrorWithTheAddress) {
   Server first;
   const int port = first->port();
-  const EventLog events;
+  const ConnectionEvents events;
   OneClientServer second({.host = "127.0.0.1",
                           .port = port,
                           .connect_callback = events.callback()});
@@ -557,7 +532,10 @@ void expect_one_kept(int clients, int rounds) {
     EXPECT_EQ(server->connection_count(),
               static_cast<std::uint64_t>(round) + 1);
   }
-  EXPECT_EQ(server.events.size(), 2 * static_cast<std::size_t>(rounds));
+  const auto all = 2 * static_cast<std::size_t>(rounds);
+  EXPECT_TRUE(server.events.wait_for(all));
+  server->close();  // no other can come
+  EXPECT_EQ(server.events.size(), all);
 }
 
 TEST(RejectTest, OneOfFiveSimultaneousClientsIsKept) { expect_one_kept(5, 50); }
@@ -725,7 +703,7 @@ TEST(UpstreamDefect9, ClientThatVanishedIsNoticedByKeepalive) {
 
 TEST(ServerCallbackTest, MayThrowAnythingAndTheNextClientIsServed) {
   for (const bool standard : {true, false}) {
-    EventLog events;
+    ConnectionEvents events;
     Server server({.connect_callback = [&](const ConnectionEvent& e) {
       events.add(e);
       if (standard) throw std::runtime_error("broken callback");
@@ -890,9 +868,10 @@ TEST(ServerCallbackTest, WaitFdOfAQueueIsReadableWhileThereAreEvents) {
   Server server({.callbacks = &queue});
   const int fd = queue.wait_fd();
   pollfd entry{fd, POLLIN, 0};
+  constexpr int kPatienceMs = std::chrono::milliseconds(kPatience).count();
   EXPECT_EQ(::poll(&entry, 1, 0), 0);
   const UniqueFd peer = connect_to(server->port());
-  ASSERT_EQ(::poll(&entry, 1, 20'000), 1);
+  ASSERT_EQ(::poll(&entry, 1, kPatienceMs), 1);
   queue.run_pending();
   EXPECT_EQ(server.events.text(), "connected 1");
   EXPECT_EQ(::poll(&entry, 1, 0), 0);
@@ -933,7 +912,7 @@ TEST(ServerThreadTest, HookIsCalledForEachRole) {
 
 TEST(ServerThreadTest, ThrowingLogSinkDoesNoHarm) {
   const HangGuard guard;
-  const EventLog events;
+  const ConnectionEvents events;
   OneClientServer server(
       {.host = "127.0.0.1",
        .log = Log([](LogLevel, std::string_view,
@@ -1099,7 +1078,7 @@ TEST(ServerLifeTest, NeverStartedOrNeverClosedIsFine) {
     OneClientServer server({.host = "127.0.0.1"});
     server.start();
   }
-  EventLog events;
+  ConnectionEvents events;
   UniqueFd peer;
   {
     Server server;
@@ -1113,8 +1092,8 @@ TEST(ServerLifeTest, NeverStartedOrNeverClosedIsFine) {
 TEST(ServerLifeTest, StartAndStopOftenLeavesNothing) {
   const HangGuard guard;
   for (int i = 0; i < (tcpip_tests::kWithSanitizer ? 50 : 200); ++i) {
-    OneClientServer server(
-        {.host = "127.0.0.1", .connect_callback = EventLog().callback()});
+    OneClientServer server({.host = "127.0.0.1",
+                            .connect_callback = ConnectionEvents().callback()});
     server.start();
   }
 }

@@ -21,6 +21,7 @@
 
 #include "tcpip/error.h"
 #include "tcpip/listener.h"
+#include "tcpip/testing/wait_until.h"
 #include "tests/support/signal_storm.h"
 #include "tests/support/sockets.h"
 #include "tests/support/wait_until.h"
@@ -30,6 +31,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
+using tcpip_testing::kPatience;
 using tcpip_tests::address_of;
 using tcpip_tests::bytes;
 using tcpip_tests::Call;
@@ -51,7 +53,7 @@ using tcpip_tests::wait_until;
 std::string receive_all(Socket& socket, std::size_t size) {
   std::string result;
   while (result.size() < size) {
-    const Got got = receive(socket, 30s, 256 * 1024);
+    const Got got = receive(socket, kPatience, 256 * 1024);
     if (got.status != IoStatus::kOk || got.data.empty()) {
       ADD_FAILURE() << got << " after " << result.size();
       break;
@@ -117,7 +119,7 @@ TEST_P(SocketOf, ReceivesWhatIsThereUnderEveryWait) {
   for (const Wait& wait : {Wait(), Wait(1h), Wait(stop), Wait(1h, stop),
                            Wait(0s), Wait::none(), Wait(0s, stop)}) {
     must_send(there_, "abc");
-    ASSERT_EQ(here_.wait_receivable(30s).status, IoStatus::kOk);
+    ASSERT_EQ(here_.wait_receivable(kPatience).status, IoStatus::kOk);
     EXPECT_EQ(receive(here_, wait), bytes("abc"));
   }
 }
@@ -186,7 +188,7 @@ TEST_P(SocketOf, ReceiveIsWokenByAStop) {
     EXPECT_EQ(call.result(), ended(IoStatus::kStopped));
   }
   must_send(there_, "x");
-  EXPECT_EQ(receive(here_, 30s), bytes("x")) << "a stop loses nothing";
+  EXPECT_EQ(receive(here_, kPatience), bytes("x")) << "a stop loses nothing";
 }
 
 TEST_P(SocketOf, ARequestedStopWinsOverBytesAndDeadline) {
@@ -537,7 +539,7 @@ TEST(TcpSocket, LingerSavesTheLastBytesFromAReset) {
     ends.here->linger(Deadline::after(1ms));
     return ends.there->unacknowledged() == 0;
   }));
-  ends.here->linger(Deadline::after(30s));
+  ends.here->linger(Deadline::after(kPatience));
   ends.here.reset();
   EXPECT_EQ(receive(*ends.there), bytes("last words"));
   EXPECT_EQ(receive(*ends.there), kEnd);
@@ -647,7 +649,7 @@ TEST(SocketAdoption, TakesAConnectionWhosePeerIsGoneAlready) {
   auto client = connect_to(address_of(listener));
   const Address client_address = client->local_address();
   reset(client);
-  Listener::Accepted accepted = listener.accept(30s);
+  Listener::Accepted accepted = listener.accept(kPatience);
   EXPECT_EQ(accepted.peer, client_address);
   Socket socket(std::move(accepted.fd));
   EXPECT_EQ(receive(socket), failure(ECONNRESET));

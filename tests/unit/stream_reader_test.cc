@@ -554,8 +554,8 @@ TEST(StreamReader, FloodDoesNotHoldACallWhoseDeadlineHasPassed) {
       pair.reader.discard();
     }
   });
-  const bool in_time = tcpip_tests::wait_until(
-      [&] { return reading.is_done(); }, std::chrono::seconds(20));
+  const bool in_time =
+      tcpip_tests::wait_until([&] { return reading.is_done(); }, kPatience);
   done = true;
   EXPECT_TRUE(in_time);
   flood.get();
@@ -1099,9 +1099,9 @@ TEST(StreamReaderTest, EveryByteValueIsJustAByte) {
     LoopbackPair pair = loopback_pair(Transport::kUnix);
     send_all(pair.peer, all + all);
     const std::string separator(1, static_cast<char>(i));
-    EXPECT_EQ(pair.reader.read_until(separator, 5s),
+    EXPECT_EQ(pair.reader.read_until(separator, kPatience),
               all.substr(0, static_cast<std::size_t>(i) + 1));
-    EXPECT_EQ(pair.reader.read_until(separator, 5s),
+    EXPECT_EQ(pair.reader.read_until(separator, kPatience),
               all.substr(static_cast<std::size_t>(i) + 1) +
                   all.substr(0, static_cast<std::size_t>(i) + 1));
   }
@@ -1114,7 +1114,7 @@ TEST(StreamReaderTest, AnUrgentByteIsSkipped) {
   send_all(pair.peer, "ab");
   ASSERT_EQ(::send(pair.peer.get(), "!", 1, MSG_OOB | MSG_NOSIGNAL), 1);
   send_all(pair.peer, "cd\n");
-  EXPECT_EQ(pair.reader.read_until("\n", 5s), "abcd\n");
+  EXPECT_EQ(pair.reader.read_until("\n", kPatience), "abcd\n");
 }
 
 }  // namespace

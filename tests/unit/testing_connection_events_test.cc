@@ -70,6 +70,38 @@ TEST(TestingConnectionEventsTest, ClearForgetsThem) {
   events.assert_none();
 }
 
+TEST(TestingConnectionEventsTest, WaitForIsTrueOnceThatManyAreThere) {
+  const ConnectionEvents events;
+  EXPECT_TRUE(events.wait_for(0, tcpip::Wait::none()));
+  EXPECT_FALSE(events.wait_for(1, tcpip::Wait::none()));
+  EXPECT_FALSE(events.wait_for(1, 1ms));
+  events.add(connected(1));
+  std::jthread thread([&] { events.add(connected(2)); });
+  EXPECT_TRUE(events.wait_for(2));
+  EXPECT_EQ(events.size(), 2u) << "it takes none out";
+  events.next();
+  EXPECT_FALSE(events.wait_for(2, tcpip::Wait::none())) << "one is taken out";
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_THROW((void)events.wait_for(1, stop.get_token()),
+               tcpip::CancelledError);
+}
+
+TEST(TestingConnectionEventsTest, ValuesAndTextTellThoseThatAreThere) {
+  const ConnectionEvents events;
+  EXPECT_TRUE(events.values().empty());
+  EXPECT_EQ(events.text(), "");
+  events.add(connected(1));
+  events.add(disconnected(DisconnectReason::kPeerClosed, 1));
+  events.add(connected(2));
+  ASSERT_EQ(events.values().size(), 3u);
+  EXPECT_EQ(events.values()[1].reason, DisconnectReason::kPeerClosed);
+  EXPECT_EQ(events.text(), "connected 1, peer closed 1, connected 2");
+  events.next();
+  ASSERT_EQ(events.values().size(), 2u);
+  EXPECT_EQ(events.text(), "peer closed 1, connected 2");
+}
+
 TEST(TestingConnectionEventsTest, CopiesShareThem) {
   std::optional<ConnectionEvents> events(std::in_place);
   const ConnectionEvents copy = *events;
@@ -201,6 +233,12 @@ TEST(TestingConnectionEventsTest, DescribeTellsAll) {
   EXPECT_EQ(describe(event),
             "disconnected (reset), connection 12: Connection reset by peer");
   EXPECT_EQ(describe(connected(1)), "connected, connection 1");
+}
+
+TEST(TestingConnectionEventsTest, SummaryIsTheReasonAndTheNumber) {
+  EXPECT_EQ(summary(connected(3)), "connected 3");
+  EXPECT_EQ(summary(disconnected(DisconnectReason::kClosedHere, 3)),
+            "closed here 3");
 }
 
 }  // namespace

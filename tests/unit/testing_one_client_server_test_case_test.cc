@@ -250,7 +250,11 @@ class TestCaseEndTest : public TestCaseTest {
 TEST_F(TestCaseEndTest, ClosesClientsBeforeServers) {
   OneClientServer& server = create_server();
   server_events_ = events_of(server);
-  create_client(server);
+  // Its close() does not return before the server has noticed that it left.
+  create_client(server, {.connect_callback = [events = *server_events_](
+                                                 const ConnectionEvent& event) {
+                  EXPECT_TRUE(event.connected || events.wait_for(1));
+                }});
   assert_next_connected(true);
 }
 

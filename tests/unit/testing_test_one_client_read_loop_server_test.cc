@@ -12,11 +12,11 @@
 #include "tcpip/client.h"
 #include "tcpip/error.h"
 #include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tcpip/testing/test_one_client_read_loop_server.h"
 #include "tcpip/testing/wait_until.h"
 #include "tcpip/thread_hook.h"
 #include "tests/support/blocked_call.h"
-#include "tests/support/event_log.h"
 
 namespace tcpip_testing {
 namespace {
@@ -47,7 +47,7 @@ class TestingReadLoopServerTest : public testing::Test {
     return client;
   }
 
-  tcpip_tests::LogRecorder lines;
+  tcpip_testing::LogRecorder lines;
   ConnectionEvents events;
   std::optional<TestOneClientReadLoopServer> server;
 };

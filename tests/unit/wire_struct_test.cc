@@ -25,6 +25,7 @@
 #include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
+#include "tcpip/testing/wait_until.h"
 #include "tcpip/unique_fd.h"
 #include "tests/support/wait_until.h"
 
@@ -32,6 +33,7 @@ namespace tcpip {
 namespace {
 
 using namespace std::chrono_literals;
+using tcpip_testing::kPatience;
 using tcpip_tests::wait_until;
 
 struct Header {
@@ -113,10 +115,10 @@ TEST_F(WireStructTest, WritesSeveralStructsAsOneMessage) {
 TEST_F(WireStructTest, WritesUnderEveryWait) {
   const std::stop_source source;
   const Header header{.id = 1, .size = 2};
-  write_from(writer_, header, 30s);
-  write_from(writer_, header, Deadline::after(30s));
+  write_from(writer_, header, kPatience);
+  write_from(writer_, header, Deadline::after(kPatience));
   write_from(writer_, header, source.get_token());
-  write_from(writer_, header, Wait(30s, source.get_token()));
+  write_from(writer_, header, Wait(kPatience, source.get_token()));
   write_from(writer_, header, header, Wait::none());
   std::string expected;
   for (int i = 0; i < 6; ++i) expected += pack(header);
@@ -182,7 +184,7 @@ TEST_F(WireStructTest, ReadsStructsThatCameTogether) {
   peer_sends(bytes);
   for (std::uint16_t i = 0; i < 1000; ++i) {
     Header header;
-    read_into(reader_, header, 30s);
+    read_into(reader_, header, kPatience);
     ASSERT_EQ(header, (Header{.id = i, .size = 2u * i}));
   }
 }
@@ -233,7 +235,7 @@ TEST_F(WireStructTest, ResumesAfterADeadlineOrAStopWithinAStruct) {
       EXPECT_EQ(header, before);
     }
     peer_sends(bytes.substr(split));
-    read_into(reader_, header, 30s);
+    read_into(reader_, header, kPatience);
     EXPECT_EQ(header, sent);
   }
 }
@@ -370,7 +372,7 @@ TEST_F(WireStructTest, LeavesABigStructWhenTheStreamEndsWithinIt) {
     peer_sends(std::string(sizeof(Image) - 1, 'x'));
     peer_.reset();
   });
-  EXPECT_THROW(read_into(reader_, *image, 30s), IncompleteReadError);
+  EXPECT_THROW(read_into(reader_, *image, kPatience), IncompleteReadError);
   EXPECT_EQ(std::memcmp(image.get(), before.get(), sizeof(Image)), 0);
 }
 
@@ -385,9 +387,9 @@ TEST_F(WireStructTest, CarriesAMegabyte) {
     echoed = peer_receives(sizeof(Image));
     peer_sends(echoed);
   });
-  write_from(writer_, *sent, 30s);
+  write_from(writer_, *sent, kPatience);
   const auto got = std::make_unique<Image>();
-  read_into(reader_, *got, 30s);
+  read_into(reader_, *got, kPatience);
   EXPECT_EQ(got->number, 5u);
   EXPECT_EQ(got->pixels, sent->pixels);
 }
@@ -405,7 +407,7 @@ TEST_F(WireStructTest, KeepsTheMessageWhenADeadlinePassesWithinIt) {
   image->number = 8;  // the message must not be read from the struct any more
   std::string got;
   std::jthread peer([&] { got = peer_receives(expected.size()); });
-  writer_.drain(30s);
+  writer_.drain(kPatience);
   peer.join();
   EXPECT_EQ(got, expected);
 }
@@ -425,7 +427,7 @@ TEST_F(WireStructTest, NeverMixesTheStructsOfSeveralThreads) {
         write_from(
             writer_,
             Header{.id = static_cast<std::uint16_t>(i), .size = sizeof body},
-            body, 30s);
+            body, kPatience);
       }
     });
   }

@@ -18,8 +18,8 @@
 #include <vector>
 
 #include "tcpip/log.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tests/support/blocked_call.h"
-#include "tests/support/event_log.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip::internal {
@@ -161,8 +161,8 @@ TEST(StartThread, DestroysTheWorkInItsThread) {
 
 // --- Workers ---
 
+using tcpip_testing::LogRecorder;
 using tcpip_tests::BlockedCall;
-using tcpip_tests::LogRecorder;
 
 // A place where a thread waits until the test lets it go on.
 class Gate {
