@@ -1,10 +1,10 @@
 // What Client and the servers have in common: at most one connection at a time.
 //
-// Reads and writes (read_writer.h), connected() and close_client() mean the
-// connection of the moment. Whatever is meant for one certain peer, an answer
-// above all, goes through that peer's Connection, which connection(), the
-// connect_callback's events and the read handler give: it reaches that peer or
-// nobody, even if another one has connected meanwhile.
+// Reads and writes (read_writer.h), connected() and close_client() use the
+// current connection, whichever that is. To reach one certain peer, as with an
+// answer, use the Connection of that peer. You get it from connection(), from a
+// connection event and in the read handler. What you write through it reaches
+// that peer or nobody, even if another peer has connected meanwhile.
 //
 // Threads: every member may be called from any thread at any time, also from
 // inside callbacks and the read handler.
@@ -35,33 +35,33 @@ class BaseClientOrServer : public ReadWriter {
   BaseClientOrServer(const BaseClientOrServer&) = delete;
   BaseClientOrServer& operator=(const BaseClientOrServer&) = delete;
 
-  // The connection of the moment; none if not connected.
+  // The current connection; Connection() if not connected.
   Connection connection() const;
-  // As Connection's members of these names, for the connection of the moment.
+  // As Connection's members of these names, for the current connection.
   bool connected() const;
   Address peer_address() const;  // empty if not connected
-  // True from connecting until close(), close_client(): an unexpected loss is
-  // `should_be_connected() && !connected()`. A server takes the next client at
-  // any time: a callback that wants to know whether its connection was lost
-  // asks event.connection, or event.is_unexpected().
+  // True from connecting until this side ends the connection: an unexpected
+  // loss is `should_be_connected() && !connected()`. A server may have accepted
+  // the next client already: in a callback, ask event.is_unexpected() or
+  // event.connection instead.
   bool should_be_connected() const;
   // How many connections there have been: the number() of the newest.
   std::uint64_t connection_count() const;
-  // True once connected; false at the deadline or if closed.
+  // True as soon as connected; false at the deadline, and when closed. Throws
+  // CancelledError at the stop.
   bool wait_connected(const Wait& wait = {});
-  // True once all has ended that close() ends: see there; false at the
-  // deadline.
+  // True once close() was called and everything that it ends has ended; false
+  // at the deadline. Throws CancelledError at the stop.
   bool wait_done(const Wait& wait = {});
-  // As Connection's members of these names, for callbacks that are about no
-  // connection in particular. Before start() they are as after close().
+  // As Connection's members of these names, for callbacks that belong to no
+  // certain connection. Refused before start() as after close().
   bool post(std::function<void()> callback);
   void post_wait(std::function<void()> callback, const Wait& wait = {});
   const std::string& name() const noexcept;
   const Log& log() const noexcept;
-  // How text messages look. A change, which may come at any time, counts from
-  // the next message on that is read or written; a call that is under way goes
-  // on with what it began with. Throw std::invalid_argument for what the
-  // constructor would refuse, and then nothing has changed.
+  // The format of text messages. It may be changed at any time: the change
+  // applies to calls that begin later. The setters throw std::invalid_argument
+  // for what the constructor refuses; then nothing has changed.
   std::string terminator() const;
   std::string encoding() const;
   void set_terminator(std::string terminator);
@@ -69,7 +69,7 @@ class BaseClientOrServer : public ReadWriter {
 
  protected:
   explicit BaseClientOrServer(std::shared_ptr<internal::EndpointCore> core);
-  ~BaseClientOrServer();  // not virtual: nobody owns by this base
+  ~BaseClientOrServer();  // not virtual: nobody deletes through this base
 
   internal::EndpointCore& core() const noexcept { return *core_; }
 

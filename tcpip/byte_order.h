@@ -1,5 +1,5 @@
-// Numbers that lie in memory in a fixed byte order, to build the structs of a
-// binary protocol from.
+// Numbers with a fixed byte order in memory: the members of a binary protocol's
+// structs.
 //
 //   struct Header {
 //     BigEndian<std::uint32_t> id{};
@@ -7,10 +7,10 @@
 //   };
 //   Header header{.id = 5};  // tai is 0
 //
-// A member is zero with and without the `{}` behind its name. The `{}` is there
-// for g++: with -Wextra it warns of every member that an initialiser such as
-// {.id = 5} leaves out, whatever the member's type, unless the struct itself
-// initialises that member. (clang warns only of {5}.)
+// A member is zero with and without the `{}` behind its name. The `{}` avoids a
+// warning: with -Wextra, g++ warns of every member that an initialiser such as
+// {.id = 5} leaves out, unless the struct itself initialises that member.
+// (clang warns only of {5}.)
 //
 // Threads: values.
 #ifndef TCPIP_BYTE_ORDER_H_
@@ -57,10 +57,10 @@ constexpr std::uint64_t swap_bytes(std::uint64_t x) noexcept {
 
 }  // namespace internal
 
-// A number, enum or bool that lies in memory in that byte order. It has
-// alignment 1, is zero unless initialised, and converts from and to T, so that
-// it computes and compares as a T does. Bits are kept exactly: NaN payloads,
-// -0. A bool is one byte; any but 0 reads as true.
+// A number, enum or bool with that byte order in memory. It has alignment 1, is
+// zero unless initialised, and converts from and to T, so that it computes and
+// compares as a T does. Bits are kept exactly: NaN payloads, -0. A bool is one
+// byte; every value but 0 reads as true.
 template <class T, std::endian kOrder>
 class WireNumber {
   static_assert(std::is_arithmetic_v<T> || std::is_enum_v<T>,

@@ -1,5 +1,5 @@
-// Callbacks, handed from the threads that have news to the thread that wants
-// them: a FIFO under a mutex, drained where the program says.
+// Hands callbacks to the thread in which the program wants them to run: a FIFO
+// under a mutex. Any thread posts; the program decides which thread drains it.
 //
 //   tcpip::CallbackQueue queue;
 //   ... options.callbacks = &queue ...
@@ -8,13 +8,13 @@
 //     ...
 //   }
 //
-// An Owner posts callbacks that must not run after it is gone.
+// An Owner posts callbacks that must not run after the Owner is destroyed.
 //
 // Threads: every member may be called from any thread at any time, also from
-// inside a callback. Callbacks run one after the other in the order in which
-// they were posted if one thread drains the queue. No lock is held while a
-// callback runs or is destroyed; what it holds is destroyed right after it ran,
-// in the same thread, and until then it counts as running.
+// inside a callback. If one thread drains the queue, callbacks run one after
+// the other in the order in which they were posted. A callback is destroyed
+// right after it ran, in the same thread; until then it counts as running. No
+// lock is held while a callback runs or is destroyed.
 #ifndef TCPIP_CALLBACK_QUEUE_H_
 #define TCPIP_CALLBACK_QUEUE_H_
 
@@ -40,54 +40,55 @@ class CallbackQueue {
   using Callback = std::function<void()>;
   class Owner;
 
-  // Holds `max_size` posted callbacks at the most; connection events of servers
-  // and clients come on top and are never refused for want of room.
+  // Holds at most `max_size` posted callbacks. Connection events of servers and
+  // clients do not count and are never refused for lack of room.
   // Throws std::invalid_argument if max_size is 0.
   explicit CallbackQueue(std::size_t max_size = kDefaultQueueSize);
   // Drops what is queued. Every server or client that was given this queue must
-  // be closed, and no thread may be inside a member; but the one that destroys
-  // it may be inside a callback that this queue runs, which is then the last.
+  // be closed before, and no other thread may be inside a member. A callback
+  // of this queue may destroy the queue; that callback is then the last.
   ~CallbackQueue();
   CallbackQueue(const CallbackQueue&) = delete;
   CallbackQueue& operator=(const CallbackQueue&) = delete;
 
-  // Queues a callback that nobody owns; never blocks. False, and the callback
-  // dropped, if the queue is full or its CallbackThread is closed. Throws
+  // Queues a callback without an owner; never blocks. False, and the callback
+  // is dropped, if the queue is full or its CallbackThread is closed. Throws
   // std::invalid_argument if `callback` is empty.
   bool post(Callback callback);
   // The same, but waits for room. Throws TimeoutError; CancelledError at the
-  // stop and if the queue's CallbackThread is closed, at once. Do not call it
-  // without a deadline or stop from the thread that drains the queue.
+  // stop, and as soon as the queue's CallbackThread is closed. In the thread
+  // that drains the queue, call it with a deadline or stop only: otherwise it
+  // may wait forever.
   void post_wait(Callback callback, const Wait& wait = {});
 
+  // The four run members have in common: what a callback throws reaches the
+  // caller, and the callbacks behind it stay queued. (A connect_callback does
+  // not throw here: its exceptions are logged.) The three that wait also return
+  // when the queue's CallbackThread is closed and the queue is empty.
+
   // Runs the callbacks that are queued at the time of the call, not those that
-  // they post; never blocks. Returns how many ran. If one throws, the exception
-  // reaches the caller and the callbacks behind it stay queued. (Connection
-  // callbacks do not throw: their exceptions are logged.)
+  // they post; never blocks. Returns how many ran.
   std::size_t run_pending();
-  // Waits for a callback and runs it. False at the deadline, or if the queue's
-  // CallbackThread is closed and nothing is left; CancelledError at the stop.
-  // What the callback throws reaches the caller.
+  // Waits for a callback and runs it. False if none has run: at the deadline,
+  // for example. Throws CancelledError at the stop.
   bool run_one(const Wait& wait = {});
   // Runs callbacks as they come until the deadline or the stop, for a loop that
-  // gives the queue the rest of its period. Returns how many ran. At the
-  // deadline those that were queued at the time of the call still run, so that
-  // a loop that is late starves nobody; none that came after it begins. At the
-  // stop it returns at once and leaves what is queued. It also returns if the
-  // queue's CallbackThread is closed and nothing is left. What a callback
-  // throws reaches the caller.
+  // gives the queue the rest of its period. Returns how many ran. Callbacks
+  // that were queued at the time of the call run even after the deadline, so
+  // that a late loop still makes progress; later ones do not. At the stop it
+  // returns at once and leaves what is queued.
   std::size_t run_until(const Wait& wait);
-  // Runs callbacks until `stop` is requested; then returns at once, leaving
-  // what is queued. What a callback throws reaches the caller.
+  // Runs callbacks until `stop` is requested; then returns at once and leaves
+  // what is queued.
   void run(std::stop_token stop);
 
-  // What is queued, connection events included.
+  // How many callbacks are queued, connection events included.
   std::size_t size() const;
   bool empty() const { return size() == 0; }
 
   // A descriptor that is readable while the queue is not empty, for a program
-  // with a poll loop of its own; the queue's, do not read, write or close it.
-  // Made by the first call, which throws Error if there can be none.
+  // with a poll loop of its own. Owned by the queue: do not read, write or
+  // close it. The first call makes it, and throws Error if that fails.
   int wait_fd();
 
  private:
@@ -97,9 +98,9 @@ class CallbackQueue {
   const std::shared_ptr<Impl> impl_;
 };
 
-// Whose callbacks they are: when the owner is cancelled or destroyed, none of
-// its callbacks runs any more. A class that posts callbacks which use it has
-// one as its last member:
+// Posts callbacks, and cancels them when it is destroyed: from then on none of
+// them runs. A class whose callbacks use the object itself has an Owner as its
+// last member:
 //
 //   class Dome {
 //     explicit Dome(CallbackQueue& queue) : owner_(queue) {}
@@ -107,7 +108,7 @@ class CallbackQueue {
 //     CallbackQueue::Owner owner_;  // last: destroyed first
 //   };
 //
-// It may outlive the queue; then it is as if it were cancelled.
+// An Owner may outlive the queue; it is then as a cancelled one.
 class CallbackQueue::Owner {
  public:
   explicit Owner(CallbackQueue& queue);
@@ -115,17 +116,18 @@ class CallbackQueue::Owner {
   Owner(const Owner&) = delete;
   Owner& operator=(const Owner&) = delete;
 
-  // As CallbackQueue's. Once the owner is cancelled, post() returns false, and
-  // post_wait() throws CancelledError, at once even if it waits.
+  // As CallbackQueue's members of these names. As soon as the owner is
+  // cancelled, post() returns false and post_wait() throws CancelledError, also
+  // one that is waiting.
   bool post(Callback callback);
   void post_wait(Callback callback, const Wait& wait = {});
 
-  // For good: drops what the owner has queued, refuses what it posts from now
-  // on, and waits until none of its callbacks runs, except those that the
-  // calling thread is inside of, and those in a thread that waits for the
-  // calling one: in a cancel(), or in a close() or destructor of a server,
-  // client or CallbackThread. (That thread goes on when this one returns to it;
-  // to wait for it here would be for ever.) Idempotent, from any thread.
+  // Drops what the owner has queued, refuses what it posts from now on, and
+  // waits until none of its callbacks runs. Does not wait for a callback that
+  // the calling thread is inside of; nor for one whose thread waits for the
+  // calling thread (in a cancel(), or in a close() or destructor of a server,
+  // client or CallbackThread), since the two would wait for each other forever.
+  // Idempotent, from any thread.
   void cancel();
 
  private:
@@ -136,34 +138,36 @@ class CallbackQueue::Owner {
 
 namespace internal {
 
-// What a server or client needs of a queue beyond posting. Programs cannot
-// reach it, so nobody drops their events. Threads: any.
+// The Owner of a server or client, which also posts connection events. Threads:
+// every member may be called from any thread.
 class EventOwner : public CallbackQueue::Owner {
  public:
   using CallbackQueue::Owner::Owner;
 
-  // Queues a connection event: never refused for want of room, not counted, and
-  // taken also after refuse_posts(). Dropped after cancel().
+  // Queues a connection event: not counted, never refused for lack of room, and
+  // taken even after refuse_posts(). Dropped after cancel().
   void post_event(CallbackQueue::Callback callback);
-  // From now on post() returns false and post_wait() throws CancelledError, at
-  // once even if it waits.
+  // From now on post() returns false and post_wait() throws CancelledError,
+  // also one that is waiting.
   void refuse_posts() noexcept;
-  // cancel(); but first, if the calling thread is the one that drains the queue
-  // (the last that did) and is not inside one of this owner's callbacks, runs
-  // what the owner has queued at the time of the call. What a callback throws
-  // does not stop it: the first such exception reaches the caller at the end.
+  // cancel(). But first, if the calling thread was the last to drain the queue
+  // and is not inside one of this owner's callbacks, runs the callbacks that
+  // the owner has queued at the time of the call. All of them run, even if one
+  // throws; the first exception then reaches the caller.
   void retire();
 };
 
-// For whoever drains a queue in a thread of its own. Threads: any.
+// What a dispatcher or a CallbackThread does with its queue. Threads: every
+// member may be called from any thread.
 class QueueThread {
  public:
-  // Runs callbacks until the queue is closed and empty, or destroyed by one of
-  // them. What a callback throws is logged.
+  // Runs callbacks until the queue is closed and empty, or until one of them
+  // destroys the queue. What a callback throws is logged.
   static void drain(CallbackQueue& queue, const Log& log) noexcept;
-  // From now on nothing can be posted, and what drains the queue returns when
-  // it is empty.
+  // From now on nothing can be posted, and drain() returns when the queue is
+  // empty.
   static void close(CallbackQueue& queue) noexcept;
+  // Drops everything that is queued.
   static void drop_all(CallbackQueue& queue);
 };
 

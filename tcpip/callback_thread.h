@@ -40,12 +40,14 @@ class CallbackThread {
   CallbackQueue& queue() noexcept;
 
   // Refuses further posts, runs what is queued, then ends and joins the thread.
-  // Idempotent, from any thread; returns when the thread has ended. Called from
-  // inside one of the thread's own callbacks, or its start hook, it drops what
-  // is queued, returns at once, and that callback is the last. The same if that
-  // callback waits for the calling thread, as when two of these close each
-  // other. Servers and clients that were given the queue are to be closed
-  // before: their events are dropped from now on.
+  // Returns when the thread has ended. Idempotent, from any thread. Close the
+  // servers and clients that were given the queue first: the queue drops their
+  // events from now on.
+  //
+  // Called inside one of the thread's own callbacks, or in its start hook, it
+  // drops what is queued and returns at once, and that callback is the last.
+  // The same if such a callback waits for the calling thread, as when two
+  // CallbackThreads close each other.
   void close();
   // True in the thread that drains the queue.
   bool is_current_thread() const noexcept;

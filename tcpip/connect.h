@@ -15,13 +15,14 @@
 
 namespace tcpip {
 
-// Connects to the first of `addresses` that answers, all under one wait: an
-// address that does not answer takes no more than its share of the time. Never
-// returns a socket that is connected to itself. `peer` is for messages.
+// Connects to the first of `addresses` that answers. The wait covers all of
+// them: an address that does not answer gets an equal share of the time that is
+// left. Never returns a socket that is connected to itself. `peer` is for
+// messages.
 //
-// Throws Error, by its class or code() (ConnectionRefusedError, EHOSTUNREACH,
+// Throws ConnectionRefusedError, or Error with the errno (EHOSTUNREACH,
 // EADDRNOTAVAIL...), naming every address if they failed differently;
-// TimeoutError; CancelledError.
+// TimeoutError; CancelledError; std::invalid_argument if there is no address.
 std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
                                        const ConnectOptions& connect,
                                        const SocketOptions& socket,

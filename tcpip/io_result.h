@@ -1,7 +1,7 @@
-// How a call below the face ended: what the system says, as a value. See
-// "Errors" in ARCHITECTURE.md.
+// The result of a socket call: a value, so that the lower floors throw nothing.
+// See "Errors" in ARCHITECTURE.md.
 //
-// Threads: the types are values.
+// Threads: values.
 #ifndef TCPIP_IO_RESULT_H_
 #define TCPIP_IO_RESULT_H_
 
@@ -11,16 +11,16 @@ namespace tcpip {
 
 enum class IoStatus {
   kOk,
-  kTimeout,  // the deadline has passed, or there is nothing without waiting
-  kStopped,  // the stop token of the wait was triggered
+  kTimeout,  // the deadline passed, or the call would have to wait
+  kStopped,  // the stop of the wait was requested
   kClosed,   // close() was called on this side
   kError     // the errno says why
 };
 
 struct IoResult {
   IoStatus status = IoStatus::kOk;
-  std::size_t count = 0;  // what was done, where status is kOk
-  int error_number = 0;   // an errno, where status is kError
+  std::size_t count = 0;  // if kOk: how many bytes, or what the call says
+  int error_number = 0;   // if kError: the errno
 };
 
 }  // namespace tcpip

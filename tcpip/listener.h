@@ -1,9 +1,8 @@
 // A set of listening sockets, one for each address of a host.
 //
 // Threads: one thread at a time accepts; everything else may be called from any
-// thread at any time. close() only stops listening and wakes accept(). The
-// descriptors are closed by the destructor, so that their numbers never come to
-// mean something else under a thread that still uses them.
+// thread at any time. The destructor closes the descriptors, not close(), for
+// the reason given in socket.h.
 #ifndef TCPIP_LISTENER_H_
 #define TCPIP_LISTENER_H_
 
@@ -32,12 +31,14 @@ class Waker;
 // One listening socket for each address of a host.
 class Listener {
  public:
-  // Binds and listens. An absent or empty host means all interfaces, IPv4 and
-  // IPv6 each with a socket of its own (IPV6_V6ONLY). Port 0 takes a free
-  // port, the same on every socket. A machine without IPv6 gets IPv4 alone.
+  // Binds and listens. An absent or empty host means all interfaces: one socket
+  // for IPv4 and one for IPv6 (IPV6_V6ONLY). Port 0 takes a free port, the same
+  // on every socket. On a machine without IPv6 there is the IPv4 socket alone.
+  // The wait is for resolving the host.
   //
-  // Throws std::invalid_argument for a port or backlog out of range, and what
-  // resolve() throws; Error with the address if it is in use or not ours.
+  // Throws std::invalid_argument for a port outside 0...65535 or a backlog
+  // below 1; what resolve() throws; Error, naming the address, if the address
+  // is in use or does not belong to this machine.
   Listener(const std::optional<std::string>& host, int port,
            const ListenOptions& options = {}, const Wait& wait = {});
   ~Listener();
@@ -48,23 +49,22 @@ class Listener {
     UniqueFd fd;
     Address peer;
   };
-  // The next connection; one thread at a time. Throws TimeoutError,
-  // CancelledError, ConnectionError once close() was called; Error for a lack
-  // of descriptors or memory, after which the connection still waits to be
-  // accepted.
+  // Waits for the next connection. Throws TimeoutError; CancelledError;
+  // ConnectionError once close() was called; Error for a lack of descriptors or
+  // memory, after which the connection still waits to be accepted.
   Accepted accept(const Wait& wait = {});
-  // kOk with a connection, kTimeout if none waits, kError for a lack of
-  // descriptors or memory.
+  // kOk with a connection, kTimeout if none waits, kError with `error` for a
+  // lack of descriptors or memory.
   struct Attempt {
     IoStatus status = IoStatus::kOk;
     std::error_code error = {};
     Accepted accepted = {};
   };
-  // Without waiting, on the socket of that index. Never throws.
+  // Accepts without waiting, from sockets()[index].
   Attempt try_accept(std::size_t index) noexcept;
 
   // Stops listening and wakes accept(). Connections that were not accepted are
-  // reset. The descriptors are closed by the destructor.
+  // reset. Idempotent.
   void close() noexcept;
 
   std::uint16_t port() const noexcept { return addresses_.front().port(); }

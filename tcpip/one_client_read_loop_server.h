@@ -1,5 +1,5 @@
-// A server that serves one client at a time and reads from it on a thread of
-// its own, calling a handler again and again.
+// A server that serves one client at a time, and calls a read handler again and
+// again on a thread of its own, the client reader.
 //
 //   tcpip::OneClientReadLoopServer server(
 //       {.port = 4000},
@@ -9,7 +9,7 @@
 //   server.start();
 //
 // Threads: as OneClientServer, and one more: the client reader, which runs the
-// handler. It lives as long as the server and serves client after client.
+// read handler. It lives as long as the server and serves client after client.
 #ifndef TCPIP_ONE_CLIENT_READ_LOOP_SERVER_H_
 #define TCPIP_ONE_CLIENT_READ_LOOP_SERVER_H_
 
@@ -24,23 +24,23 @@ namespace tcpip {
 class OneClientReadLoopServer final : public internal::ServerBase {
  public:
   using Options = ServerOptions;
-  // Reads one message from `client` and does what it says. Called for as long
-  // as that client is connected. `stop` is requested when the connection is
-  // over, for whatever reason: pass it to everything that blocks. An exception
-  // ends the connection; unless it says no more than that the connection or
-  // the server is coming to its end, it is logged.
+  // Reads one message from `client` and acts on it. Called again and again
+  // while that client is connected. `stop` is requested when the connection
+  // ends, for whatever reason: pass it to everything that blocks. An exception
+  // ends the connection. The exception is logged, unless it only says that the
+  // connection or the server has ended.
   //
-  // To have messages dealt with by the control thread, post them to the queue
-  // that the connection events go through:
+  // To let the control loop act on the messages, post them to the queue that
+  // has the connection events:
   //   client.post_wait([=] { obey(client, line); });
-  // They keep their order, and come behind their client's connected event. Do
-  // not pass `stop` there if a message that has come shall be dealt with even
-  // though its client has gone since; close() ends the wait anyway.
+  // They keep their order, and run after their client's connected event.
+  // Without `stop`, as here, a message is posted even if its client has gone
+  // meanwhile; close() of the server ends the wait in any case.
   using ReadHandler =
       std::function<void(Connection& client, std::stop_token stop)>;
 
-  // Does not listen yet. Throws as OneClientServer's does, and
-  // std::invalid_argument for an empty handler.
+  // Does not listen yet. Throws std::invalid_argument for what Client's
+  // constructor refuses, and for an empty handler.
   OneClientReadLoopServer(ServerOptions options, ReadHandler handler);
   // close(). Safe inside the server's own callback and the read handler.
   ~OneClientReadLoopServer();

@@ -28,8 +28,9 @@ struct OpenConnectionOptions {
   SocketOptions socket = {};
 };
 
-// Resolves the host and connects to the first of its addresses that answers,
-// all within one wait. An empty host means this machine, as None in asyncio.
+// Resolves the host and connects to the first of its addresses that answers.
+// The wait covers all of that. An empty host means this machine, as None does
+// in asyncio.
 //
 // Throws std::invalid_argument for a port outside 0...65535 or a limit of 0;
 // ResolveError; ConnectionRefusedError, or Error with the errno (EHOSTUNREACH,
@@ -40,9 +41,10 @@ Streams open_connection(std::string_view host, int port,
                         const Wait& wait = {});
 Streams open_connection(std::string_view host, int port, const Wait& wait = {});
 
-// Streams over a connected stream socket that the program has made itself (a
-// Unix-domain socket, one end of a socketpair); takes it over. Throws Error if
-// it is no such socket, and closes it.
+// Takes over a connected stream socket that the program has made itself (a
+// Unix-domain socket, one end of a socketpair) and returns its streams. Throws
+// as Socket's constructor; std::invalid_argument for a limit of 0. After a
+// failure `fd` is closed.
 Streams open_connection(UniqueFd fd, std::size_t limit = kDefaultLimit);
 
 }  // namespace tcpip

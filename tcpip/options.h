@@ -29,15 +29,15 @@ struct ConnectionEvent;
 
 // --- Groups ---
 
-// Set on every connection when it is made.
+// The socket options that are set on every new connection.
 struct SocketOptions {
   bool no_delay = true;  // TCP_NODELAY: do not hold small writes back
   bool keepalive = true;
   std::chrono::seconds keepalive_time = kKeepaliveTime;
   std::chrono::seconds keepalive_interval = kKeepaliveInterval;
   int keepalive_probes = kKeepaliveProbes;
-  // TCP_USER_TIMEOUT; zero leaves it to the kernel (some 15 minutes). It also
-  // ends a connection whose peer is alive but has not read for so long.
+  // TCP_USER_TIMEOUT; 0 leaves it to the kernel (some 15 minutes). It also ends
+  // a connection whose peer is alive but has not read for so long.
   std::chrono::milliseconds user_timeout = kUserTimeout;
   int send_buffer = 0;     // SO_SNDBUF in bytes; 0 leaves it to the kernel
   int receive_buffer = 0;  // SO_RCVBUF, likewise
@@ -59,45 +59,46 @@ struct ListenOptions {
 };
 
 struct HeartbeatOptions {
-  // Sends kHeartbeat and the terminator, at once and then every `interval`, as
-  // long as a peer is connected.
+  // Sends kHeartbeat and the terminator, at once and then every `interval`,
+  // while connected. A peer that has sent FIN gets no more.
   bool send = false;
   std::chrono::milliseconds interval = kDefaultHeartbeatInterval;
-  // Expects the same of the peer: one within `max_interval` of the connection
-  // and of the one before, or the connection ends
-  // (DisconnectReason::kHeartbeatLost). They are taken out of what is read; see
-  // read_writer.h.
+  // Expects the peer to do the same. The connection ends
+  // (DisconnectReason::kHeartbeatLost) if no heartbeat comes within
+  // `max_interval` of the connection or of the last heartbeat. read_writer.h
+  // says which reads take heartbeats out, and what counts as in time.
   bool expect = false;
   std::chrono::milliseconds max_interval = kDefaultMaxHeartbeatInterval;
 };
 
-// --- Of a client, of a server ---
+// --- Options of a client or server ---
 //
 // What both have:
 //
 //   name               Appears in error messages and, as a child of `log`, in
 //                      log lines.
-//   callbacks          Where connect_callback and Connection::post()'s
-//                      callbacks run; must outlive the client or server. Null:
-//                      on a thread of its own, if there is a connect_callback.
-//   connect_callback   Called once for each change, connected and disconnected
-//                      by turns. What it throws is logged. It may call any
+//   callbacks          The queue in which connect_callback and posted callbacks
+//                      run; must outlive the client or server. Null: they run
+//                      on a thread of the client's or server's own, the
+//                      dispatcher, if there is a connect_callback.
+//   connect_callback   Called once for each change: connected, disconnected,
+//                      connected, ... What it throws is logged. It may call any
 //                      member, close() and the destructor too.
-//   encoding           Of text messages; one of Python's names or aliases:
-//                      utf-8 (strict), utf-16, utf-32 (both with a byte-order
-//                      mark), utf-16-le, utf-16-be, utf-32-le, utf-32-be,
-//                      latin-1, ascii.
-//   terminator         Of text messages: any bytes but none; sent as it is, not
-//                      encoded.
-//   limit              The longest message, in bytes, for read_until and its
-//                      kin.
-//   write_limit        No further message is taken while more bytes than this
-//                      are unsent.
+//   encoding           The encoding of text messages; one of Python's names or
+//                      aliases for utf-8 (strict), utf-16, utf-32 (both with a
+//                      byte-order mark), utf-16-le, utf-16-be, utf-32-le,
+//                      utf-32-be, latin-1, ascii.
+//   terminator         The bytes that end a text message: at least one. Sent as
+//                      they are, not encoded.
+//   limit              The longest message, in bytes, that read_line,
+//                      read_until and read_str accept. Not 0.
+//   write_limit        A write takes no further message while more bytes than
+//                      this are unsent.
 //   thread_start_hook  See thread_hook.h.
 
 struct ClientOptions {
   // A name or a numeric address. Absent: this machine, as host=None in Python.
-  // Empty: a client that is closed already.
+  // Empty: the client never connects and is closed from the beginning.
   std::optional<std::string> host = {};
   int port = 0;
   std::string name = {};
@@ -119,7 +120,7 @@ struct ServerOptions {
   // all interfaces for a OneClientServer, 127.0.0.1 for read-loop servers, as
   // in lsst.ts.tcpip.
   std::optional<std::string> host = {};
-  int port = 0;  // 0: any that is free, see the server's port()
+  int port = 0;  // 0: a free port, which the server's port() tells
   std::string name = {};
   Log log = {};
   CallbackQueue* callbacks = nullptr;
@@ -133,15 +134,15 @@ struct ServerOptions {
   SocketOptions socket = {};
   ThreadStartHook thread_start_hook = {};
 
-  // Read-loop servers only; others refuse them.
+  // For read-loop servers only; OneClientServer refuses them.
   //
-  // Runs once for each client, on the reader's thread, before the read handler
-  // is called for the first time: for protocols in which the server greets.
-  // Exceptions and `stop` are as the read handler's.
+  // Called once for each client, on the client reader, before the first call of
+  // the read handler: for protocols in which the server speaks first. What
+  // ReadHandler says of exceptions and `stop` holds here too.
   std::function<void(Connection& client, std::stop_token stop)> begin = {};
-  // Does not read from a client before connect_callback has returned for it,
-  // as in lsst.ts.tcpip; `begin` waits for that too. Without, a slow callback,
-  // or a queue that is not drained, does not hold up reading.
+  // Calls `begin` and the read handler for a client only after connect_callback
+  // has returned for that client, as in lsst.ts.tcpip. If false, a slow
+  // callback, or a queue that is not drained, does not delay reading.
   bool read_after_callback = false;
 };
 

@@ -1,30 +1,33 @@
-// Reading from and writing to a connection: what tcpip::Connection has, and
-// Client and the servers too, where it means the connection of the moment.
+// Reading from and writing to a connection: the base of tcpip::Connection, and
+// of Client and the servers, which use their current connection.
 //
 // Threads: every member may be called from any thread at any time, also from
 // inside callbacks and the read handler. One thread at a time reads; a second
-// read at the same time throws std::logic_error. Any number of threads may
-// write; one message's bytes are never mixed with another's. All members are
-// const, as a pointer's are: they change the connection, not this object.
+// read at the same time throws std::logic_error, see stream_reader.h. Any
+// number of threads may write; the bytes of one message are never mixed with
+// another's. All members are const, as a pointer's are: they change the
+// connection, not this object.
 //
 // What reads and writes have in common:
 //  * Without a connection they throw ConnectionError("Not connected") at once.
-//  * The Wait covers the whole call. TimeoutError at the deadline,
-//    CancelledError at a stop; the connection lives and nothing is lost: bytes
-//    that came are found by the next read, the unsent rest of a message is sent
-//    by the next write or drain().
-//  * A call that finds the connection lost ends it: connected() is false and
-//    the disconnected event is queued before the exception (a ConnectionError)
-//    or the empty result reaches the caller.
+//  * The Wait covers the whole call. The call throws TimeoutError at the
+//    deadline and CancelledError at a stop. The connection lives and nothing is
+//    lost: the next read finds the bytes that came, and the next write or
+//    drain() sends the unsent rest of a message.
+//  * A call that finds the connection lost ends the connection. Before the
+//    exception (a ConnectionError) or the empty result reaches the caller,
+//    connected() is false and the disconnected event is queued.
 //  * what() of an exception begins with the name of the member that was called.
 //
 // Heartbeats, if they are expected: read_str, read_line, read_until and their
-// kin take out a message that is kHeartbeat and the terminator and nothing
-// else, and go on to the next one; reads that count bytes do not. Each
-// heartbeat begins a new max_interval, and so does the connection. When a
-// max_interval has passed without one, the bytes that have come by then are
-// given time to be read, at most another max_interval unless more bytes keep
-// coming; then the connection ends with DisconnectReason::kHeartbeatLost.
+// try_ forms take out a message that consists of kHeartbeat and the terminator
+// alone, and go on with the next message. Reads that count bytes do not.
+//
+// A heartbeat is overdue once max_interval has passed since the last one, or
+// since the connection was made. It may still be among the bytes that came
+// before and that the program has not read. So the connection ends
+// (DisconnectReason::kHeartbeatLost) only when those bytes are read without a
+// heartbeat, or when no more bytes have come for another max_interval.
 #ifndef TCPIP_READ_WRITER_H_
 #define TCPIP_READ_WRITER_H_
 
@@ -47,7 +50,8 @@ namespace internal {
 
 class LinkSource;
 
-// read_str() and its kin under another name, for read_json().
+// read_str(), try_read_str(), write_str() and try_write_str() under another
+// name in errors, for json.h.
 std::string read_text(const ReadWriter& from, const char* operation,
                       const Wait& wait);
 std::optional<std::string> try_read_text(const ReadWriter& from,
@@ -56,7 +60,8 @@ void write_text(const ReadWriter& to, const char* operation,
                 std::string_view text, const Wait& wait);
 bool try_write_text(const ReadWriter& to, const char* operation,
                     std::string_view text);
-// The peer of its connection, or what stands for that; for error messages.
+// The peer of its connection, or else the name of the client or server; for
+// error messages.
 std::string subject_of(const ReadWriter& read_writer);
 
 }  // namespace internal
@@ -76,18 +81,19 @@ class ReadWriter {
   std::string read_until(std::string_view separator = "\n",
                          const Wait& wait = {}) const;
   std::string read_until(Separators separators, const Wait& wait = {}) const;
-  // One text message: what stands before the terminator, in UTF-8. Throws
-  // DecodeError if it is not text in the encoding: exactly that message is
-  // consumed and the connection lives. LimitOverrunError as read_until.
-  // UnexpectedHeartbeatError for a heartbeat, if they are not expected.
+  // One text message without its terminator, in UTF-8. Throws as read_until();
+  // DecodeError if the message is not text in the encoding;
+  // UnexpectedHeartbeatError for a heartbeat if heartbeats are not expected.
+  // After these two exactly that message is consumed, and the connection lives.
   std::string read_str(const Wait& wait = {}) const;
-  // One struct; `data` is left untouched on failure. See wire_struct.h.
+  // One struct; `data` is untouched after any failure. See wire_struct.h.
   template <class T>
   void read_into(T& data, const Wait& wait = {}) const {
     read_struct(internal::wire_target(data), wait);
   }
 
-  // The same without waiting: nothing (false) if it is not all there yet.
+  // The same without waiting: std::nullopt (false) if not all of it has come
+  // yet.
   std::optional<std::string> try_read(std::size_t n) const;
   std::optional<std::string> try_read_line() const;
   std::optional<std::string> try_read_until(
@@ -99,11 +105,12 @@ class ReadWriter {
     return try_read_struct(internal::wire_target(data));
   }
 
-  // Counts as a heartbeat of the peer's, for a protocol in which they look
-  // otherwise. Throws UnexpectedHeartbeatError if none are expected,
-  // ConnectionError if not connected.
+  // Tells that the peer has sent a heartbeat, for a protocol in which
+  // heartbeats look otherwise. Throws UnexpectedHeartbeatError if heartbeats
+  // are not expected, ConnectionError if not connected.
   void handle_received_heartbeat() const;
 
+  // As StreamReader's members of these names.
   bool wait_readable(const Wait& wait = {}) const;
   std::size_t skip(std::size_t n) const;
   std::size_t discard() const;
@@ -112,24 +119,25 @@ class ReadWriter {
 
   // --- Writing: write and drain in one ---
   //
-  // They return when the kernel has all bytes. If the peer does not read, they
-  // wait; TimeoutError::queued() (CancelledError::queued()) then says whether
-  // the message stays queued, to go before any later one: do not write it
-  // again, call drain(). What is queued when the connection ends is dropped;
-  // nothing is carried over to another connection.
+  // A write returns when the kernel has all bytes. If the peer does not read, a
+  // write waits. TimeoutError::queued() and CancelledError::queued() tell
+  // whether the message stays queued: then do not write it again, but call
+  // drain(); it is sent before any later message. When the connection ends, its
+  // queued messages are dropped; they never go to another connection.
 
   void write(std::string_view data, const Wait& wait = {}) const;
-  // All parts as one message; no terminators are added.
+  // Writes all parts as one message; adds no terminators.
   void write_lines(std::span<const std::string_view> parts,
                    const Wait& wait = {}) const;
   void write_lines(std::initializer_list<std::string_view> parts,
                    const Wait& wait = {}) const;
-  // The text, which is in UTF-8, in the encoding, and the terminator. Throws
+  // Writes a text, given in UTF-8, in the encoding, and the terminator. Throws
   // std::invalid_argument, with nothing sent, if the text is not valid UTF-8,
-  // has a character that the encoding lacks, or contains, once encoded, the
-  // terminator's bytes (it would arrive as two messages).
+  // has a character that the encoding lacks, or contains the terminator's bytes
+  // once it is encoded (the peer would read two messages).
   void write_str(std::string_view text, const Wait& wait = {}) const;
-  // Structs, as one message; a Wait (or what converts to one) may come last.
+  // Writes structs as one message. The last argument may be a Wait or what
+  // converts to one.
   template <class... Args>
   void write_from(const Args&... structs_and_wait) const {
     internal::pack_wire(
@@ -138,10 +146,9 @@ class ReadWriter {
         },
         structs_and_wait...);
   }
-  // The same without waiting, for a loop that has a newer message next time:
-  // false, and nothing taken, if an earlier message is not wholly sent yet.
-  // Else the message is sent as far as the kernel takes it, the rest kept, to
-  // go before anything else. Throws ConnectionError if not connected.
+  // The same without waiting, for a loop that will have a newer message next
+  // time. False, and nothing is taken, if an earlier message is not completely
+  // sent yet. Else sends what the kernel takes and queues the rest.
   bool try_write(std::string_view data) const;
   bool try_write_lines(std::span<const std::string_view> parts) const;
   bool try_write_str(std::string_view text) const;
@@ -157,7 +164,7 @@ class ReadWriter {
   }
   // Waits until nothing is queued.
   void drain(const Wait& wait = {}) const;
-  // The bytes that are queued.
+  // How many bytes are queued.
   std::size_t unsent() const;
 
  protected:

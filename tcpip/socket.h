@@ -1,10 +1,10 @@
 // One end of a connection.
 //
 // Threads: one thread at a time receives, one at a time sends; everything else
-// may be called from any thread at any time. close() only marks the socket,
-// says goodbye to the peer and wakes whoever is blocked. The descriptor is
-// closed by the destructor, when the last owner has let go: its number can
-// never come to mean another connection under a thread that still uses it.
+// may be called from any thread at any time. close() marks the socket, sends
+// FIN and wakes the threads that are blocked. The destructor closes the
+// descriptor, once the last owner has gone: otherwise the kernel could give the
+// number to another connection while a thread still uses it.
 #ifndef TCPIP_SOCKET_H_
 #define TCPIP_SOCKET_H_
 
@@ -28,7 +28,7 @@ namespace internal {
 class Waker;
 }
 
-// An option that the kernel refuses, or none.
+// A socket option that the kernel has refused, or none.
 struct RefusedOption {
   std::error_code error = {};  // none: all options were set
   const char* name = "";       // "TCP_NODELAY", for messages
@@ -37,71 +37,73 @@ struct RefusedOption {
 class Socket {
  public:
   // Takes over a connected stream socket (TCP or Unix-domain), in blocking or
-  // non-blocking mode, and leaves its options as they are, but for SO_RCVTIMEO,
-  // which must not be set. Throws Error if it is none; the descriptor is then
-  // closed.
+  // non-blocking mode. SO_RCVTIMEO must not be set, since receive() uses it;
+  // all other options stay as they are. Throws Error if `fd` is not a stream
+  // socket, or is a listening one; `fd` is then closed.
   explicit Socket(UniqueFd fd);
   ~Socket();
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
 
-  // Nothing below throws: what the system says is in the result.
+  // Nothing below throws; the result says how the call ended.
 
-  // Receives at least one byte, at most `size`; kOk with a count of 0 is the
+  // Receives at least one byte, at most `size`. kOk with a count of 0 is the
   // end of the stream. kError with the errno of lost_error() if the connection
-  // is lost; with another one if only the wait or the call was not possible
-  // (EMFILE for its eventfd, ENOMEM): nothing was received, the connection
-  // lives.
+  // is lost. kError with another errno if the call was not possible (EMFILE for
+  // its eventfd, ENOMEM): nothing was received, and the connection lives.
   //
-  // This is the one call of the library that may block in recv() and not in
-  // poll(): when `wait` has no stop token, and no deadline or one that is at
-  // least 50 ms away. A plain recv(), with a time-out that the kernel keeps,
-  // costs an eighth of a local round trip less.
+  // This is the one call of the library that may block in recv() instead of
+  // poll(): if `wait` has no stop token, and either no deadline or one that is
+  // at least 50 ms away. A plain recv() with SO_RCVTIMEO makes a local round
+  // trip an eighth faster.
   IoResult receive(void* data, std::size_t size, const Wait& wait) noexcept;
-  // The same without waiting, also after close(): kTimeout if there is nothing.
+  // The same without waiting, also after close(): kTimeout if there is nothing
+  // to receive.
   IoResult receive_now(void* data, std::size_t size) noexcept;
-  // Sends what the kernel takes without blocking: kTimeout if nothing.
+  // Sends what the kernel takes without blocking; kTimeout if it takes nothing.
   struct Piece {
     const void* data;
     std::size_t size;
   };
   IoResult send_now(std::span<const Piece> pieces) noexcept;
   // kOk when send_now() will not report kTimeout at once, or when it will
-  // report an error. kError as of receive(): the wait is not possible.
+  // report an error. kError if the wait is not possible; the connection lives.
   IoResult wait_sendable(const Wait& wait) noexcept;
-  // kOk when receive() would return at once, with bytes, end or error. kError
-  // likewise.
+  // kOk when receive() will return at once, with bytes, the end of the stream
+  // or an error. kError as wait_sendable().
   IoResult wait_receivable(const Wait& wait) noexcept;
 
-  // Sends FIN after what was sent; receiving goes on.
+  // Sends FIN behind what was sent; receiving goes on.
   std::error_code shutdown_send() noexcept;
   // Marks the socket closed, sends FIN, wakes every blocked call, which then
-  // returns kClosed. Idempotent. A peer that goes on sending meets a reset
-  // behind our last bytes if a receive() was blocked in recv(), as that one
-  // cannot be woken otherwise; else see linger().
+  // returns kClosed. Idempotent. If a receive() is blocked in recv(), only a
+  // shutdown for receiving too can wake that call; a peer that goes on sending
+  // is then reset behind our last bytes. Otherwise linger() prevents the reset.
   void close() noexcept;
   bool is_closed() const noexcept { return closed_.load(); }
 
-  // After close(): reads and drops what the peer still sends, for as long as
-  // the peer lacks some of our bytes and the deadline has not passed. Closing
-  // the descriptor while bytes arrive would reset the connection, and the peer
-  // would lose our last ones.
+  // After close(): reads and drops what the peer still sends, until the peer
+  // has acknowledged all our bytes or has closed too, or the deadline passes.
+  // Without it, bytes that arrive after the descriptor is closed would make
+  // the kernel reset the connection, and the peer would lose our last bytes.
   void linger(Deadline deadline) noexcept;
-  // One step of that without blocking: false when the peer is done as well.
+  // Reads and drops what has come, without blocking. False if the peer has
+  // closed too.
   bool linger_step() noexcept;
 
-  // The bytes that receive() would find now; and those not yet acknowledged.
+  // How many bytes receive() would find now.
   std::size_t receivable() const noexcept;
+  // How many sent bytes the peer has not acknowledged.
   std::size_t unacknowledged() const noexcept;
-  // True if the peer has sent its FIN or a reset, even behind unread bytes.
+  // True if the peer has sent FIN or a reset, even behind unread bytes.
   bool peer_hung_up() const noexcept;
-  // True if the peer's end of stream is the next thing to receive. An error
-  // found on the way is kept for receive().
+  // True if the next receive() will find the end of the stream or an error, or
+  // after close(). The error is kept for receive().
   bool at_end() noexcept;
-  // The errno that ended the connection, as far as a call has met it; or 0.
+  // The errno that ended the connection, if a call has met it; else 0.
   int lost_error() const noexcept { return lost_error_.load(); }
 
-  // Stops at the first option that is refused.
+  // Sets the options up to the first that the kernel refuses.
   RefusedOption set_options(const SocketOptions& options) noexcept;
 
   const Address& local_address() const noexcept { return local_; }
@@ -123,12 +125,12 @@ class Socket {
   std::atomic<bool> closed_{false};
   // True while a thread is in recv() without a poll: only SHUT_RD wakes it.
   std::atomic<bool> in_plain_receive_{false};
-  // SO_RCVTIMEO, as it is set; the receiving thread's.
+  // The value of SO_RCVTIMEO. Only the receiving thread uses it.
   std::chrono::microseconds receive_timeout_{0};
-  // The kernel reports a reset once, to whichever call comes first; the other
-  // direction must hear of it too.
+  // The kernel reports a reset once, to whichever call comes first. This keeps
+  // it for the calls in the other direction.
   std::atomic<int> lost_error_{0};
-  // Separate, so that one wait does not take the other's signal.
+  // Two, so that one wait does not clear the other's signal.
   const std::unique_ptr<internal::Waker> receive_waker_;
   const std::unique_ptr<internal::Waker> send_waker_;
 };

@@ -1,6 +1,6 @@
-// Binary messages: structs read from and written to a connection as they lie in
-// memory. wire_type.h says which types may be; byte_order.h, which it includes,
-// has BigEndian and LittleEndian.
+// Binary messages: reads and writes structs as the bytes that they have in
+// memory. wire_type.h says which types are allowed; byte_order.h, which it
+// includes, has BigEndian and LittleEndian.
 //
 //   Header header;
 //   read_into(reader, header, 2s);
@@ -31,29 +31,29 @@ void write_structs(StreamWriter& writer,
 
 }  // namespace internal
 
-// Reads sizeof(T) bytes into `data`, which is left untouched on any failure.
-// Throws as StreamReader::read_exactly does; after TimeoutError and
-// CancelledError the bytes that came are kept, and calling again resumes.
+// Reads sizeof(T) bytes into `data`, which is untouched after any failure.
+// Throws as StreamReader::read_exactly().
 template <class T>
 void read_into(StreamReader& reader, T& data, const Wait& wait = {}) {
   internal::read_struct(reader, internal::wire_target(data), wait);
 }
 
-// The same without waiting: false, `data` untouched, if the struct is not all
-// there yet. The end of the stream and errors are as with read_into(), and then
-// too `data` is untouched.
+// The same without waiting: false, with `data` untouched, if not all of the
+// struct has come yet.
 template <class T>
 bool try_read_into(StreamReader& reader, T& data) {
   return internal::try_read_struct(reader, internal::wire_target(data));
 }
 
-// Writes the bytes of all structs as one message, contiguous whoever else
-// writes, and drains. The last argument may be a Wait, or what converts to one:
+// Writes the bytes of all structs as one message, which no other thread's bytes
+// interrupt, and drains. The last argument may be a Wait, or what converts to
+// one:
 //   write_from(writer, header, body, 2s);
 //   write_from(writer, header, body, Wait(2s, stop));
-// Throws as StreamWriter::write and drain do. After TimeoutError and
-// CancelledError the message stays queued, and drain() sends the rest; unless
-// the stop was requested before the call: then nothing of it was taken.
+// Throws as StreamWriter::write() and drain(). After TimeoutError and
+// CancelledError the message stays queued, and drain() sends the rest. If the
+// stop was requested before the call, the writer has taken nothing; queued()
+// tells.
 template <class... Args>
 void write_from(StreamWriter& writer, const Args&... structs_and_wait) {
   internal::pack_wire(
