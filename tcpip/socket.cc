@@ -26,7 +26,8 @@ namespace {
 using internal::is_shortage;
 using internal::would_block;
 
-// From this time on receive() uses recv() with SO_RCVTIMEO; below it polls.
+// receive() uses recv() with SO_RCVTIMEO if at least this time is left; else it
+// polls.
 constexpr std::chrono::milliseconds kCoarse{50};
 
 // Why a descriptor cannot be taken over; error_number is 0 if it can.
@@ -177,7 +178,7 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
   for (;;) {
     // Set the flag, then look at closed_; close() sets closed_, then looks at
     // the flag. So either close() wakes the recv(), or this returns here. In
-    // another order the recv() could block for ever.
+    // another order the recv() could block forever.
     in_plain_receive_.store(true);
     if (is_closed()) {
       in_plain_receive_.store(false);

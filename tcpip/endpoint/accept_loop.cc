@@ -90,7 +90,8 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
 }
 
 void AcceptLoop::accept_all(std::size_t index) {
-  // Bounded, so that newcomers cannot keep the loop from watching the client.
+  // Bounded, so that a flood of new clients cannot keep the loop from watching
+  // the current one.
   for (int i = 0; i < kDefaultBacklog; ++i) {
     Listener::Attempt attempt = listener_->try_accept(index);
     if (attempt.error) back_off(attempt.error.value());

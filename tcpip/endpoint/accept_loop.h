@@ -51,7 +51,7 @@ class AcceptLoop {
   std::optional<Deadline> accept_again_;
   std::chrono::milliseconds pause_{0};  // the last back-off; 0: no shortage
   // What wait_for_work() has found.
-  std::vector<bool> acceptable_;  // the listening sockets with a newcomer
+  std::vector<bool> acceptable_;  // the listening sockets with a new client
   bool hung_up_ = false;          // the client has hung up
 };
 

@@ -11,10 +11,15 @@
 //                                            if nothing is left to read;
 //                                          read_ended(), lose(), close_link(),
 //                                            close_current_link(), close(),
-//                                            tend_heartbeats() -> ended
+//                                            tend_heartbeats() -> ended;
+//                                          admit() of a new client that comes
+//                                            before the hang-up was noted
+//                                            -> ended
 //   hung up   the peer's FIN or reset has  read_ended() of the read that takes
 //             come, bytes before it are      the last byte -> ended;
-//             unread                       admit() of a newcomer, and as above
+//             unread                       admit() of a new client -> ended;
+//                                          lose(), close_link(),
+//                                            close_current_link(), close()
 //                                            -> ended
 //   ended     record.over is set; the      nothing; for the endpoint the state
 //             Link lives until the last      is "none" again
@@ -24,10 +29,12 @@
 // events alternate by construction.
 //
 // Threads: every member may be called from any thread, unless it says
-// otherwise. `mutex_` guards all state; the program's code (callbacks,
-// handlers, stop callbacks, log sink) never runs under it. Under `mutex_` the
-// core takes the mutex of a CallbackQueue, to queue an event, and that of
-// Workers, to ask whether all threads have ended.
+// otherwise. The watching thread is the accept thread of a server or the
+// monitor thread of a client: it polls the connection for its hang-up.
+// `mutex_` guards all state; the program's code (callbacks, handlers, stop
+// callbacks, log sink) never runs under it. Under `mutex_` the core takes the
+// mutex of a CallbackQueue, to queue an event, and that of Workers, to ask
+// whether all threads have ended.
 //
 // Ownership: the public object (Client, OneClientServer...) holds a shared_ptr
 // to the core. So does every worker thread, every queued callback and every
