@@ -12,7 +12,8 @@ BaseClientOrServer::BaseClientOrServer(
     std::shared_ptr<internal::EndpointCore> core)
     : ReadWriter(core), core_(std::move(core)) {}
 
-// The final classes have released the core, while they were still whole.
+// The destructors of the final classes have released the core already, while
+// the whole object still existed.
 BaseClientOrServer::~BaseClientOrServer() = default;
 
 Connection BaseClientOrServer::connection() const {

@@ -60,8 +60,8 @@ class BaseClientOrServer : public ReadWriter {
   const std::string& name() const noexcept;
   const Log& log() const noexcept;
   // The format of text messages. It may be changed at any time: the change
-  // applies to calls that begin later. The setters throw std::invalid_argument
-  // for what the constructor refuses; then nothing has changed.
+  // applies to calls that begin later. The setters throw as the constructor;
+  // then nothing has changed.
   std::string terminator() const;
   std::string encoding() const;
   void set_terminator(std::string terminator);

@@ -27,8 +27,8 @@ using internal::ThreadNumber;
 using internal::ThreadWait;
 using internal::WaitResult;
 
-// Outlives the queue while one of the queue's members is inside a callback that
-// destroys it, and as long as it has owners.
+// Outlives the CallbackQueue as long as there are Owners, and while a callback
+// that destroys the CallbackQueue runs inside one of its members.
 class CallbackQueue::Impl {
  public:
   using OwnerNumber = std::uint64_t;
@@ -51,8 +51,7 @@ class CallbackQueue::Impl {
   void cancel(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
   void refuse_posts(OwnerNumber owner) noexcept TCPIP_EXCLUDES(mutex_);
   void retire(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
-  // From now on nothing can be posted, and what drains the queue returns when
-  // it is empty.
+  // See QueueThread::close().
   void close() noexcept TCPIP_EXCLUDES(mutex_);
   void drop_all() TCPIP_EXCLUDES(mutex_);
 
@@ -61,14 +60,14 @@ class CallbackQueue::Impl {
 
  private:
   struct Item {
-    Callback callback;  // what it is and holds is touched by one thread only
+    Callback callback;  // only one thread at a time uses it, without the lock
     OwnerNumber owner;
     bool is_event;
     std::uint64_t ticket = 0;  // ascending in queue_
-    ThreadNumber thread = 0;   // in running_: which thread has it
+    ThreadNumber thread = 0;   // in running_: the thread that runs it
   };
-  // A list, since its nodes are made before the lock is taken and destroyed
-  // after it is released, and since moving one from list to list cannot fail.
+  // A list: a node is allocated before the lock is taken and freed after it is
+  // released, and moving a node from list to list cannot fail.
   using Items = std::list<Item>;
 
   // A thread inside post_wait().
@@ -83,12 +82,12 @@ class CallbackQueue::Impl {
 
   static Items make_item(Callback callback, OwnerNumber owner, bool is_event);
 
-  // What runs user code runs it without the lock.
-  // Of those up to the ticket `last`, if the deadline has passed.
+  // Waits for a callback and runs it. After the deadline, runs only callbacks
+  // with tickets up to `last`.
   Next run_next(const Wait& wait, std::uint64_t last = kNoTicket)
       TCPIP_EXCLUDES(mutex_);
   void run_item(Items::iterator item) TCPIP_EXCLUDES(mutex_);
-  // Also refuses the owner's posts and ends those that wait.
+  // Drops the owner's callbacks, refuses its posts and ends its post_wait()s.
   void drop(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
   void wait_for_running(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
   void finish(Items::iterator item) noexcept TCPIP_EXCLUDES(mutex_);
@@ -108,19 +107,22 @@ class CallbackQueue::Impl {
   mutable Mutex mutex_;
   CondVar changed_;  // notified of every change of what mutex_ guards
   Items queue_ TCPIP_GUARDED_BY(mutex_);
-  std::size_t posted_ TCPIP_GUARDED_BY(mutex_) = 0;  // in queue_, but no events
+  // How many items of queue_ are not events.
+  std::size_t posted_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::uint64_t last_ticket_ TCPIP_GUARDED_BY(mutex_) = 0;
-  // Callbacks that some thread is inside of, to run or to destroy them; one
-  // entry for each nesting.
+  // The callbacks that threads run or destroy now. A thread has several if a
+  // callback drains the queue.
   Items running_ TCPIP_GUARDED_BY(mutex_);
-  ThreadNumber drainer_ TCPIP_GUARDED_BY(mutex_) = 0;  // the last that drained
+  // The thread that has drained the queue last.
+  ThreadNumber drainer_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::vector<Waiter*> waiters_ TCPIP_GUARDED_BY(mutex_);
-  // Those that are not cancelled, and whether they may post.
+  // The owners that are not cancelled, and whether they may post.
   std::map<OwnerNumber, bool> owners_ TCPIP_GUARDED_BY(mutex_);
   OwnerNumber last_owner_ TCPIP_GUARDED_BY(mutex_) = kNobody;
-  int cancelling_ TCPIP_GUARDED_BY(mutex_) = 0;  // threads that wait there
+  // How many threads are in wait_for_running().
+  int cancelling_ TCPIP_GUARDED_BY(mutex_) = 0;
   bool closed_ TCPIP_GUARDED_BY(mutex_) = false;
-  // wait_fd(): signalled if and only if readable_, that is !queue_.empty().
+  // For wait_fd(). Signalled exactly while readable_, which is !queue_.empty().
   internal::Waker waker_ TCPIP_GUARDED_BY(mutex_);
   bool readable_ TCPIP_GUARDED_BY(mutex_) = false;
 };
@@ -140,7 +142,7 @@ CallbackQueue::Impl::OwnerNumber CallbackQueue::Impl::add_owner() {
   return ++last_owner_;
 }
 
-// In the three posts the item is declared before the lock: one that is refused
+// The three posts declare the item before the lock, so that a refused callback
 // is destroyed after the lock is released.
 
 bool CallbackQueue::Impl::post(Callback callback, OwnerNumber owner) {
@@ -218,7 +220,7 @@ void CallbackQueue::Impl::run(const std::stop_token& stop) {
   }
 }
 
-// kNothing: at the deadline, or closed and empty.
+// kNothing: the deadline has passed, or the queue is closed and empty.
 CallbackQueue::Impl::Next CallbackQueue::Impl::run_next(const Wait& wait,
                                                         std::uint64_t last) {
   Items::iterator item;
@@ -233,7 +235,8 @@ CallbackQueue::Impl::Next CallbackQueue::Impl::run_next(const Wait& wait,
     if (queue_.front().ticket > last && wait.deadline.has_passed()) {
       return Next::kNothing;
     }
-    drainer_ = this_thread_number();  // another may have drained meanwhile
+    // Again: another thread may have drained during the wait.
+    drainer_ = this_thread_number();
     item = start(queue_.begin());
   }
   run_item(item);
@@ -251,8 +254,8 @@ void CallbackQueue::Impl::run_item(Items::iterator item) {
 }
 
 void CallbackQueue::Impl::finish(Items::iterator item) noexcept {
-  // What the callback holds is the owner's too: it goes before cancel() may
-  // think that nothing of the owner is left.
+  // Destroy what the callback holds while the callback still counts as running:
+  // cancel() promises that nothing of the owner's runs after it.
   item->callback = nullptr;
   const MutexLock lock(mutex_);
   if (cancelling_ > 0) ThreadWait::end(&*item);
@@ -272,8 +275,8 @@ void CallbackQueue::Impl::wait_until_finished(std::uint64_t ticket) {
   });
 }
 
-// One after the other: a thread waits for one other at a time, so that two
-// which would wait for each other are found.
+// Waits for one callback at a time: a ThreadWait names one thread, and then the
+// table finds threads that would wait for each other.
 void CallbackQueue::Impl::wait_for_running(OwnerNumber owner) {
   const MutexLock lock(mutex_);
   ++cancelling_;
@@ -291,23 +294,24 @@ void CallbackQueue::Impl::wait_for_running(OwnerNumber owner) {
   --cancelling_;
 }
 
-// All of the owner's at once, so that no other thread runs one whose
-// predecessor was dropped.
+// Takes all of the owner's callbacks out at once, so that no thread runs one
+// whose predecessor was dropped.
 void CallbackQueue::Impl::drop(OwnerNumber owner) {
   Items dropped;
   Items::iterator first;
   {
     const MutexLock lock(mutex_);
     owners_.erase(owner);
-    cancel_waiters(owner);  // before they see the room that this makes
+    // Before the waiters see the room that this makes.
+    cancel_waiters(owner);
     for (auto item = queue_.begin(); item != queue_.end();) {
       const auto next = std::next(item);
       if (item->owner == owner) unlink(dropped, item);
       item = next;
     }
     if (dropped.empty()) return;
-    // The first stands for all: another thread's cancel() must wait until they
-    // are destroyed.
+    // The first counts as running, for all of them: a cancel() in another
+    // thread must wait until they are destroyed.
     first = mark_running(dropped, dropped.begin());
     changed();
   }
@@ -462,7 +466,8 @@ void CallbackQueue::post_wait(Callback callback, const Wait& wait) {
   impl_->post_wait(std::move(callback), Impl::kNobody, wait);
 }
 
-// The members that run or destroy callbacks keep a reference of their own.
+// The members that run or destroy callbacks hold a reference to the Impl: a
+// callback may destroy the CallbackQueue.
 
 std::size_t CallbackQueue::run_pending() {
   const std::shared_ptr<Impl> impl = impl_;
@@ -498,13 +503,13 @@ bool CallbackQueue::Owner::post(Callback callback) {
 }
 
 void CallbackQueue::Owner::post_wait(Callback callback, const Wait& wait) {
-  // The owner may be destroyed as soon as that has cancelled this.
+  // Another thread's ~Owner() may end as soon as it has cancelled this call.
   const std::shared_ptr<Impl> impl = impl_;
   impl->post_wait(std::move(callback), number_, wait);
 }
 
 void CallbackQueue::Owner::cancel() {
-  // What a callback holds may be the owner.
+  // A callback that is destroyed here may hold this Owner.
   const std::shared_ptr<Impl> impl = impl_;
   impl->cancel(number_);
 }
@@ -547,7 +552,7 @@ void QueueThread::drain(CallbackQueue& queue, const Log& log) noexcept {
   for (;;) {
     try {
       impl->run({});
-      return;  // closed, and nothing left
+      return;  // closed and empty
     } catch (const std::exception& e) {
       log_failure(log, e.what());
     } catch (...) {

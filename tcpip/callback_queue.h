@@ -98,9 +98,9 @@ class CallbackQueue {
   const std::shared_ptr<Impl> impl_;
 };
 
-// Posts callbacks, and cancels them when it is destroyed: from then on none of
-// them runs. A class whose callbacks use the object itself has an Owner as its
-// last member:
+// Posts callbacks, and cancels them when it is destroyed: they never run after
+// that. A class whose callbacks use the object itself has an Owner as its last
+// member:
 //
 //   class Dome {
 //     explicit Dome(CallbackQueue& queue) : owner_(queue) {}
@@ -123,11 +123,11 @@ class CallbackQueue::Owner {
   void post_wait(Callback callback, const Wait& wait = {});
 
   // Drops what the owner has queued, refuses what it posts from now on, and
-  // waits until none of its callbacks runs. Does not wait for a callback that
-  // the calling thread is inside of; nor for one whose thread waits for the
-  // calling thread (in a cancel(), or in a close() or destructor of a server,
-  // client or CallbackThread), since the two would wait for each other forever.
-  // Idempotent, from any thread.
+  // waits for those of its callbacks that are running. Does not wait for a
+  // callback that the calling thread is inside of; nor for one whose thread
+  // waits for the calling thread (in a cancel(), or in a close() or destructor
+  // of a server, client or CallbackThread), since the two would wait for each
+  // other forever. Idempotent, from any thread.
   void cancel();
 
  private:

@@ -7,8 +7,8 @@
 
 namespace tcpip {
 
-// The thread holds a reference, and so outlives a CallbackThread that is
-// destroyed inside a callback.
+// The thread holds a reference, since a callback may destroy the
+// CallbackThread.
 class CallbackThread::Impl {
  public:
   explicit Impl(std::size_t max_size) : queue(max_size) {}
@@ -22,8 +22,8 @@ class CallbackThread::Impl {
 void CallbackThread::Impl::close() {
   internal::QueueThread::close(queue);
   workers.request_stop();
-  // The thread is inside a callback that will not return before this does: what
-  // is behind that callback would run after close().
+  // If the thread could not be joined, it is inside a callback that returns
+  // after this. The callbacks behind that one must not run after close().
   if (!workers.join()) internal::QueueThread::drop_all(queue);
 }
 
@@ -39,8 +39,8 @@ CallbackThread::CallbackThread(Options options)
       });
 }
 
-// The members keep a reference of their own: a callback may destroy this object
-// meanwhile.
+// These members hold a reference to the Impl: a callback may destroy the
+// CallbackThread meanwhile.
 
 CallbackThread::~CallbackThread() {
   const std::shared_ptr<Impl> impl = impl_;

@@ -24,12 +24,13 @@
 namespace tcpip {
 namespace {
 
-// The monitor thread: notices that the server has gone; heartbeats.
+// The work of the monitor thread: notices that the server has gone, and tends
+// the heartbeats.
 void watch(internal::EndpointCore& core, internal::Link& link) {
   std::array<pollfd, 2> fds{pollfd{core.waker().fd(), POLLIN, 0},
                             pollfd{link.socket->native_handle(), POLLRDHUP, 0}};
   bool failed = false;
-  // Memory is short, and will not be for ever.
+  // Pauses after a failure for lack of memory, then tries again.
   const auto rest = [&](const std::string& why) {
     if (!std::exchange(failed, true)) core.log().error(why);
     core.pause(Deadline::after(std::chrono::milliseconds(100)));
@@ -73,7 +74,7 @@ void Client::start(const Wait& wait) {
   if (has_no_host()) return;
   core().begin_start();
   try {
-    // close() interrupts the connecting, and so does the caller's stop.
+    // Both close() and the caller's stop interrupt connecting.
     std::stop_source connecting = connecting_;
     const std::stop_callback on_stop(
         wait.stop, [&connecting]() noexcept { connecting.request_stop(); });
@@ -96,7 +97,8 @@ void Client::start(const Wait& wait) {
     core().start_dispatcher();
     const Address address = socket->peer_address();
     const auto link = core().make_link(std::move(socket), address);
-    // Before the program is told of the connection, since it may fail.
+    // Before admit(), which tells the program of the connection: starting a
+    // thread may fail.
     core().start_worker(
         ThreadRole::kMonitor, "tcpip-monitor",
         [](internal::EndpointCore& core, const std::stop_token&) {

@@ -22,7 +22,7 @@
 namespace tcpip {
 namespace {
 
-// What trying one address came to.
+// The result of trying one address.
 struct Attempt {
   UniqueFd fd;
   IoStatus status = IoStatus::kOk;
@@ -74,8 +74,8 @@ Attempt try_connect(const Address& peer, const std::vector<Address>& locals,
     if (error_number != 0) return failed(error_number);
     const Address connected = internal::peer_address_of(fd.get());
     if (connected.empty()) {
-      // Writable without error and yet not connected: an interrupted connect
-      // that never got started. Start it.
+      // Writable, without an error, but not connected: a signal interrupted
+      // connect() before it began. Begin again.
       if (::connect(fd.get(), internal::raw(peer), internal::raw_size(peer)) !=
               0 &&
           errno != EINPROGRESS && errno != EALREADY && errno != EINTR &&
@@ -84,11 +84,12 @@ Attempt try_connect(const Address& peer, const std::vector<Address>& locals,
       }
       continue;
     }
-    // A connect to a free port of the ephemeral range can meet itself: TCP's
-    // simultaneous open with one socket as both ends.
+    // If nobody listens on a port of the ephemeral range, the kernel may give
+    // the socket that very port: it then connects to itself (TCP's simultaneous
+    // open).
     if (connected == internal::local_address_of(fd.get())) {
-      // Closed normally it would keep the port in TIME_WAIT for a minute, in
-      // the way of the server that belongs there.
+      // Reset it. A normal close would keep the port in TIME_WAIT for a minute,
+      // and the server that should listen there could not bind.
       const linger at_once{1, 0};
       ::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
       return {{}, IoStatus::kError, Errc::kSelfConnect};
@@ -131,7 +132,7 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
   if (addresses.empty()) {
     throw std::invalid_argument("connect_socket: no address to connect to");
   }
-  // Before a peer sees anything of it.
+  // Before the peer sees a connection.
   if (wait.stop.stop_requested()) throw CancelledError("connect", peer);
   std::vector<Address> locals;
   if (!connect.local_host.empty() || connect.local_port != 0) {
@@ -157,7 +158,8 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
       auto socket = std::make_shared<Socket>(std::move(attempt.fd));
       const RefusedOption refused = socket->set_options(options);
       // The kernel refuses options (EINVAL) on a connection that is already
-      // gone; which it is, the first read will tell. Others are ours.
+      // lost; the first read tells the program about that. Otherwise the
+      // options are wrong.
       if (refused.error && !socket->peer_hung_up()) {
         throw_os_error(refused.error.value(), refused.name, peer);
       }

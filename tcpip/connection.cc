@@ -38,7 +38,7 @@ Address Connection::local_address() const {
 
 std::stop_token Connection::stop_token() const {
   if (record() != nullptr) return record()->stop.get_token();
-  // None is like one that is over.
+  // No connection is like one that has ended.
   std::stop_source over;
   over.request_stop();
   return over.get_token();

@@ -16,10 +16,10 @@ namespace {
 
 using nlohmann::json;
 
-// How much of a text an error shows, on either side of the place.
+// How many bytes of a text an error shows on either side of the position.
 constexpr std::size_t kExcerpt = 100;
 
-// Fit for a log: printable ASCII, on one line, of bounded length.
+// An excerpt fit for a log: printable ASCII, on one line, of bounded length.
 std::string excerpt_of(std::string_view text, std::size_t position) {
   const std::size_t begin =
       position > kExcerpt ? std::min(position, text.size()) - kExcerpt : 0;
@@ -39,13 +39,14 @@ std::string excerpt_of(std::string_view text, std::size_t position) {
   return result;
 }
 
-// What makes a text no JSON, and where.
+// Why a text is not JSON, and where.
 struct Fault {
   std::size_t position = 0;
   std::string reason;
 };
 
-// The parser tells where it is for a few of its errors only; this knows always.
+// Counts the bytes that the parser has taken, since the parser gives the
+// position of a few of its errors only.
 class CountingIterator {
  public:
   using iterator_category = std::input_iterator_tag;
@@ -76,14 +77,14 @@ class CountingIterator {
   std::size_t* count_;
 };
 
-// NaN, Infinity or -Infinity where a value may stand in a text.
+// A NaN, Infinity or -Infinity in a text, where a value may stand.
 struct NotFinite {
   std::size_t position;
   double value;
 };
 
-// What the parser, which knows none of the three, is given in its place: as
-// long, so that positions stay right.
+// The parser does not know these three spellings. It is given a stand-in of the
+// same length, so that positions stay right.
 struct Spelling {
   std::string_view text;
   std::string_view stand_in;
@@ -100,12 +101,12 @@ bool is_blank(char c) {
   return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-// Puts the stand-ins into `text` and says where. Behind the first error in the
-// text it may be wrong; the parser does not get there.
+// Puts the stand-ins into `text` and returns their positions. Behind the first
+// error in the text the result may be wrong; the parser does not get there.
 std::vector<NotFinite> replace_not_finite(std::string& text) {
   std::vector<NotFinite> result;
-  std::string open;   // the brackets around the place
-  char before = '[';  // the last byte that is not blank; a text is a value
+  std::string open;   // the brackets that are open here
+  char before = '[';  // the last byte that is not blank; first: expect a value
   const auto may_begin_value = [&] {
     if (before == ',') return open.ends_with('[');
     return before == '[' || before == ':';
@@ -125,7 +126,7 @@ std::vector<NotFinite> replace_not_finite(std::string& text) {
       const std::string_view rest = std::string_view(text).substr(i);
       for (const Spelling& each : kSpellings) {
         if (!rest.starts_with(each.text)) continue;
-        // "Infinity5" would become 0.0000005, a number.
+        // Not before a digit: "Infinity5" would become 0.0000005, a number.
         const std::string_view after = rest.substr(each.text.size());
         if (!after.empty() && kContinuesNumber.find(after[0]) != after.npos) {
           continue;
@@ -141,11 +142,11 @@ std::vector<NotFinite> replace_not_finite(std::string& text) {
   return result;
 }
 
-// Makes a value of what the parser finds, refusing what the parser would
-// round, or would nest too deep.
+// Builds a value from what the parser finds. Refuses numbers that the parser
+// would round, and values that are nested too deep.
 class Builder final : public nlohmann::json_sax<json> {
  public:
-  // `not_finite` are the numbers that have a stand-in in `text`.
+  // `not_finite` has the numbers that have a stand-in in `text`.
   Builder(std::string_view text, std::vector<NotFinite> not_finite,
           const std::size_t& taken) noexcept
       : text_(text), not_finite_(std::move(not_finite)), taken_(taken) {}
@@ -224,16 +225,17 @@ class Builder final : public nlohmann::json_sax<json> {
     fault_ = {position, std::move(reason)};
     return false;
   }
-  // Where the number begins that the parser has just read, and one byte more if
-  // there was one.
+  // Where `token` begins, a number that the parser has just read. The parser
+  // has taken one byte behind the number, if there is one.
   std::size_t start_of(const std::string& token) const {
     const std::size_t end =
         text_.substr(0, taken_).ends_with(token) ? taken_ : taken_ - 1;
     return end - std::min(end, token.size());
   }
   // "[json.exception...] parse error at line 1, column 2: syntax error while
-  // parsing value - invalid literal; last read: '...'; expected ...": what lies
-  // between. The text itself is shown by JsonDecodeError, made harmless.
+  // parsing value - invalid literal; last read: '...'; expected ...": returns
+  // the part from "syntax error" to "; last read". JsonDecodeError shows the
+  // text itself, as a harmless excerpt.
   static std::string reason_in(std::string_view what) {
     if (const auto colon = what.find(": "); colon != what.npos) {
       what.remove_prefix(colon + 2);
@@ -246,12 +248,13 @@ class Builder final : public nlohmann::json_sax<json> {
   std::size_t next_not_finite_ = 0;
   const std::size_t& taken_;  // how many bytes the parser has taken
   json root_;
-  std::vector<json*> open_;  // arrays and objects that are not complete
+  std::vector<json*> open_;  // the arrays and objects that are not complete
   string_t key_;
   Fault fault_;
 };
 
-// Throws JsonDecodeError with `operation` and `connection`'s peer.
+// Throws JsonDecodeError with `operation` and the peer of `connection`, which
+// may be null.
 json parse(std::string_view text, const JsonOptions& options,
            const char* operation, const ReadWriter* connection) {
   std::string replaced;
@@ -264,8 +267,8 @@ json parse(std::string_view text, const JsonOptions& options,
   const std::string_view parsed = not_finite.empty() ? text : replaced;
   std::size_t taken = 0;
   Builder builder(parsed, std::move(not_finite), taken);
-  // Two things that the parser lets pass: it skips a byte-order mark, and takes
-  // a NUL for the end of the text.
+  // The parser does not refuse two faults: it skips a byte-order mark, and
+  // takes a NUL for the end of the text.
   Fault fault{0, "a byte-order mark"};
   if (!text.starts_with("\xef\xbb\xbf")) {
     const bool ok = json::sax_parse(
@@ -284,8 +287,8 @@ json parse(std::string_view text, const JsonOptions& options,
   throw std::invalid_argument(fmt::format("{}: {}", operation, what));
 }
 
-// Throws if `data` is no JSON; `depth` containers are around it. Sets
-// not_finite if there is a NaN or an infinity in it.
+// Throws if `data` cannot be written as JSON; `depth` containers are around it.
+// Sets not_finite if it contains a NaN or an infinity.
 void check(const json& data, const JsonOptions& options, std::size_t depth,
            const char* operation, bool& not_finite) {
   if (data.is_structured()) {
@@ -309,7 +312,7 @@ void check(const json& data, const JsonOptions& options, std::size_t depth,
 
 std::string dump(const json& data) { return data.dump(-1, ' ', true); }
 
-// As dump(), which writes null for NaN and infinities.
+// As json::dump(), but writes NaN and infinities, where dump() writes null.
 void append(const json& data, std::string& result) {
   if (data.is_array()) {
     char separator = '[';

@@ -20,7 +20,7 @@ namespace {
 
 using internal::system_error;
 
-// A listening socket, or why there is none: what failed, and how.
+// A listening socket; or the error, and the operation that failed.
 struct Listening {
   UniqueFd fd = {};
   std::error_code error = {};
@@ -56,8 +56,9 @@ Listening listen_on(const Address& address, const ListenOptions& options) {
   return {.fd = std::move(fd)};
 }
 
-// A listening socket for each address, and the address that it has. If one is
-// refused, the sockets up to then, the error and the address concerned.
+// A listening socket for each address, and the addresses that they have. After
+// a failure: the sockets made before it, the error, and the address that was
+// refused.
 struct Bound {
   std::vector<UniqueFd> sockets = {};
   std::vector<Address> addresses = {};
@@ -79,7 +80,7 @@ Bound bind_all(std::vector<Address> addresses, bool any_port,
       bound.sockets.push_back(std::move(listening.fd));
       continue;
     }
-    // A kernel or a machine without that family: the others will do.
+    // This machine lacks the address family: use the other addresses.
     const bool no_family =
         listening.error == std::errc::address_family_not_supported ||
         listening.error == std::errc::address_not_available;
@@ -109,9 +110,9 @@ Listener::Listener(const std::optional<std::string>& host, int port,
   Bound bound;
   bool again = true;
   for (int i = 0; i < kTries && again; ++i) {
-    bound = {};  // gives the port back first
+    bound = {};  // first frees the port of the last try
     bound = bind_all(addresses, port == 0, options);
-    // The port that the first socket was given is taken on another address.
+    // The first socket got a port that is in use on another address: try again.
     again = port == 0 && !bound.sockets.empty() &&
             bound.error == std::errc::address_in_use;
   }
@@ -132,7 +133,8 @@ Listener::Listener(const std::optional<std::string>& host, int port,
 Listener::~Listener() = default;
 
 Listener::Attempt Listener::try_accept(std::size_t index) noexcept {
-  // As many failures in a row as a flood of dying connections may cause.
+  // Bounded: a flood of connections that die in the queue must not keep it
+  // here.
   for (int i = 0; i < 64; ++i) {
     sockaddr_storage storage{};
     socklen_t size = sizeof storage;
@@ -140,14 +142,14 @@ Listener::Attempt Listener::try_accept(std::size_t index) noexcept {
                           reinterpret_cast<sockaddr*>(&storage), &size,
                           SOCK_CLOEXEC));
     if (fd) {
-      // Not asked of the socket: a peer that is already gone has none there.
+      // Not getpeername(): that fails if the peer has already gone.
       return {.accepted = {std::move(fd), Address(&storage, size)}};
     }
     if (internal::would_block(errno) || errno == EINVAL) break;
     if (internal::is_shortage(errno)) {
       return {.status = IoStatus::kError, .error = system_error(errno)};
     }
-    // EINTR, or the error of a connection that died in the queue: the next.
+    // EINTR, or the error of a connection that died in the queue: try the next.
   }
   return {.status = IoStatus::kTimeout};
 }

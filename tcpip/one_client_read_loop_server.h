@@ -39,8 +39,8 @@ class OneClientReadLoopServer final : public internal::ServerBase {
   using ReadHandler =
       std::function<void(Connection& client, std::stop_token stop)>;
 
-  // Does not listen yet. Throws std::invalid_argument for what Client's
-  // constructor refuses, and for an empty handler.
+  // Does not listen yet. Throws as Client's constructor, and
+  // std::invalid_argument for an empty handler.
   OneClientReadLoopServer(ServerOptions options, ReadHandler handler);
   // close(). Safe inside the server's own callback and the read handler.
   ~OneClientReadLoopServer();

@@ -13,7 +13,7 @@
 namespace tcpip {
 namespace internal {
 
-// What start() finds out and other threads ask for.
+// What start() sets and other threads may read.
 struct ServerBase::Listening {
   Mutex mutex;
   std::vector<Address> addresses TCPIP_GUARDED_BY(mutex);

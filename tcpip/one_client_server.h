@@ -97,8 +97,8 @@ class OneClientServer final : public internal::ServerBase {
  public:
   using Options = ServerOptions;
 
-  // Does not listen yet. Throws std::invalid_argument for what Client's
-  // constructor refuses, and for an option that is for read-loop servers only.
+  // Does not listen yet. Throws as Client's constructor, and
+  // std::invalid_argument for an option that is for read-loop servers only.
   explicit OneClientServer(ServerOptions options);
   // close(). Safe inside the server's own callback.
   ~OneClientServer();

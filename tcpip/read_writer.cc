@@ -23,8 +23,8 @@ using internal::TextFormat;
 using Source = std::shared_ptr<const LinkSource>;
 using Parts = std::span<const std::string_view>;
 
-// Once the deadline has passed, so many heartbeats are still taken out: a flood
-// of them cannot keep a call.
+// How many heartbeats a read still takes out after its deadline: a flood of
+// heartbeats must not keep the read from returning.
 constexpr int kMostHeartbeats = 1000;
 
 std::shared_ptr<Link> find_link(const Source& source, const char* operation) {
@@ -35,8 +35,8 @@ std::shared_ptr<Link> find_link(const Source& source, const char* operation) {
                          source ? source->subject() : std::string());
 }
 
-// Calls `read`, which gives a message or nothing, until that is no heartbeat.
-// Throws for a heartbeat where none are expected.
+// Calls `read`, which returns an optional message, until the message is not a
+// heartbeat. Throws for a heartbeat if heartbeats are not expected.
 template <class Read>
 auto read_past_heartbeats(Link& link, const TextFormat& format, Call call,
                           Read read) {
@@ -50,8 +50,8 @@ auto read_past_heartbeats(Link& link, const TextFormat& format, Call call,
   }
 }
 
-// The reads of lines that are handed over as they came: heartbeats are among
-// them, unless they are expected. `read` gives an optional view.
+// For reads that return a message's bytes: takes heartbeats out only if they
+// are expected. `read` returns an optional view.
 template <class Read>
 std::optional<std::string_view> read_bytes(Link& link, Call call, Read read) {
   if (!link.core->expects_heartbeats()) return read();
@@ -63,7 +63,8 @@ std::optional<std::string> copy(std::optional<std::string_view> view) {
   return std::string(*view);
 }
 
-// For a read that waits. Nothing means that heartbeats have used up the time.
+// For a read that waits. No view: the deadline passed while only heartbeats
+// came.
 std::string copy_or_time_out(std::optional<std::string_view> view,
                              const Link& link, Call call) {
   if (view) return std::string(*view);
@@ -102,8 +103,8 @@ void write_parts(Link& link, Call call, Parts parts) {
   link.sender.write_and_drain(call, parts, link.core->config().write_limit);
 }
 
-// Calls write(link, parts) for a text message. A text that cannot be sent is
-// refused first, with a connection or without.
+// Calls write(link, parts) for a text message. Refuses a text that cannot be
+// sent before it looks for the connection.
 template <class Write>
 auto write_text_to(const Source& source, const char* operation,
                    std::string_view text, Write write) {
@@ -128,7 +129,7 @@ bool try_write_bytes(const Source& source, const char* operation, Parts parts) {
   });
 }
 
-// `separators` is one or a SeparatorSpan.
+// `separators` is a std::string_view or a SeparatorSpan.
 template <class Separators>
 std::string read_until_any(const Source& source, Call call,
                            const Separators& separators) {

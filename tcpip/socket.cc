@@ -26,10 +26,11 @@ namespace {
 using internal::is_shortage;
 using internal::would_block;
 
-// A wait that is shorter is polled for: see Socket::receive.
+// receive() uses recv() with SO_RCVTIMEO if at least this time is left; else it
+// polls.
 constexpr std::chrono::milliseconds kCoarse{50};
 
-// Why a descriptor cannot be adopted, or nothing.
+// Why a descriptor cannot be taken over; error_number is 0 if it can.
 struct Refusal {
   int error_number = 0;
   const char* detail = "";
@@ -40,7 +41,7 @@ Refusal refusal_of(int fd) noexcept {
   socklen_t size = sizeof type;
   if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0) return {errno};
   if (type != SOCK_STREAM) return {EPROTOTYPE, "not a stream socket"};
-  // Not by getpeername(): a connection that was reset has no peer any more.
+  // Not getpeername(): that fails on a connection that was reset.
   int listens = 0;
   size = sizeof listens;
   if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 &&
@@ -110,9 +111,10 @@ IoResult Socket::receive(void* data, std::size_t size,
     if (left == Deadline::Clock::duration::zero()) {
       return receive_now(data, size);
     }
-    // A receive time-out that the kernel keeps saves the poll. It is coarse and
-    // costs a call to change, so any will do that ends before the deadline but
-    // not much: what is left then is polled for.
+    // recv() with SO_RCVTIMEO saves the poll. Changing SO_RCVTIMEO costs a
+    // call, and the kernel keeps it coarsely. So keep its value if it is
+    // between half of the time that is left and all of it; else set three
+    // quarters. After that, poll for the rest of the time.
     if (wait.deadline.is_never()) return receive_plain(data, size, {});
     if (left >= kCoarse) {
       const auto limit =
@@ -127,8 +129,8 @@ IoResult Socket::receive(void* data, std::size_t size,
     return receive_now(data, size);
   }
   for (;;) {
-    // Poll before recv: in request and reply the bytes are not there yet nine
-    // times in ten, and the failed recv would cost more than the poll.
+    // Poll before recv(): with request and reply, nine times in ten the bytes
+    // have not come yet, and a recv() that fails costs more than the poll.
     const IoResult ready = wait_for(POLLIN, wait, *receive_waker_);
     if (ready.status != IoStatus::kOk) return ready;
     const IoResult result = receive_now(data, size);
@@ -136,8 +138,8 @@ IoResult Socket::receive(void* data, std::size_t size,
   }
 }
 
-// What a recv() of nothing means: the end of the stream, unless the other
-// direction has been told of an error that this one was not.
+// The result of a recv() that returned 0: the end of the stream, unless a send
+// has met an error; the kernel has then reported it there and not here.
 IoResult Socket::ended() const noexcept {
   const int lost = lost_error();
   return lost == 0 ? IoResult{} : IoResult{IoStatus::kError, 0, lost};
@@ -159,7 +161,7 @@ IoResult Socket::receive_now(void* data, std::size_t size) noexcept {
   }
 }
 
-// One recv() without a poll, for `timeout` at most, or forever if that is 0.
+// One recv() without a poll, for at most `timeout`, or forever if that is 0.
 IoResult Socket::receive_plain(void* data, std::size_t size,
                                std::chrono::microseconds timeout) noexcept {
   if (timeout != receive_timeout_) {
@@ -174,7 +176,9 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
     receive_timeout_ = timeout;
   }
   for (;;) {
-    // Either close() sees the flag and wakes the recv, or this sees the mark.
+    // Set the flag, then look at closed_; close() sets closed_, then looks at
+    // the flag. So either close() wakes the recv(), or this returns here. In
+    // another order the recv() could block forever.
     in_plain_receive_.store(true);
     if (is_closed()) {
       in_plain_receive_.store(false);
@@ -186,8 +190,8 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
     if (got > 0) return {IoStatus::kOk, static_cast<std::size_t>(got)};
     if (is_closed()) return {IoStatus::kClosed};
     if (got == 0) return ended();
-    // The kernel's time-out begins anew with each recv: signals must not
-    // stretch the deadline.
+    // The kernel's time-out begins anew with each recv(): do not repeat it
+    // after a signal, or signals would stretch the deadline.
     if (timeout.count() > 0 &&
         (error_number == EINTR || would_block(error_number))) {
       return {IoStatus::kTimeout};
@@ -205,7 +209,7 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
 
 IoResult Socket::wait_for(short events, const Wait& wait,
                           internal::Waker& waker) noexcept {
-  // Before the look at closed_, see Waker::signal.
+  // Open the waker before the look at closed_: see Waker::signal().
   const std::error_code error = waker.open();
   if (is_closed()) return {IoStatus::kClosed};
   if (error) return {IoStatus::kError, 0, error.value()};
@@ -225,7 +229,7 @@ IoResult Socket::wait_receivable(const Wait& wait) noexcept {
 }
 
 IoResult Socket::send_now(std::span<const Piece> pieces) noexcept {
-  // As many as the kernel takes in one call; the caller sends the rest.
+  // The most that the kernel takes in one call; the caller sends the rest.
   constexpr std::size_t kMaxPieces = 1024;
   std::array<iovec, 16> few;
   std::vector<iovec> many;
@@ -238,7 +242,7 @@ IoResult Socket::send_now(std::span<const Piece> pieces) noexcept {
       vector = many.data();
       used = count;
     } catch (const std::bad_alloc&) {
-      // The first few will do.
+      // Send the first few; the caller sends the rest.
     }
   }
   for (std::size_t i = 0; i < used; ++i) {
@@ -270,8 +274,9 @@ std::error_code Socket::shutdown_send() noexcept {
 
 void Socket::close() noexcept {
   if (closed_.exchange(true)) return;
-  // Only our direction: shutting the other too would answer what the peer still
-  // sends with a reset, and the peer would lose our last bytes.
+  // Only the sending direction: after a shutdown of the other one too, the
+  // kernel answers what the peer still sends with a reset, and the peer loses
+  // our last bytes.
   ::shutdown(fd_.get(), SHUT_WR);
   receive_waker_->signal();
   send_waker_->signal();
@@ -279,7 +284,7 @@ void Socket::close() noexcept {
 }
 
 bool Socket::linger_step() noexcept {
-  // Bounded, so that a flood cannot keep the caller here.
+  // Bounded, so that a peer that floods cannot keep the caller here.
   for (int i = 0; i < 16; ++i) {
     // With MSG_TRUNC, TCP drops the bytes without copying them.
     std::array<char, 64 * 1024> dropped;
@@ -292,8 +297,8 @@ bool Socket::linger_step() noexcept {
 }
 
 void Socket::linger(Deadline deadline) noexcept {
-  // Nothing tells when the last byte is acknowledged, so look now and then. The
-  // FIN counts as one byte, but there is no need to wait for it.
+  // The kernel does not signal that the last byte is acknowledged, so look
+  // again and again. The FIN counts as one byte and need not be acknowledged.
   constexpr std::chrono::milliseconds kLook{2};
   while (linger_step() && unacknowledged() > 1 && !deadline.has_passed()) {
     pollfd fd{fd_.get(), POLLIN, 0};

@@ -38,7 +38,7 @@ StreamReader::~StreamReader() = default;
 
 void StreamReader::throw_not_connected(const char* operation,
                                        const Wait& wait) {
-  // A requested stop wins over everything.
+  // A requested stop wins over everything else.
   if (wait.stop.stop_requested()) throw CancelledError(operation);
   throw_connection_error(ENOTCONN, operation, {});
 }

@@ -76,7 +76,7 @@ void close_stream_writer(StreamWriter& writer, const Wait& wait) {
   try {
     if (!writer.is_closing()) writer.drain(wait);
   } catch (const Error&) {
-    // Lost or out of time: closing is all that is left to do.
+    // The connection is lost or the deadline passed: just close.
   } catch (...) {
     writer.close();
     throw;

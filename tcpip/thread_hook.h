@@ -21,8 +21,8 @@ enum class ThreadRole {
 
 std::string_view to_string(ThreadRole role) noexcept;
 
-// Sets priority, affinity or another name, say (pthread_self() is the thread).
-// An exception from the hook is logged, and the thread goes on.
+// For setting priority, affinity or another name (pthread_self() is the new
+// thread). An exception from the hook is logged, and the thread goes on.
 using ThreadStartHook = std::function<void(ThreadRole role)>;
 
 }  // namespace tcpip

@@ -22,8 +22,8 @@ bool try_read_struct(StreamReader& reader, std::span<std::byte> out) {
 
 void write_structs(StreamWriter& writer,
                    std::span<const std::string_view> parts, const Wait& wait) {
-  // However much is unsent, the message is taken; but nothing of it if a stop
-  // is requested already.
+  // No limit of unsent bytes: the message is taken unless the stop is already
+  // requested.
   const Call call{"write_from", wait};
   StreamAccess::sender(writer, call.operation)
       .write_and_drain(call, parts, std::numeric_limits<std::size_t>::max());

@@ -23,7 +23,7 @@ std::error_code Waker::open() noexcept {
   if (none >= 0) return {};
   const int made = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (made < 0) return {errno, std::generic_category()};
-  // Another thread may have been first.
+  // Another thread may have opened it meanwhile.
   if (!fd_.compare_exchange_strong(none, made)) ::close(made);
   return {};
 }
@@ -32,7 +32,7 @@ void Waker::signal() noexcept {
   const int fd = fd_.load();
   if (fd < 0) return;
   const std::uint64_t one = 1;
-  // Fails only when the counter is full, and then it is readable anyway.
+  // The write fails only if the counter is full; then the fd is readable too.
   while (::write(fd, &one, sizeof one) < 0 && errno == EINTR) {
   }
 }
@@ -81,8 +81,10 @@ IoResult wait_ready(int fd, short events, const Wait& wait,
                                      [&waker]() noexcept { waker.signal(); });
     result = poll_until(fds, wait.deadline);
   }
-  // The callback is gone, so whatever it signalled can be taken back. A signal
-  // of somebody else's is lost too: the state behind it is set first.
+  // on_stop is destroyed, so it signals no more: clear what it has signalled,
+  // or the next wait would end at once. This may clear another thread's signal
+  // too. That loses nothing: that thread has changed the state first, and the
+  // next wait looks at the state before it polls.
   if (wait.stop.stop_requested()) {
     waker.clear();
     return {IoStatus::kStopped};

@@ -10,8 +10,8 @@ namespace {
 
 thread_local ThreadNumber own_number = 0;
 
-// The waits of all threads, a list through objects on their stacks: entering
-// one allocates nothing and cannot fail.
+// The waits of all threads, as a linked list of objects on the threads' stacks:
+// entering a wait allocates nothing and cannot fail.
 struct Table {
   Mutex mutex;
   ThreadWait* first TCPIP_GUARDED_BY(mutex) = nullptr;
@@ -38,8 +38,8 @@ ThreadNumber this_thread_number() noexcept {
 ThreadWait::ThreadWait(ThreadNumber other, const void* what) noexcept
     : waiter_(this_thread_number()), other_(other), what_(what) {
   const MutexLock lock(table.mutex);
-  // Each thread waits for one at the most, so there is one way to follow. It
-  // has an end: no wait that would close a circle is ever entered.
+  // Each thread waits for at most one other, so there is one chain to follow.
+  // The chain ends: a wait that would make it a circle is never entered.
   for (ThreadNumber at = other; at != 0;) {
     if (at == waiter_) return;
     ThreadNumber next = 0;

@@ -1,14 +1,15 @@
-// Numbers for threads, and who waits for whom: so that objects which close each
-// other come to an end.
+// Numbers for threads, and a table of which thread waits for which: so that
+// objects which close each other do not wait for each other forever.
 //
-// A thread that is about to wait for another one's work says so first:
+// A thread that is about to wait for another thread enters that first:
 //
 //   const ThreadWait wait(other);
 //   if (wait.is_allowed()) ... block until `other` has done it ...
 //
-// If the other thread waits for this one already, itself or over others, this
-// one is not allowed to, and goes on: what it returns to lets the other go on.
-// One process-wide table holds all these waits; it works during exit, too.
+// The wait is not allowed if the other thread already waits for this one,
+// directly or through further threads. This thread then goes on and returns to
+// its caller, after which the other thread can go on too. The process has one
+// table for all waits; it also works while the program exits.
 //
 // Threads: every function may be called from any thread. A ThreadWait belongs
 // to the thread that made it. The table has a lock of its own, under which
@@ -20,24 +21,24 @@
 
 namespace tcpip::internal {
 
-// Unlike a std::thread::id it is never used again, so that it may be compared
-// with that of a thread which has long ended. 0 is no thread's.
+// Identifies a thread. Unlike a std::thread::id, a number is never used again,
+// so that it can be compared after the thread has ended. No thread has 0.
 using ThreadNumber = std::uint64_t;
 
-// The calling thread's.
+// The number of the calling thread.
 ThreadNumber this_thread_number() noexcept;
-// One for a thread that will be started, which adopts it as the first thing
-// that it does.
+// A number for a thread that will be started. The new thread must adopt it
+// before it does anything else.
 ThreadNumber next_thread_number() noexcept;
 void adopt_thread_number(ThreadNumber number) noexcept;
 
-// While it lives, the calling thread waits for `other`, if it is allowed to.
-// A thread has one of them at a time, and runs nothing of the program's
-// meanwhile.
+// While this object lives, the table says that the calling thread waits for
+// `other`, if the wait is allowed. A thread has at most one such object at a
+// time, and runs no code of the program's meanwhile.
 class ThreadWait {
  public:
-  // `what`: the work that is waited for, if the other thread can go on to
-  // something else after it; see end().
+  // `what` identifies the work that is waited for, if the other thread goes on
+  // after that work; see end(). Null: the wait is for the end of the thread.
   explicit ThreadWait(ThreadNumber other, const void* what = nullptr) noexcept;
   ~ThreadWait();
   ThreadWait(const ThreadWait&) = delete;
@@ -46,9 +47,10 @@ class ThreadWait {
   // False if `other` is the calling thread or waits for it.
   bool is_allowed() const noexcept { return allowed_; }
 
-  // Nobody waits for that work any more. The thread that has done it calls this
-  // before it does anything else: threads that have not woken up yet would
-  // otherwise seem to wait for it.
+  // Says that the work `what` is done, so that nobody waits for it any more.
+  // The thread that has done the work calls this at once: threads that wait for
+  // the work may not have woken up yet, and would otherwise seem to wait for
+  // whatever that thread does next.
   static void end(const void* what) noexcept;
 
  private:

@@ -18,7 +18,8 @@
 namespace tcpip::internal {
 namespace {
 
-// A thread inherits the mask of the one that starts it.
+// While it lives, the calling thread has all signals blocked: a new thread
+// inherits the signal mask of the thread that starts it.
 class SignalsBlocked {
  public:
   SignalsBlocked() {
@@ -45,8 +46,9 @@ void run_logged(const Log& log, std::string_view what, Function function) {
   }
 }
 
-// All that the thread does. It copies the hook, which is the program's code;
-// launch() only moves it.
+// The function of the thread. Makes a copy of the hook here, where its copy
+// constructor (the program's code) runs with signals unblocked and may throw;
+// launch() only moves.
 ThreadWork make_body(const ThreadOptions& options, ThreadNumber number,
                      ThreadWork work) {
   return [options, number,
@@ -58,8 +60,8 @@ ThreadWork make_body(const ThreadOptions& options, ThreadNumber number,
                  [&options] { options.hook(options.role); });
     }
     run_logged(options.log, "thread", [&] { work(std::move(stop)); });
-    // What the work holds may be the last reference to its object: it goes
-    // before the thread does, not after.
+    // The work may hold the last reference to its object. Destroy the work
+    // here, as the last thing that the thread does for the object.
     work = nullptr;
   };
 }
@@ -99,11 +101,11 @@ class Workers::State {
     std::jthread thread = {};  // empty until it runs, and while it is joined
     bool ended = false;        // its work has returned
   };
-  // Its nodes are made before the lock is taken.
+  // A list: a node is allocated before the lock is taken and moved under it.
   using Entries = std::list<Entry>;
 
   void end(ThreadNumber number) TCPIP_EXCLUDES(mutex_);
-  // Waits until the thread is gone, if this one may wait for it.
+  // Waits until the thread is joined, if this thread may wait for it.
   void join_one(ThreadNumber number) noexcept TCPIP_EXCLUDES(mutex_);
   Entries::iterator find(ThreadNumber number) TCPIP_REQUIRES(mutex_);
   void remove(ThreadNumber number) noexcept TCPIP_EXCLUDES(mutex_);
@@ -123,15 +125,15 @@ bool Workers::State::start(std::shared_ptr<State> self,
       options, number,
       [self = std::move(self), number, log = options.log,
        work = std::move(work)](const std::stop_token&) {
-        // Its exceptions are logged before it counts as ended.
+        // Caught here, so that end() is called in any case.
         run_logged(log, "thread", [&] { work(self->stop_.get_token()); });
         self->end(number);
       });
   Entries entry;
   entry.push_back({.number = number, .role = options.role});
   {
-    // Before the thread runs: its hook may close the object, and must find the
-    // thread among those of the object then.
+    // Enter the thread before it runs: its hook may close the object, and the
+    // close must find that the calling thread is one of the object's.
     const MutexLock lock(mutex_);
     if (refuses_) return false;
     entries_.splice(entries_.end(), entry);
@@ -146,7 +148,7 @@ bool Workers::State::start(std::shared_ptr<State> self,
   const MutexLock lock(mutex_);
   const auto place = find(number);
   place->thread = std::move(thread);
-  changed_.notify_all();  // whoever wants to join it
+  changed_.notify_all();  // a join_one() may wait for the jthread
   return true;
 }
 
@@ -185,14 +187,16 @@ bool Workers::State::join() noexcept {
 }
 
 void Workers::State::join_one(ThreadNumber number) noexcept {
-  // Of all who join, each waits for the thread itself: so that the table tells
-  // the truth to the thread, if that is about to wait for one of them.
+  // Everybody who joins is entered as waiting for the thread, also those who
+  // wait below for another thread's join(): so the table is complete if the
+  // thread itself is about to wait for one of them.
   const ThreadWait wait(number);
   if (!wait.is_allowed()) return;
   std::jthread thread;
   {
     const MutexLock lock(mutex_);
-    // Until it runs, or is gone; another thread may be joining it.
+    // Wait until start() has stored the jthread, or until another thread that
+    // joins it has removed the entry.
     changed_.wait(mutex_, {}, [&]() TCPIP_REQUIRES(mutex_) {
       const auto entry = find(number);
       return entry == entries_.end() || entry->thread.joinable();
@@ -254,7 +258,7 @@ bool Workers::start(const ThreadOptions& options, ThreadWork work) {
 void Workers::request_stop() noexcept { state_->request_stop(); }
 
 bool Workers::join() noexcept {
-  // A thread that this one waits for may destroy this object as it ends.
+  // A thread that is joined here may destroy this object as it ends.
   const std::shared_ptr<State> state = state_;
   return state->join();
 }

@@ -43,8 +43,8 @@ void AcceptLoop::run() {
   close_ended(true);
 }
 
-// Waits until memory may be there again, for this loop or for the kernel. It
-// may be poll that fails, so only a pause keeps run() from being a busy loop.
+// Pauses after a failure for lack of memory. Without a pause run() could become
+// a busy loop, since poll() itself may be what fails.
 void AcceptLoop::rest(std::string_view why) {
   if (pause_.count() == 0) {
     core_.log().error(fmt::format("accept loop: {}", why));
@@ -53,7 +53,8 @@ void AcceptLoop::rest(std::string_view why) {
   core_.pause(*accept_again_);
 }
 
-// Waits for something to do. kError if the wait was not possible.
+// Polls everything that the accept thread watches. kError if the wait was not
+// possible.
 IoResult AcceptLoop::wait_for_work(Link* client) {
   std::vector<pollfd> fds;
   fds.push_back({core_.waker().fd(), POLLIN, 0});
@@ -77,7 +78,8 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
   }
   const IoResult polled = poll_until(fds, deadline);
   if (polled.status == IoStatus::kError) return polled;
-  // Taken back before the state behind it is looked at: nothing gets lost.
+  // Clear the signal before run() looks at the core's state: a change after
+  // that look signals again.
   if (fds.front().revents != 0) core_.waker().clear();
   acceptable_.assign(listener_->sockets().size(), false);
   for (std::size_t i = first_listener; i < first_lingering; ++i) {
@@ -88,7 +90,8 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
 }
 
 void AcceptLoop::accept_all(std::size_t index) {
-  // No more in a row than the queue holds; then the client's turn comes again.
+  // Bounded, so that a flood of new clients cannot keep the loop from watching
+  // the current one.
   for (int i = 0; i < kDefaultBacklog; ++i) {
     Listener::Attempt attempt = listener_->try_accept(index);
     if (attempt.error) back_off(attempt.error.value());
@@ -103,15 +106,15 @@ void AcceptLoop::admit(Listener::Accepted accepted) {
   auto socket = std::make_shared<Socket>(std::move(accepted.fd));
   const auto set_options = [&] {
     const RefusedOption refused = socket->set_options(core_.config().socket);
-    // The kernel refuses them on a connection that is reset already, which the
-    // program is told of like any other: connected, then disconnected.
+    // The kernel refuses options on a connection that is already reset. The
+    // program is told of such a one as usual: connected, then disconnected.
     if (refused.error && !socket->peer_hung_up()) {
       core_.log().warning(
           fmt::format("{}: {}", refused.name, refused.error.message()));
     }
   };
-  // Before the program can see the connection; but not for one that will most
-  // likely be turned away.
+  // Set the options before the program can see the connection. But do not spend
+  // time on a connection that will most likely be turned away.
   const bool expected = !core_.connected();
   if (expected) set_options();
   switch (core_.admit(core_.make_link(socket, accepted.peer))) {
@@ -133,7 +136,7 @@ void AcceptLoop::admit(Listener::Accepted accepted) {
 
 void AcceptLoop::back_off(int error_number) {
   if (pause_.count() == 0 && error_number != 0) {
-    // Once for each shortage, not once for each try.
+    // Log once for each shortage, not once for each try.
     core_.log().error(
         fmt::format("accept: {}; trying again until it works",
                     std::generic_category().message(error_number)));
@@ -148,8 +151,8 @@ void AcceptLoop::linger(std::shared_ptr<Socket> socket) {
   lingering_.push_back({std::move(socket), Deadline::after(kLingerTime)});
 }
 
-// Drops what ended connections still send, and the connections whose peers have
-// closed too.
+// Drops what ended connections still send, and closes those whose peers have
+// closed too or whose time is up. `closing`: lingers for the last time.
 void AcceptLoop::close_ended(bool closing) {
   std::erase_if(lingering_, [](const Lingering& lingering) {
     return !lingering.socket->linger_step() || lingering.deadline.has_passed();
@@ -158,7 +161,8 @@ void AcceptLoop::close_ended(bool closing) {
     linger(std::move(socket));
   }
   if (!closing) return;
-  // A close that comes right after close_client() does not cut it short.
+  // A close() right after close_client() must not make the client lose our last
+  // bytes.
   const Deadline deadline = Deadline::after(kCloseLingerTime);
   for (const Lingering& lingering : lingering_) {
     lingering.socket->linger(deadline);

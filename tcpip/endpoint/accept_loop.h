@@ -1,8 +1,8 @@
 // What a server's accept thread does: admits one client, turns the others away,
 // notices that the client has gone, and lingers for ended connections.
 //
-// Threads: run() is the accept thread; nothing else touches the object. It runs
-// no code of the program's but the log sink.
+// Threads: only the accept thread uses the object. Of the program's code it
+// runs the log sink, and stop callbacks of a connection that it ends.
 #ifndef TCPIP_ENDPOINT_ACCEPT_LOOP_H_
 #define TCPIP_ENDPOINT_ACCEPT_LOOP_H_
 
@@ -27,7 +27,7 @@ class AcceptLoop {
   AcceptLoop(EndpointCore& core, std::shared_ptr<Listener> listener)
       : core_(core), listener_(std::move(listener)) {}
 
-  // Until the core is closing.
+  // Returns when the core is closing.
   void run();
 
  private:
@@ -47,12 +47,12 @@ class AcceptLoop {
   EndpointCore& core_;
   const std::shared_ptr<Listener> listener_;
   std::deque<Lingering> lingering_;  // the earliest deadline first
-  // While the machine has no descriptors or memory: not to accept before then.
+  // Set while the machine lacks descriptors or memory: when to accept again.
   std::optional<Deadline> accept_again_;
-  std::chrono::milliseconds pause_{0};
-  // What wait_for_work() found.
-  std::vector<bool> acceptable_;  // which listening sockets have somebody
-  bool hung_up_ = false;          // the client has
+  std::chrono::milliseconds pause_{0};  // the last back-off; 0: no shortage
+  // What wait_for_work() has found.
+  std::vector<bool> acceptable_;  // the listening sockets with a new client
+  bool hung_up_ = false;          // the client has hung up
 };
 
 }  // namespace tcpip::internal

@@ -15,20 +15,22 @@
 namespace tcpip::internal {
 namespace {
 
-// Bytes that have come and that nobody has read.
+// How many bytes have come and are not read.
 std::size_t unread_bytes(const Link& link) noexcept {
   const std::size_t receivable = link.socket->receivable();
   return receivable + static_cast<std::size_t>(link.receiver.unread());
 }
 
 // True if everything that the peer sent before its end has been read, and no
-// read is under way. In this order: see Receiver::is_reading().
+// read is under way. Looks at the socket, then at is_reading(), then at
+// unread(): in another order, bytes that a read takes from the socket in
+// between would be missed. See Receiver::is_reading().
 bool is_drained(const Link& link) noexcept {
   return (link.receiver.has_ended() || link.socket->at_end()) &&
          !link.receiver.is_reading() && link.receiver.unread() == 0;
 }
 
-// What broke the connection; no error if the peer closed it.
+// The error that broke the connection; no error if the peer closed it.
 std::error_code lost_error(const Link& link) noexcept {
   const int lost = link.socket->lost_error();
   if (lost == 0) return {};
@@ -62,16 +64,17 @@ void Link::read_ended(bool lost) noexcept {
   try {
     core->read_ended(*this, lost);
   } catch (const std::exception& e) {
-    // No memory for the event. The connection is still current, so the next
-    // read that fails, or the watching thread, tries again.
+    // There was no memory for the event. The connection is still current, and
+    // the next read that fails, or the watching thread, tries again.
     core->log().error(e.what());
   }
 }
 
 struct EndpointCore::Ended {
   explicit Ended(EndpointCore& c) noexcept : core(c) {}
-  // Runs after the lock is released: sends what the kernel takes, then FIN,
-  // and wakes whoever is blocked in the connection or waits for a change.
+  // Runs after the lock is released, since it runs stop callbacks and the log
+  // sink. Sends what the kernel takes, then FIN; wakes all threads that are
+  // blocked in the connection or wait for a change.
   ~Ended() {
     if (!link) return;
     link->writer.close();
@@ -98,7 +101,9 @@ struct EndpointCore::Ended {
 EndpointCore::EndpointCore(EndpointConfig config,
                            std::shared_ptr<const TextFormat> format)
     : config_(std::move(config)), format_(std::move(format)), workers_([this] {
-        const MutexLock lock(mutex_);  // so that wait_done() does not miss it
+        // Without the lock, wait_done() could miss this between its look at the
+        // workers and its wait.
+        const MutexLock lock(mutex_);
         changed_.notify_all();
       }) {
   if (config_.limit == 0) {
@@ -134,7 +139,8 @@ void EndpointCore::begin_start() {
 }
 
 void EndpointCore::start_dispatcher() {
-  // An owner is made even without a connect_callback: a read handler may post.
+  // With the program's queue, make an owner even without a connect_callback: a
+  // read handler may post.
   std::unique_ptr<CallbackQueue> own_queue;
   if (config_.callbacks == nullptr) {
     if (!config_.on_event) return;
@@ -169,8 +175,8 @@ void EndpointCore::start_worker(
                       .log = config_.log},
                      [self = shared_from_this(),
                       work = std::move(work)](std::stop_token stop) mutable {
-                       // What it holds of the program's goes before the thread
-                       // counts as ended.
+                       // Destroy what the work holds of the program's before
+                       // the thread counts as ended.
                        const auto once = std::exchange(work, nullptr);
                        once(*self, std::move(stop));
                      });
@@ -182,23 +188,24 @@ bool EndpointCore::is_closing() const {
   return closing_;
 }
 
-// Two calls at once, in whatever order their steps come, do together what one
-// does: each step is done again to no effect.
+// Each step has no effect the second time. So calls at the same time, with
+// their steps in any order, do together what one call does.
 void EndpointCore::tell_all_to_end(bool keep_should_be_connected, bool waits) {
   std::shared_ptr<EventOwner> callbacks;
   CallbackQueue* own_queue = nullptr;
   {
     const MutexLock lock(mutex_);
     closing_ = true;
-    // From here on, or wait_done() could think that all is over.
+    // Set together with closing_: otherwise wait_done() could return true
+    // before the wait has begun.
     if (waits) ending_ = true;
     callbacks = callbacks_;
     own_queue = own_queue_.get();
   }
-  // A handler that waits for room in the queue must wake up.
+  // Wakes a read handler that waits for room in the queue.
   if (callbacks) callbacks->refuse_posts();
   close_current_link(keep_should_be_connected);
-  // Behind the last event: our own dispatcher runs it, then ends by itself.
+  // After the last event is queued: the dispatcher runs that event, then ends.
   if (own_queue != nullptr) QueueThread::close(*own_queue);
   workers_.request_stop();
   waker_.signal();
@@ -207,7 +214,7 @@ void EndpointCore::tell_all_to_end(bool keep_should_be_connected, bool waits) {
 
 void EndpointCore::wait_until_ended() {
   workers_.join();
-  // A client has no accept thread that would have done it.
+  // A client has no accept thread, which would have lingered.
   const Deadline deadline = Deadline::after(kCloseLingerTime);
   for (const std::shared_ptr<Socket>& socket : take_ended()) {
     socket->linger(deadline);
@@ -218,13 +225,13 @@ void EndpointCore::wait_until_ended() {
   changed_.notify_all();
 }
 
-// Our own queue is empty by now, unless its thread could not be joined: that
-// one is inside a callback which this thread is inside of, or which waits for
-// this thread, and what is behind it must not run after close().
+// The core's own queue is empty now, unless the dispatcher could not be joined:
+// it is the calling thread, or is inside a callback that waits for the calling
+// thread. The callbacks behind that one must not run after close().
 void EndpointCore::retire_callbacks() {
   const std::shared_ptr<EventOwner> owner = callbacks();
   if (!owner) return;
-  // What the program has posted for this object may throw; closing goes on.
+  // A callback that the program has posted may throw; closing goes on.
   try {
     owner->retire();
   } catch (const std::exception& e) {
@@ -235,7 +242,8 @@ void EndpointCore::retire_callbacks() {
 }
 
 void EndpointCore::close(bool keep_should_be_connected) {
-  // A callback that closes, or that runs in here, may also destroy the object.
+  // A callback that calls close(), or that runs in close(), may destroy the
+  // public object.
   const std::shared_ptr<EndpointCore> self = shared_from_this();
   const bool waits = !workers_.is_current_thread() ||
                      workers_.is_current_thread(ThreadRole::kDispatch);
@@ -362,8 +370,8 @@ void EndpointCore::wait_until_told(const Link& link) {
 
 std::shared_ptr<Link> EndpointCore::make_link(std::shared_ptr<Socket> socket,
                                               const Address& peer) {
-  // Not make_shared: a record refers to the Link for as long as the program
-  // keeps a Connection, and would keep the memory.
+  // Not make_shared: the record's weak_ptr would keep the memory of the Link as
+  // long as the program keeps a Connection.
   std::shared_ptr<Link> link(new Link(shared_from_this(), std::move(socket),
                                       peer, config_.limit, config_.heartbeats,
                                       std::chrono::steady_clock::now()));
@@ -373,9 +381,9 @@ std::shared_ptr<Link> EndpointCore::make_link(std::shared_ptr<Socket> socket,
 
 EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link) {
   {
-    // The old connection's stop is requested, as this block ends, before the
-    // new one's event is queued: so nothing that was posted for the old one,
-    // with its stop token, comes behind that event.
+    // The end of this block requests the stop of the old connection, before the
+    // event of the new one is queued. So what the old one's read handler posts
+    // with its stop token never stands behind that event.
     Ended ended(*this);
     const MutexLock lock(mutex_);
     if (closing_) return Admission::kClosing;
@@ -411,7 +419,8 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link) {
 // Ends the current connection.
 void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
                             Ended& ended) {
-  // First what may fail for want of memory; then nothing has changed.
+  // First everything that may fail for lack of memory: after a failure nothing
+  // has changed.
   ended_.reserve(ended_.size() + 1);
   post_event({.connected = false,
               .reason = reason,
@@ -425,10 +434,11 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
   current_ = nullptr;
 }
 
-// The same because the kernel, or a read or write, says that it is lost.
+// Ends the current connection because it is lost.
 void EndpointCore::end_lost_link(DisconnectReason reason, std::error_code error,
                                  Ended& ended) {
-  // The program may have closed it itself, through Connection::writer().
+  // The program may have closed the socket itself, through
+  // Connection::writer(): then this side has ended the connection.
   if (current_->socket->is_closed()) {
     end_here(/*keep_should_be_connected=*/false, ended);
   } else {
@@ -448,16 +458,17 @@ void EndpointCore::lose(const Link& link, DisconnectReason reason,
   if (current_.get() == &link) end_lost_link(reason, error, ended);
 }
 
-// This and read_ended() make sure that the connection ends when its peer has
-// gone and its last byte is read, whichever comes last. Here hung_up is set
-// before the look at is_reading(); a read is counted out before read_ended()
-// looks at hung_up, under the same mutex: one of the two sees the other.
+// This and read_ended() end the connection once its peer has gone and its last
+// byte is read, whichever comes last. They cannot miss each other: this sets
+// hung_up, then looks at is_reading(); a read first makes is_reading() false,
+// then read_ended() looks at hung_up. Both run under the mutex, so at least one
+// of the two sees what the other has done.
 void EndpointCore::note_hang_up(Link& link) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return;
   link.hung_up = true;
-  // A read that is under way finds out itself what has happened.
+  // If a read is under way, its read_ended() ends the connection.
   if (is_drained(link)) end_drained_link(ended);
 }
 
@@ -478,7 +489,7 @@ Deadline EndpointCore::tend_heartbeats(Link& link) {
   // A peer that has sent FIN is neither sent heartbeats nor expected to send
   // any.
   if (link.hung_up) return {};
-  // In this order: what was consumed has been received before.
+  // consumed() first, for the reason given in Receiver::unread().
   const std::uint64_t consumed = link.receiver.consumed();
   const std::uint64_t received = link.receiver.received();
   Heartbeats::Verdict verdict;
@@ -499,15 +510,16 @@ Deadline EndpointCore::tend_heartbeats(Link& link) {
   return verdict.look_again;
 }
 
-// Never waits. Behind a message that is not wholly sent the heartbeat is
-// queued, like any message; but not if the peer reads nothing at all.
+// Never waits. Behind a message that is not completely sent, the heartbeat is
+// queued like any message. Above the write limit it is left out, or heartbeats
+// would pile up if the peer does not read.
 void EndpointCore::send_heartbeat(Link& link) {
   const std::shared_ptr<const TextFormat> text = format();
   try {
     if (link.writer.unsent() > config_.write_limit) return;
     link.writer.write_lines({kHeartbeat, text->terminator()});
   } catch (const ConnectionError&) {
-    note_hang_up(link);  // what has come can still be read
+    note_hang_up(link);  // not lose(): what has come can still be read
   }
 }
 
@@ -519,7 +531,7 @@ void EndpointCore::note_heartbeat(Link& link, const char* operation) {
   link.heartbeats.heard(std::chrono::steady_clock::now());
 }
 
-// --- Ending it from this side ---
+// --- Ending the connection from this side ---
 
 void EndpointCore::end_here(bool keep_should_be_connected, Ended& ended) {
   if (!keep_should_be_connected) should_be_connected_ = false;
@@ -573,7 +585,7 @@ CallbackQueue::Callback EndpointCore::counted(
     CallbackQueue::Callback callback) {
   return [self = shared_from_this(), callback = std::move(callback)]() mutable {
     const CallbackRun run(*self);
-    // What it holds goes before it counts as ended.
+    // Destroy what the callback holds before it counts as ended.
     const auto once = std::exchange(callback, nullptr);
     once();
   };

@@ -1,9 +1,8 @@
 // The life of a client's or server's connection, at most one at a time: who may
-// begin and end it, the events that tell of that, and the threads that serve
-// it, with their shutdown.
+// begin and end it, the connection events, and the shutdown of the threads.
 //
-// The connection is in one of these states; all changes happen under `mutex_`,
-// and queue their event there too:
+// The connection is in one of these states. All changes happen under `mutex_`,
+// and the event of a change is queued under it too:
 //
 //   state     means                        changed by
 //   --------  ---------------------------  ------------------------------------
@@ -12,27 +11,34 @@
 //                                            if nothing is left to read;
 //                                          read_ended(), lose(), close_link(),
 //                                            close_current_link(), close(),
-//                                            tend_heartbeats() -> ended
+//                                            tend_heartbeats() -> ended;
+//                                          admit() of a new client that comes
+//                                            before the hang-up was noted
+//                                            -> ended
 //   hung up   the peer's FIN or reset has  read_ended() of the read that takes
 //             come, bytes before it are      the last byte -> ended;
-//             unread                       admit() of a newcomer, and as above
+//             unread                       admit() of a new client -> ended;
+//                                          lose(), close_link(),
+//                                            close_current_link(), close()
 //                                            -> ended
-//   ended     record.over; its Link lives  nothing; for the endpoint the state
-//             until the last call in it      is "none" again
-//             returns
+//   ended     record.over is set; the      nothing; for the endpoint the state
+//             Link lives until the last      is "none" again
+//             call in it returns
 //
-// Events: "connected" is queued by admit(), "disconnected" by end_link(), so
-// they alternate by construction.
+// admit() queues the connected event, end_link() the disconnected event, so
+// events alternate by construction.
 //
 // Threads: every member may be called from any thread, unless it says
-// otherwise. `mutex_` guards all state; the program's code (callbacks,
-// handlers, stop callbacks, log sink) never runs under it. Under it the core
-// takes a CallbackQueue's mutex, to queue an event, and that of Workers, to
-// look whether all have ended.
+// otherwise. The watching thread is the accept thread of a server or the
+// monitor thread of a client: it polls the connection for its hang-up.
+// `mutex_` guards all state; the program's code (callbacks, handlers, stop
+// callbacks, log sink) never runs under it. Under `mutex_` the core takes the
+// mutex of a CallbackQueue, to queue an event, and that of Workers, to ask
+// whether all threads have ended.
 //
-// Ownership: the public object (Client, OneClientServer...) holds a shared_ptr,
-// and so does every worker thread, every queued event and the current Link, so
-// that the object may be destroyed inside any of them.
+// Ownership: the public object (Client, OneClientServer...) holds a shared_ptr
+// to the core. So does every worker thread, every queued callback and every
+// Link, so that the public object may be destroyed inside any of them.
 #ifndef TCPIP_ENDPOINT_ENDPOINT_CORE_H_
 #define TCPIP_ENDPOINT_ENDPOINT_CORE_H_
 
@@ -86,38 +92,39 @@ class EndpointCore final : public LinkSource,
 
   // --- Life ---
 
-  // Marks the start. Throws std::logic_error the second time, or once closed.
+  // Begins start(). Throws std::logic_error the second time and after close().
   void begin_start();
-  // Ties this object to the program's queue; without one, makes a queue and
-  // starts the thread that runs its callbacks, if there are events to tell.
+  // Prepares the queue for events and posted callbacks: the program's, or else
+  // one of the core's own with a dispatcher, if there is a connect_callback.
   // Throws as start_worker().
   void start_dispatcher();
-  // Starts a worker thread. It runs until its function returns, which must be
-  // soon after the stop token or is_closing() says so; waker() is signalled.
-  // Throws Error if there can be no thread; ConnectionError once closing.
+  // Starts a worker thread. `work` must return soon after its stop token is
+  // requested or is_closing() is true; waker() is signalled then. Throws Error
+  // if there can be no thread; ConnectionError once closing.
   void start_worker(ThreadRole role, const char* name,
                     std::function<void(EndpointCore&, std::stop_token)> work);
-  // See the public classes. In a worker thread other than the dispatcher's it
-  // returns once everything is told to end; else once everything has ended but
-  // what the calling thread is inside of, and threads that wait for the calling
-  // thread.
+  // See the public classes. In a worker thread other than the dispatcher it
+  // tells everything to end and returns. Otherwise it also waits until
+  // everything has ended, except what the calling thread is inside of and
+  // threads that wait for the calling thread.
   void close(bool keep_should_be_connected = false);
-  // For the public destructor: close(), and the same wait from every thread.
+  // For the public destructor: as close(), but waits in a worker thread too.
   void release();
   bool is_closing() const;
-  // True once close() was called, every thread has ended, no callback runs and,
-  // unless close() was called in a worker thread only, none is left queued.
+  // True once close() was called, every thread has ended and no callback runs.
+  // No callback is left queued either, unless close() was called in worker
+  // threads only. False at the deadline; throws CancelledError at the stop.
   bool wait_done(const Wait& wait);
   // See Connection's members of these names. Refused before start().
   bool post(CallbackQueue::Callback callback);
   void post_wait(CallbackQueue::Callback callback, const Wait& wait);
-  // Waits until then, or until the core is closing. For a worker that lacks
-  // what it needs to wait for anything else.
+  // Waits until the deadline, or until the core is closing. For a worker that
+  // cannot poll.
   void pause(Deadline deadline);
-  // Signalled when a worker has something to look at.
+  // Signalled when the connection has ended or the core is closing.
   Waker& waker() noexcept { return waker_; }
 
-  // How text messages look, for those that begin from now on.
+  // The format of text messages, for calls that begin now.
   std::shared_ptr<const TextFormat> format() const override;
   // Throw as TextCodec and TextFormat; then nothing has changed.
   void set_encoding(std::string encoding);
@@ -132,50 +139,53 @@ class EndpointCore final : public LinkSource,
   bool wait_connected(const Wait& wait);
   std::shared_ptr<Link> link() const override;
   std::string subject() const override { return config_.name; }
-  // The next connection, newer than number `after`. Nothing when closing and
+  // Waits for a connection with a number above `after`. Null when closing and
   // at the deadline; throws CancelledError at the stop.
   std::shared_ptr<Link> wait_for_link(std::uint64_t after, const Wait& wait);
-  // The same for wait_client(): newer than all that it has handed out.
+  // The same for wait_client(): a connection that it has not returned yet.
   std::shared_ptr<Link> hand_out_link(const Wait& wait);
   bool is_current(const Link& link) const;
-  // Waits until the program has been told of the connection, or it is over.
+  // Waits until connect_callback has returned for the connection, or until the
+  // connection has ended.
   void wait_until_told(const Link& link);
 
-  // A Link that is not the connection yet.
+  // Makes a Link; admit() makes it current.
   std::shared_ptr<Link> make_link(std::shared_ptr<Socket> socket,
                                   const Address& peer);
-  // Makes it the connection. If there is one already whose peer is gone, that
-  // one ends first; if its peer is alive, the new one is refused.
+  // Makes `link` the current connection. If there is one already, ends that one
+  // first if its peer has gone, and else refuses `link`.
   enum class Admission { kAccepted, kRefused, kClosing };
   Admission admit(const std::shared_ptr<Link>& link);
-  // Ends the connection, if `link` still is it, because it is lost.
+  // Ends `link`, if it is still current, because the connection is lost.
   void lose(const Link& link, DisconnectReason reason,
             std::error_code error = {});
-  // The peer's FIN or reset was seen: ends the connection, unless bytes are
-  // still to be read; then the read that takes the last of them will.
+  // Called when the peer's FIN or reset was seen. Ends the connection if
+  // nothing is left to read; else the read that takes the last byte ends it.
+  // Only in the watching thread.
   void note_hang_up(Link& link);
-  // A read has ended: see ReadObserver.
+  // Called when a read has ended: see ReadObserver.
   void read_ended(const Link& link, bool lost);
-  // Ends the connection because this side wants to: `link`, if it still is it;
-  // or whichever there is.
+  // Ends `link`, if it is still current, because this side wants to.
   void close_link(const Link& link);
+  // Ends the current connection, if there is one, because this side wants to.
   void close_current_link(bool keep_should_be_connected = false);
-  // Sends a heartbeat if it is time to, and ends the connection if the peer's
-  // have failed to come for too long. Returns when to look again. Called by the
-  // watching thread before it waits.
+  // Sends a heartbeat if one is due, and ends the connection if the peer's
+  // heartbeats have stopped. Returns when to call it again. Only in the
+  // watching thread, before it polls.
   Deadline tend_heartbeats(Link& link);
   bool expects_heartbeats() const noexcept { return config_.heartbeats.expect; }
-  // The peer has sent one. Throws UnexpectedHeartbeatError if none are
-  // expected.
+  // Called when the peer has sent a heartbeat. Throws UnexpectedHeartbeatError
+  // if heartbeats are not expected.
   void note_heartbeat(Link& link, const char* operation);
-  // The sockets of ended connections, whose peers may still need our last
-  // bytes. The caller lingers for them.
+  // Hands over the sockets of ended connections. Their peers may still need our
+  // last bytes, so the caller lingers for them.
   std::vector<std::shared_ptr<Socket>> take_ended();
 
   static DisconnectReason reason_for(std::error_code error) noexcept;
 
  private:
-  // What is left to do for a connection that was ended, without the lock.
+  // Does what is left to do for an ended connection, after the lock is
+  // released.
   struct Ended;
 
   std::shared_ptr<Link> wait_for_newer(const std::uint64_t& after,
@@ -190,14 +200,14 @@ class EndpointCore final : public LinkSource,
   void send_heartbeat(Link& link);
   void post_event(ConnectionEvent event) TCPIP_REQUIRES(mutex_);
   void run_event(const ConnectionEvent& event);
-  // Counts a callback as running, for wait_done().
+  // While it lives, a callback counts as running, for wait_done().
   class CallbackRun;
 
   CallbackQueue::Callback counted(CallbackQueue::Callback callback);
   std::shared_ptr<EventOwner> callbacks() const;
   std::shared_ptr<EventOwner> callbacks_to_post(
       const char* operation, const CallbackQueue::Callback& callback) const;
-  // `waits`: wait_until_ended() follows.
+  // `waits`: the caller calls wait_until_ended() next.
   void tell_all_to_end(bool keep_should_be_connected, bool waits);
   void wait_until_ended();
   void retire_callbacks();
@@ -212,16 +222,17 @@ class EndpointCore final : public LinkSource,
   bool closing_ TCPIP_GUARDED_BY(mutex_) = false;
   bool should_be_connected_ TCPIP_GUARDED_BY(mutex_) = false;
   std::uint64_t count_ TCPIP_GUARDED_BY(mutex_) = 0;  // of connections so far
-  // The newest connection of which the program was told, and the newest that
-  // wait_client() has handed out.
+  // The numbers of the newest connection for which connect_callback has
+  // returned, and of the newest that wait_client() has returned.
   std::uint64_t told_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::uint64_t handed_out_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<Link> current_ TCPIP_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Socket>> ended_ TCPIP_GUARDED_BY(mutex_);
-  bool ending_ TCPIP_GUARDED_BY(mutex_) = false;  // a close() waits for all
-  bool ended_for_good_ TCPIP_GUARDED_BY(mutex_) = false;  // one has done so
+  // A close() waits until everything has ended; and: one has waited for that.
+  bool ending_ TCPIP_GUARDED_BY(mutex_) = false;
+  bool ended_for_good_ TCPIP_GUARDED_BY(mutex_) = false;
   int running_callbacks_ TCPIP_GUARDED_BY(mutex_) = 0;
-  // Drained by a worker, unless the program has a queue.
+  // The dispatcher's queue; null if the program gave one.
   std::unique_ptr<CallbackQueue> own_queue_ TCPIP_GUARDED_BY(mutex_);
   std::shared_ptr<EventOwner> callbacks_ TCPIP_GUARDED_BY(mutex_);
   Workers workers_;  // last: destroyed first

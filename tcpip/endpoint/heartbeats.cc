@@ -6,10 +6,11 @@
 namespace tcpip::internal {
 namespace {
 
-// The clock can add it, and an interval beyond is as good as this one.
+// The clock can add this, and nobody needs a longer interval.
 constexpr std::chrono::hours kLongestInterval{100 * 365 * 24};
 
-// How soon, and how late, to look again for a heartbeat that is overdue.
+// The shortest and the longest pause until the next look for a heartbeat that
+// is overdue.
 constexpr std::chrono::milliseconds kShortestDoubt{20};
 constexpr std::chrono::milliseconds kLongestDoubt{1000};
 
@@ -34,8 +35,8 @@ Heartbeats::Verdict Heartbeats::look(TimePoint now, std::uint64_t received,
   if (options_.send) {
     if (now >= next_beat_) {
       verdict.send = true;
-      // Beats follow the clock, not the moment of this call; but those that
-      // were missed are not sent in a bunch.
+      // Heartbeats are due at fixed times, however late this call is. Those
+      // that were missed are not sent later.
       next_beat_ += options_.interval;
       if (next_beat_ <= now) next_beat_ = now + options_.interval;
     }

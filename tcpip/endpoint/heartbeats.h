@@ -1,7 +1,7 @@
-// When to send a heartbeat, and when the peer's have failed to come for too
-// long. Decides only: it has no socket, no lock and no clock of its own.
+// Decides when to send a heartbeat, and when the peer's heartbeats have stopped
+// for too long. Has no socket, no lock and no clock.
 //
-// Threads: a value; EndpointCore guards the one of each connection.
+// Threads: a value; EndpointCore guards that of each connection.
 #ifndef TCPIP_ENDPOINT_HEARTBEATS_H_
 #define TCPIP_ENDPOINT_HEARTBEATS_H_
 
@@ -14,49 +14,49 @@
 
 namespace tcpip::internal {
 
-// Throws std::invalid_argument for an interval that is not positive. Bounds
-// intervals by what the clock can add.
+// Throws std::invalid_argument for an interval that is not positive. Shortens
+// intervals that are too long for the clock.
 HeartbeatOptions checked(HeartbeatOptions options);
 
 class Heartbeats {
  public:
   using TimePoint = std::chrono::steady_clock::time_point;
 
-  // `connected` is when the connection was made. `options` are checked().
+  // `options` come from checked(); `connected` is when the connection was made.
   Heartbeats(const HeartbeatOptions& options, TimePoint connected) noexcept
       : options_(options), next_beat_(connected), heard_(connected) {}
 
   struct Verdict {
-    bool send = false;         // send one now
-    bool lost = false;         // the peer's have failed to come: end it
+    bool send = false;         // send a heartbeat now
+    bool lost = false;         // the peer's heartbeats have stopped
     Deadline look_again = {};  // when to call look() again
   };
-  // The counts are of bytes: `received` by the reader so far, `unread` of
-  // those, and `receivable` that the kernel still holds. A heartbeat that came
-  // in time but that nobody has read yet counts: a slow reader, or a program
-  // that was stopped for a while, is not the peer's fault. So once a heartbeat
-  // is overdue, the bytes that have arrived by then are given time to be read,
-  // for as long as more bytes keep coming.
+  // Numbers of bytes: `received` by the reader so far, `unread` of those, and
+  // `receivable` in the kernel.
+  //
+  // read_writer.h has the rule. A heartbeat that came in time but is not read
+  // yet must count: if the program reads slowly, or was stopped for a while,
+  // that is not the peer's fault.
   Verdict look(TimePoint now, std::uint64_t received, std::uint64_t unread,
                std::uint64_t receivable);
 
-  // The peer has sent one.
+  // To be called when the peer has sent a heartbeat.
   void heard(TimePoint now) noexcept { heard_ = now; }
 
  private:
-  // Set while a heartbeat is overdue but may be among bytes nobody has read.
+  // Set while a heartbeat is overdue but may be among the unread bytes.
   struct Doubt {
     TimePoint since;        // when bytes arrived last
     std::uint64_t arrived;  // how many bytes had arrived then
-    std::uint64_t suspect;  // a heartbeat may be before this byte
+    std::uint64_t suspect;  // a heartbeat may be before this position
   };
 
   bool is_lost(TimePoint now, std::uint64_t received, std::uint64_t unread,
                std::uint64_t receivable, Deadline& look_again);
 
   HeartbeatOptions options_;
-  TimePoint next_beat_;  // when to send one
-  TimePoint heard_;      // when the last one came, or the connection was made
+  TimePoint next_beat_;  // when to send the next heartbeat
+  TimePoint heard_;      // when the peer's last one came, or the connection
   std::optional<Doubt> doubt_;
 };
 

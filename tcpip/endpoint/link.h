@@ -1,17 +1,17 @@
-// One connection of a client or server, inside: the Link, with its socket,
-// buffers and streams, for as long as the connection lives; and the
-// ConnectionRecord, the little that stays when it is over, to which a
-// tcpip::Connection refers.
+// The two internal objects of a connection. A Link has the socket, the buffers
+// and the streams, and lives as long as the connection. A ConnectionRecord has
+// the little that is still known when the connection has ended; a
+// tcpip::Connection refers to it.
 //
 //   Connection --> ConnectionRecord <-- Link --> EndpointCore
 //                          '- - weak - -^  ^- - until it ends - -'
 //
 // A Link and its core refer to each other. EndpointCore breaks that circle when
-// it ends the connection, which it does for every Link that it has admitted.
+// it ends the connection, as it does with every Link that it has admitted.
 //
-// Threads: a Link's streams may be used by whoever holds a reference, as their
-// headers say. What else of a Link changes is guarded by EndpointCore's mutex.
-// A ConnectionRecord may be used by any thread.
+// Threads: any thread that holds a reference to a Link may use its streams, as
+// their headers say. The mutex of EndpointCore guards the rest of a Link.
+// Any thread may use a ConnectionRecord.
 #ifndef TCPIP_ENDPOINT_LINK_H_
 #define TCPIP_ENDPOINT_LINK_H_
 
@@ -37,14 +37,15 @@ class EndpointCore;
 class TextFormat;
 struct Link;
 
-// Where reads and writes find the connection that they mean.
+// Where the members of a ReadWriter find their connection: a ConnectionRecord
+// gives its own, an EndpointCore the current one.
 class LinkSource {
  public:
-  // The connection, or nothing if there is none or it is over.
+  // Null if there is no connection or it has ended.
   virtual std::shared_ptr<Link> link() const = 0;
-  // How its text messages look; nothing if its client or server is gone.
+  // The format of its text messages; null if its client or server is destroyed.
   virtual std::shared_ptr<const TextFormat> format() const = 0;
-  // Stands for the connection in an error that says there is none.
+  // What to name in an error if link() is null.
   virtual std::string subject() const = 0;
 
  protected:
@@ -66,7 +67,7 @@ class ConnectionRecord final : public LinkSource {
   const std::weak_ptr<EndpointCore> endpoint;
   const Address peer;
   const Address local;
-  std::stop_source stop;  // requested when the connection is over
+  std::stop_source stop;  // requested when the connection ends
   // These two are set before another thread can see the record.
   std::uint64_t number = 0;  // 1, 2, 3, ... of its endpoint
   std::weak_ptr<Link> live;
@@ -82,7 +83,7 @@ struct Link final : ReadObserver {
        std::size_t limit, const HeartbeatOptions& heartbeat_options,
        Heartbeats::TimePoint connected);
 
-  // A read has ended: see ReadObserver. Tells the core.
+  // See ReadObserver. Tells the core.
   void read_ended(bool lost) noexcept override;
 
   const std::shared_ptr<EndpointCore> core;
@@ -94,8 +95,8 @@ struct Link final : ReadObserver {
   Sender& sender;      // the writer's
 
   // The peer's FIN or reset was seen, maybe behind unread bytes. Only the
-  // watching thread (accept or monitor) sets it, so that one may look without
-  // the mutex.
+  // watching thread (accept thread or monitor thread) sets it, under the mutex
+  // of EndpointCore; that thread itself may read it without the mutex.
   bool hung_up = false;
   Heartbeats heartbeats;
 };

@@ -10,7 +10,7 @@
 namespace tcpip::internal {
 namespace {
 
-// What both kinds of options have.
+// Uses only the options that clients and servers both have.
 template <class Options>
 std::shared_ptr<EndpointCore> make_core_of(const Options& options,
                                            const char* what) {
@@ -31,8 +31,8 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
   };
   auto format = std::make_shared<const TextFormat>(
       std::make_shared<const TextCodec>(options.encoding), options.terminator);
-  // Not make_shared: a Connection that the program keeps refers to the core,
-  // and would keep its memory.
+  // Not make_shared: the weak_ptr in a ConnectionRecord would keep the memory
+  // of the core as long as the program keeps a Connection.
   return std::shared_ptr<EndpointCore>(
       new EndpointCore(std::move(config), std::move(format)));
 }

@@ -1,6 +1,7 @@
-// From the public options of a client or server to its core.
+// Makes the core of a client or server from its public options.
 //
-// Threads: runs in the constructor.
+// Threads: called by the constructors; the functions may be called from any
+// thread.
 #ifndef TCPIP_ENDPOINT_MAKE_CORE_H_
 #define TCPIP_ENDPOINT_MAKE_CORE_H_
 

@@ -13,7 +13,7 @@
 namespace tcpip::internal {
 namespace {
 
-// Calls the handler until it throws or the connection is over.
+// Calls the handler until it throws or the connection has ended.
 void serve(EndpointCore& core, const Link& link, const ReadLoop& loop) {
   Connection connection(link.record);
   const std::stop_token stop = connection.stop_token();
@@ -31,7 +31,7 @@ void serve(EndpointCore& core, const Link& link, const ReadLoop& loop) {
   } catch (...) {
     core.log().error("read handler failed with an unknown exception");
   }
-  // If the connection was over first, that explains the exception.
+  // If the connection had already ended, that explains the exception.
   if (!failure.empty() && core.is_current(link) && !core.is_closing()) {
     core.log().error(fmt::format("read handler failed: {}", failure));
   }

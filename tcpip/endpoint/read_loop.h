@@ -1,7 +1,8 @@
-// What a client reader's thread does: calls the read handler again and again,
-// for connection after connection.
+// What the client reader does: calls the read handler again and again, for
+// connection after connection.
 //
-// Threads: read_connections() is the client reader's thread.
+// Threads: read_connections() runs in the client reader. The ReadLoop does not
+// change after the server's constructor.
 #ifndef TCPIP_ENDPOINT_READ_LOOP_H_
 #define TCPIP_ENDPOINT_READ_LOOP_H_
 
@@ -16,12 +17,12 @@ namespace tcpip::internal {
 struct ReadLoop {
   using Handler = std::function<void(Connection&, std::stop_token)>;
 
-  Handler begin;    // once for each connection, before the first read; or empty
-  Handler handler;  // reads one message and does what it says
+  Handler begin;    // called once for each connection, first; or empty
+  Handler handler;  // reads one message and acts on it
   bool read_after_callback = false;
 };
 
-// Until the core is closing.
+// Returns when the core is closing.
 void read_connections(EndpointCore& core, const ReadLoop& loop);
 
 }  // namespace tcpip::internal

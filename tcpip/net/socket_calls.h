@@ -15,7 +15,7 @@ namespace tcpip::internal {
 const sockaddr* raw(const Address& address) noexcept;
 socklen_t raw_size(const Address& address) noexcept;
 
-// An empty Address if there is none.
+// The addresses of a socket; empty if it has none.
 Address local_address_of(int fd) noexcept;
 Address peer_address_of(int fd) noexcept;
 
@@ -25,10 +25,10 @@ std::error_code set_option(int fd, int level, int name, int value) noexcept;
 // An errno as a value.
 std::error_code system_error(int error_number) noexcept;
 
-// True for an errno of a call that would have had to wait.
+// True for EAGAIN and EWOULDBLOCK: the call would have to wait.
 bool would_block(int error_number) noexcept;
-// True for an errno that tells of a lack of descriptors or memory on this
-// machine, and nothing about the connection.
+// True for an errno that means a lack of descriptors or memory on this machine,
+// and says nothing about the connection.
 bool is_shortage(int error_number) noexcept;
 
 }  // namespace tcpip::internal

@@ -1,4 +1,4 @@
-// One call of the user's on a stream, as the layers below the face know it.
+// What the layers below the face know of the program's call.
 //
 // Threads: a value.
 #ifndef TCPIP_STREAM_CALL_H_
@@ -8,10 +8,10 @@
 
 namespace tcpip::internal {
 
-// To be made in the argument list: receiver.read_line_view({"read_line", wait})
+// Made in the argument list: receiver.read_line_view({"read_line", wait})
 struct Call {
-  const char* operation;  // the name by which errors know it; static storage
-  const Wait& wait;       // of the caller's, for the time of the call
+  const char* operation;  // its name in errors; static storage
+  const Wait& wait;       // the caller's; valid during the call
 };
 
 }  // namespace tcpip::internal

@@ -18,8 +18,8 @@ std::span<char> ReceiveBuffer::make_room() {
   const std::size_t taken = used - unread.size();
   const std::size_t room = capacity_ - used;
   const bool too_small = capacity_ < kUsual && filled_up_;
-  // Half of the buffer is room enough, or any room while moving the unread
-  // bytes would be expensive.
+  // Half of the buffer is enough room. If moving the unread bytes is expensive,
+  // any room is enough.
   const bool cheap_to_move = unread.size() <= capacity_ / 4;
   const bool enough = room > 0 && (room >= capacity_ / 2 || !cheap_to_move);
   if (enough && !too_small) return {memory_.get() + used, room};
@@ -47,7 +47,7 @@ void ReceiveBuffer::add(std::size_t n) noexcept {
 }
 
 void ReceiveBuffer::count_past(std::size_t n) noexcept {
-  // Nothing is unread, so the first byte of the memory may have any position.
+  // The buffer is empty, so the start of the memory may stand for any position.
   base_ = tail() + n;
   tail_.store(base_, std::memory_order_relaxed);
   head_.store(base_, std::memory_order_release);

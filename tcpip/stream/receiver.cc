@@ -13,8 +13,8 @@
 namespace tcpip::internal {
 namespace {
 
-// From here on a read into the caller's memory is worth a look at how much the
-// kernel holds, to save a copy.
+// A read of at least this many bytes into the caller's memory first asks how
+// many the kernel holds, to save a copy. For fewer, asking costs more.
 constexpr std::size_t kDirect = 16 * 1024;
 
 [[noreturn]] void throw_bad_size(std::size_t n, const Call& call) {
@@ -24,7 +24,7 @@ constexpr std::size_t kDirect = 16 * 1024;
 
 void check_size(std::size_t n, const Call& call) {
   if (n <= static_cast<std::size_t>(PTRDIFF_MAX)) return;
-  // A requested stop wins over a bad size, as over everything.
+  // A requested stop wins over a bad size: the caller checks for it next.
   if (!call.wait.stop.stop_requested()) throw_bad_size(n, call);
 }
 
@@ -34,7 +34,7 @@ bool may_take_at_once(const Call& call) {
 
 }  // namespace
 
-// An operation under way, from its beginning to its end.
+// Lives from the beginning of an operation to its end.
 class Receiver::Operation {
  public:
   Operation(Receiver& receiver, const char* operation) : receiver_(receiver) {
@@ -43,22 +43,21 @@ class Receiver::Operation {
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
 
-  // Inline, since a call would cost as much as all else that is done for a line
-  // that is already buffered.
+  // Inline, since a call would double the cost of taking a buffered line.
   [[gnu::always_inline]] ~Operation() {
-    if (refused_) return;  // the operation under way is the other thread's
-    // The buffer may be another thread's once the detector is reset, so look
-    // at it before that.
+    // The operation under way is another thread's: end() would end that one.
+    if (refused_) return;
+    // Look at the buffer before end(): after it, another thread may read.
     const bool tell =
         receiver_.observer_ != nullptr && (lost_ || receiver_.buffer_.empty());
-    // Reset the detector, then tell the observer. In the other order a watching
-    // thread that leaves a note between the two would find a read under way,
-    // and that read would not find the note.
+    // First end(), then tell the observer. In the other order, a watching
+    // thread that makes a note between the two would see a read under way,
+    // and that read would not see the note.
     receiver_.sole_reader_.end();
     if (tell) receiver_.observer_->read_ended(lost_);
   }
 
-  // Whatever may throw is done in here, so that its end is known.
+  // Runs everything that may throw, and records how it has ended.
   template <class Body>
   auto run(Body body) {
     try {
@@ -81,9 +80,10 @@ class Receiver::Operation {
 // What an operation knows while it fills the buffer again and again.
 struct Receiver::Attempt {
   const Call& call;
-  // Once the deadline has passed, what the kernel holds at that moment is still
-  // taken, and no more: a flood cannot keep the call here. The first fill is
-  // free, and does not look at the clock for this.
+  // Once the deadline has passed, the operation still takes as many bytes as
+  // the kernel holds at that moment (`budget`), and no more: a peer that floods
+  // cannot keep the call here. The first fill is not counted and does not look
+  // at the clock.
   bool filled = false;
   bool expired = false;
   std::size_t budget = 0;
@@ -150,7 +150,7 @@ Receiver::Fill Receiver::fill(Attempt& attempt) {
     attempt.expired = true;
     attempt.budget = socket_->receivable();
   }
-  // What there is includes the end of the stream.
+  // The end of the stream is taken even without a budget.
   if (attempt.expired && attempt.budget == 0 && !socket_->at_end()) {
     return Fill::kTimeout;
   }
@@ -161,7 +161,8 @@ Receiver::Fill Receiver::fill(Attempt& attempt) {
     case IoStatus::kStopped:
       throw CancelledError(operation, peer());
     case IoStatus::kClosed:
-      // Closed by this side because it was lost: that is what to tell.
+      // If this side closed the connection because it was lost, the loss is
+      // what the program must be told.
       if (const int lost = socket_->lost_error(); lost != 0) {
         error_.store(lost, std::memory_order_relaxed);
         throw_connection_error(lost, operation, peer());
@@ -169,8 +170,8 @@ Receiver::Fill Receiver::fill(Attempt& attempt) {
       eof_.store(true, std::memory_order_relaxed);
       return Fill::kEof;
     case IoStatus::kError:
-      // Kept only if it is the connection's, not for want of memory or a
-      // descriptor.
+      // Keep the error only if the connection has it. A lack of memory or
+      // descriptors passes.
       if (result.error_number == socket_->lost_error()) {
         error_.store(result.error_number, std::memory_order_relaxed);
       }
@@ -188,8 +189,8 @@ Receiver::Fill Receiver::fill(Attempt& attempt) {
   return Fill::kData;
 }
 
-// Takes what has come without waiting. True if it was anything. What is wrong
-// with the connection is for the read that finds the buffer empty.
+// Takes what has come without waiting. True if that was at least a byte. Leaves
+// an error of the connection to the read that finds the buffer empty.
 bool Receiver::top_up(const char* operation) {
   if (error_number() != 0) return false;
   const Wait wait = Wait::none();
@@ -209,7 +210,7 @@ std::optional<std::string_view> Receiver::some(std::size_t n,
   if (buffer_.empty()) {
     if (fill(attempt) == Fill::kTimeout) return std::nullopt;
   } else if (buffer_.size() < n) {
-    // What has come is one, whether it is in our buffer or not.
+    // Also take what the kernel holds: the program does not know of our buffer.
     top_up(attempt.call.operation);
   }
   return take(n);
@@ -221,7 +222,7 @@ std::optional<std::string_view> Receiver::until(SeparatorSpan separators,
   check_stop(attempt.call);
   const char* const operation = attempt.call.operation;
   std::size_t scanned = search_.recall(separators);
-  // What a search has learned is worth keeping only if it ends without result.
+  // Remembers the search, so that the next call does not begin anew.
   const auto throw_overrun = [&](std::string_view what, std::size_t consumed) {
     search_.keep(separators, scanned);
     throw LimitOverrunError(operation, peer(),
@@ -245,7 +246,7 @@ std::optional<std::string_view> Receiver::until(SeparatorSpan separators,
     }
     scanned = data.size();
     if (data.size() + 1 > longest && data.size() + 1 - longest > limit_) {
-      // asyncio has read up to twice the limit by now; look as far as it does.
+      // asyncio reads up to twice the limit before it gives up: do the same.
       if (data.size() / 2 <= limit_ && top_up(operation)) continue;
       throw_overrun("separator is not found, and chunk exceeds the limit",
                     data.size() + 1 - longest);
@@ -254,7 +255,7 @@ std::optional<std::string_view> Receiver::until(SeparatorSpan separators,
     try {
       filled = fill(attempt);
     } catch (const SecondReaderError&) {
-      throw;  // the buffer and the search are the other thread's
+      throw;  // the buffer and the search belong to the other thread
     } catch (...) {
       search_.keep(separators, scanned);
       throw;
@@ -299,7 +300,7 @@ std::optional<std::string_view> Receiver::exactly(std::size_t n,
   return take(n);
 }
 
-// False, `out` untouched, at the deadline.
+// False, with `out` untouched, at the deadline.
 bool Receiver::exactly(std::span<std::byte> out, Attempt& attempt) {
   const char* const operation = attempt.call.operation;
   check_stop(attempt.call);
@@ -321,8 +322,8 @@ bool Receiver::exactly(std::span<std::byte> out, Attempt& attempt) {
   return true;
 }
 
-// Moves what is buffered and, straight from the kernel, the rest to `out`, if
-// the kernel holds all of it. Else, false, and nothing has happened.
+// If the kernel holds all that is missing: moves the buffered bytes to `out`,
+// and receives the rest straight into it. Else does nothing and returns false.
 bool Receiver::exactly_direct(std::span<std::byte> out, const char* operation) {
   const SoleReader::Receiving receiving(sole_reader_, operation);
   if (socket_->receivable() < out.size() - buffer_.size()) return false;
@@ -344,9 +345,8 @@ bool Receiver::exactly_direct(std::span<std::byte> out, const char* operation) {
   return true;
 }
 
-// What is already buffered is taken at once, before anything is set up for a
-// wait or an exception: of the operations whose cost matters, that is the way
-// that must be short.
+// The operations below first try to take what is already buffered, before they
+// set up anything for a wait or an exception: that path must be fast.
 
 std::string_view Receiver::read_view(const Call& call, std::size_t n) {
   check_size(n, call);
@@ -563,7 +563,7 @@ std::size_t Receiver::discard_until(const Call& call,
       if (const auto match = find_one(buffer_.unread(), separator, 0)) {
         return dropped + take(match->end).size();
       }
-      // All but what may be the beginning of a separator.
+      // Drop everything but bytes that may be the beginning of a separator.
       if (buffer_.size() >= separator.size()) {
         dropped += take(buffer_.size() - (separator.size() - 1)).size();
       }

@@ -1,8 +1,9 @@
-// What a StreamReader does. The reader is its public face; a client or server
-// uses it directly, so that errors name the call that the user has made.
+// What a StreamReader does. StreamReader is the public face of a Receiver;
+// ReadWriter uses the Receiver directly, so that errors name the member that
+// the program has called.
 //
-// stream_reader.h says what each operation does. Each one takes the name under
-// which it fails.
+// stream_reader.h says what each operation does. Each operation takes its name
+// in errors.
 //
 // Threads: one thread at a time calls the operations; a second one throws
 // std::logic_error, as sole_reader.h says. received(), consumed(), unread(),
@@ -29,23 +30,23 @@
 
 namespace tcpip::internal {
 
-// Told when an operation has ended that may have been the last one of its
+// Told when an operation has ended that may have been the last one on its
 // connection.
 class ReadObserver {
  public:
-  // In the reading thread, at the end of every operation, also of one that
-  // throws:
+  // Called in the reading thread at the end of an operation, even of one that
+  // throws, in two cases:
   //  * lost: the operation throws a ConnectionError (IncompleteReadError is
   //    one).
   //  * not lost: nothing is buffered any more.
-  // Not called when bytes are still buffered, so that reading them costs
-  // nothing; nor for an operation that was refused (a second reader, a bad
-  // argument).
+  // Not called if bytes are still buffered, so that reading them costs nothing;
+  // nor if the operation was refused (a second reader, a bad argument).
   //
-  // The operation is over by then: is_reading() is false and everything that
-  // it did is visible to whoever sees that. So for a watching thread that,
-  // under a mutex which read_ended() takes too, notes something and then looks
-  // at is_reading(): either it sees false, or read_ended() sees the note.
+  // When it is called, is_reading() is already false, and a thread that sees
+  // this sees everything that the operation did. This guards against a missed
+  // end: a watching thread makes a note, then looks at is_reading(), both under
+  // a mutex that read_ended() takes too. Either the watching thread sees false,
+  // or read_ended() sees the note.
   virtual void read_ended(bool lost) noexcept = 0;
 
  protected:
@@ -60,7 +61,8 @@ class Receiver {
   Receiver(const Receiver&) = delete;
   Receiver& operator=(const Receiver&) = delete;
 
-  // Before the first operation. Null: none. It must outlive the operations.
+  // To be called before the first operation. Null: no observer. The observer
+  // must outlive the operations.
   void set_observer(ReadObserver* observer) noexcept { observer_ = observer; }
 
   // --- Operations ---
@@ -84,7 +86,7 @@ class Receiver {
                                                  SeparatorSpan separators);
   std::optional<std::string_view> try_read_exactly(const char* operation,
                                                    std::size_t n);
-  // False, `out` untouched, if it is not all there yet.
+  // False, with `out` untouched, if not all bytes have come yet.
   bool try_read_exactly(const char* operation, std::span<std::byte> out);
 
   bool wait_readable(const Call& call);
@@ -101,26 +103,27 @@ class Receiver {
 
   // --- From any thread ---
 
-  // How many bytes have come from the kernel, and how many of them an operation
-  // has taken. Bytes count as consumed when the operation returns them, be it
-  // as a view. Both only grow.
+  // How many bytes have come from the kernel, and how many of them operations
+  // have taken. Bytes count as consumed when an operation returns them, even as
+  // a view. Both numbers only grow.
   std::uint64_t received() const noexcept { return buffer_.received(); }
   std::uint64_t consumed() const noexcept { return buffer_.consumed(); }
-  // The difference, as of some moment during the call.
+  // The difference at some moment during the call.
   std::uint64_t unread() const noexcept {
-    // In this order: what was consumed has been received before.
+    // consumed() first: in the other order, bytes that come and are taken in
+    // between would make the difference negative.
     const std::uint64_t consumed = this->consumed();
     return received() - consumed;
   }
-  // True while an operation is under way. An operation that receives is seen
-  // here before it takes anything from the kernel: a thread that looks at the
-  // socket first and then at is_reading() and unread() misses no byte.
+  // True while an operation is under way. An operation sets this before it
+  // takes bytes from the kernel. So a thread that looks at the socket first,
+  // then at is_reading(), then at unread(), misses no byte.
   bool is_reading() const noexcept { return sole_reader_.is_reading(); }
   // True if a read has met the end of the stream or an error.
   bool has_ended() const noexcept {
     return eof_.load(std::memory_order_relaxed) || error_number() != 0;
   }
-  // What broke the connection, as far as a read has met it; else no error.
+  // What broke the connection, if a read has met it; else no error.
   std::error_code error() const noexcept {
     return {error_number(), std::generic_category()};
   }
@@ -162,7 +165,7 @@ class Receiver {
   std::chrono::microseconds spin_{0};
   SoleReader sole_reader_;
 
-  // Written by the reading thread alone; the atomics are read by any.
+  // Only the reading thread writes these; any thread may read the atomics.
   ReceiveBuffer buffer_;
   SearchMemory search_;
   std::atomic<bool> eof_{false};

@@ -10,11 +10,12 @@
 namespace tcpip::internal {
 namespace {
 
-// Pieces below this are copied into one send; above, copying costs more than
-// the kernel's work for one more piece. Measured on loopback.
+// A message of at most kCopyAll bytes, or of parts that are all smaller than
+// kCopyPiece, is copied together for one send. For others, copying costs more
+// than the kernel needs for further pieces. Measured on loopback.
 constexpr std::size_t kCopyAll = 16 * 1024;
 constexpr std::size_t kCopyPiece = 1024;
-// What is kept of an empty buffer for the next message.
+// An empty buffer of at most this size is kept for the next message.
 constexpr std::size_t kKeepBuffer = 256 * 1024;
 
 }  // namespace
@@ -44,7 +45,7 @@ bool Sender::try_write(const char* operation, Parts parts) {
   check_writable(operation);
   send_now();
   if (pending() > 0) return false;
-  // Throws too if send_now() has found the connection lost.
+  // This throws too if send_now() has found the connection lost.
   append(operation, parts);
   return true;
 }
@@ -101,7 +102,7 @@ void Sender::check_writable(const char* operation) {
   }
 }
 
-// Takes all parts or none: sends what the kernel takes, keeps the rest.
+// Takes all parts or none: sends what the kernel takes, queues the rest.
 void Sender::append(const char* operation, Parts parts) {
   check_writable(operation);
   std::size_t total = 0;
@@ -121,7 +122,7 @@ void Sender::append(const char* operation, Parts parts) {
   if (error_ != 0) throw_connection_error(error_, operation, peer());
 }
 
-// Appends the parts but for their first `skip` bytes.
+// Appends the parts to the buffer, without their first `skip` bytes.
 void Sender::copy(Parts parts, std::size_t total, std::size_t skip) {
   if (pending() == 0) {
     buffer_.clear();
@@ -146,8 +147,8 @@ void Sender::copy(Parts parts, std::size_t total, std::size_t skip) {
 void Sender::gather(Parts parts, std::size_t total) {
   std::array<Socket::Piece, 64> pieces;
   std::size_t sent = 0;
-  std::size_t next = 0;       // the first part that is not wholly sent
-  std::size_t next_sent = 0;  // and how much of it is
+  std::size_t next = 0;       // the first part that is not completely sent
+  std::size_t next_sent = 0;  // how much of that part is sent
   while (next < parts.size()) {
     std::size_t count = 0;
     std::size_t size = 0;
@@ -184,7 +185,7 @@ bool Sender::note(const IoResult& result) {
     error_ = result.error_number;
   }
   if (error_ == 0) return true;
-  buffer_ = {};  // nothing of it will ever be sent
+  buffer_ = {};  // it will never be sent: free it now
   head_ = 0;
   return false;
 }
@@ -204,9 +205,9 @@ void Sender::send_eof() {
   socket_->shutdown_send();
 }
 
-// Sends until no more than `rest` bytes are unsent. While a thread waits the
+// Sends until no more than `rest` bytes are unsent. While a thread waits, the
 // mutex is released, so that others may append. One thread at a time waits for
-// the socket, the others wait for that thread.
+// the socket; the others wait for that thread. `queued` is for exceptions.
 void Sender::send_until(std::size_t rest, const Call& call, bool queued) {
   const char* const operation = call.operation;
   const Wait& wait = call.wait;
@@ -245,7 +246,7 @@ void Sender::send_until(std::size_t rest, const Call& call, bool queued) {
     if (ready.status == IoStatus::kStopped) {
       throw CancelledError(operation, peer(), queued);
     }
-    // The wait was not possible; the connection and the bytes are still here.
+    // The wait was not possible; the connection lives, and the bytes are kept.
     if (ready.status == IoStatus::kError) {
       throw_connection_error(ready.error_number, operation, peer());
     }

@@ -1,12 +1,12 @@
-// What a StreamWriter does: sends what the kernel takes at once and keeps the
-// rest. The writer is its public face; a client or server uses it directly, so
-// that errors name the call that the user has made.
+// What a StreamWriter does: sends what the kernel takes at once and queues the
+// rest. StreamWriter is the public face of a Sender; ReadWriter uses the Sender
+// directly, so that errors name the member that the program has called.
 //
-// stream_writer.h says what each operation does. Each one takes the name under
-// which it fails.
+// stream_writer.h says what each operation does. Each operation takes its name
+// in errors.
 //
-// Threads: every member may be called from any thread. A thread that waits for
-// the socket has released the mutex.
+// Threads: every member may be called from any thread. While a thread waits for
+// the socket, it does not hold the mutex.
 #ifndef TCPIP_STREAM_SENDER_H_
 #define TCPIP_STREAM_SENDER_H_
 
@@ -64,11 +64,11 @@ class Sender {
   mutable Mutex mutex_;
   CondVar changed_;
   std::string buffer_ TCPIP_GUARDED_BY(mutex_);
-  std::size_t head_ TCPIP_GUARDED_BY(mutex_) = 0;  // what of it is sent
+  std::size_t head_ TCPIP_GUARDED_BY(mutex_) = 0;  // how much of it is sent
   bool waiting_ TCPIP_GUARDED_BY(mutex_) = false;  // a thread polls the socket
   bool eof_wanted_ TCPIP_GUARDED_BY(mutex_) = false;
   bool eof_sent_ TCPIP_GUARDED_BY(mutex_) = false;
-  int error_ TCPIP_GUARDED_BY(mutex_) = 0;  // what ended the sending, an errno
+  int error_ TCPIP_GUARDED_BY(mutex_) = 0;  // the errno that ended sending
 };
 
 }  // namespace tcpip::internal

@@ -7,7 +7,8 @@
 namespace tcpip::internal {
 namespace {
 
-// The sizes stand before the bytes, so that no two lists have the same key.
+// A size precedes the bytes of each separator, so that no two lists have the
+// same key.
 std::string key_of(SeparatorSpan separators) {
   std::string key;
   for (const std::string_view separator : separators) {
@@ -29,7 +30,7 @@ std::size_t SearchMemory::recall(SeparatorSpan separators) const {
 }
 
 void SearchMemory::keep(SeparatorSpan separators, std::size_t scanned) {
-  scanned_ = 0;  // what was remembered of other separators is of no use
+  scanned_ = 0;  // if key_of() throws, nothing is remembered
   separators_ = key_of(separators);
   scanned_ = scanned;
 }

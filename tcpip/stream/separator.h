@@ -1,8 +1,8 @@
-// Searching received bytes for the separator that ends a message, and
-// remembering how far an interrupted search has come.
+// Searches received bytes for the separator that ends a message, and remembers
+// how far an interrupted search has come.
 //
-// Threads: functions of their arguments; a SearchMemory belongs to the reading
-// thread.
+// Threads: the functions may be called from any thread; a SearchMemory belongs
+// to the reading thread.
 #ifndef TCPIP_STREAM_SEPARATOR_H_
 #define TCPIP_STREAM_SEPARATOR_H_
 
@@ -43,8 +43,8 @@ struct Match {
 inline std::optional<Match> find_one(std::string_view data,
                                      std::string_view separator,
                                      std::size_t from) noexcept {
-  // By its last byte: "\n" of "\r\n" is as good, and a search that goes on
-  // where another has stopped needs no look back.
+  // Search for the last byte of the separator. A search that resumes where
+  // another has stopped then finds a separator that was half received.
   const std::size_t before = separator.size() - 1;
   const char last = separator.back();
   std::size_t i = std::max(from, before);
@@ -61,8 +61,8 @@ inline std::optional<Match> find_one(std::string_view data,
   return std::nullopt;
 }
 
-// The same for several separators: the earliest end counts and, where two end
-// at the same byte, the shortest.
+// The same for several separators: the one that ends first counts; if two end
+// at the same byte, the shorter.
 inline std::optional<Match> find_any(std::string_view data,
                                      SeparatorSpan separators,
                                      std::size_t from) noexcept {
@@ -80,13 +80,13 @@ inline std::optional<Match> find_any(std::string_view data,
   return best;
 }
 
-// How far the last search has come, if it ended without a result: the next one
+// How far the last search has come if it found nothing, so that the next search
 // for the same separators need not begin anew.
 class SearchMemory {
  public:
   bool empty() const noexcept { return scanned_ == 0; }
-  // None of these separators ends within that many first bytes. 0 if the
-  // search that is remembered was for others.
+  // How many of the first unread bytes contain no end of these separators. 0 if
+  // the last search was for others.
   std::size_t recall(SeparatorSpan separators) const;
   // Throws std::bad_alloc; then nothing is remembered.
   void keep(SeparatorSpan separators, std::size_t scanned);
@@ -95,7 +95,7 @@ class SearchMemory {
 
  private:
   std::size_t scanned_ = 0;
-  std::string separators_;  // those of the search, in one string
+  std::string separators_;  // the separators of the search, as one key
 };
 
 }  // namespace tcpip::internal

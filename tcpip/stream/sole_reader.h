@@ -1,18 +1,17 @@
 // Refuses a second reader of one stream.
 //
-// A call that finds another one under way throws std::logic_error and leaves
-// the other alone. Two calls that begin in the same instant may miss each
-// other, since begin() is a plain load and a plain store: a line that is
-// already buffered costs little more than these. Only one of the two gets to
-// the socket; the other one is refused there, before it touches the socket or
-// the room for what comes. So two calls that have to wait never both wait. What
-// is left to the program is not to let two threads take bytes that are already
-// buffered in the same instant.
+// A call that finds another call under way throws std::logic_error and does not
+// disturb the other call. Two calls that begin in the same instant may miss
+// each other: begin() is a plain load and a plain store, since taking a
+// buffered line costs little more than these. But only one of the two gets to
+// the socket; Receiving refuses the other, before it touches the socket or the
+// buffer's room. So two calls never wait at the same time. Only two threads
+// that take buffered bytes in the same instant remain undetected.
 //
-// Whoever has seen is_reading() return false sees everything that the calls
-// before have done; so does the next call that begins.
+// A thread that sees is_reading() return false sees everything that earlier
+// calls have done; so does the next call that begins.
 //
-// Threads: any.
+// Threads: every member may be called from any thread.
 #ifndef TCPIP_STREAM_SOLE_READER_H_
 #define TCPIP_STREAM_SOLE_READER_H_
 
@@ -28,23 +27,24 @@ class SecondReaderError final : public std::logic_error {
 
 class SoleReader {
  public:
-  // Throws SecondReaderError if a call is under way; else one is, until end().
+  // Marks a call as under way, until end(). Throws SecondReaderError if one is
+  // under way already.
   void begin(const char* operation) {
     if (reading_.load(std::memory_order_acquire)) {
       throw SecondReaderError(operation);
     }
     reading_.store(true, std::memory_order_relaxed);
   }
-  // Not to be called by whom Receiving has refused: the call under way is then
-  // the other thread's.
+  // Must not be called by a thread that Receiving has refused: the call under
+  // way is then the other thread's.
   void end() noexcept { reading_.store(false, std::memory_order_release); }
 
   bool is_reading() const noexcept {
     return reading_.load(std::memory_order_acquire);
   }
 
-  // While it lives, its thread is the only one that receives. Its constructor
-  // throws SecondReaderError if another thread does.
+  // While it lives, its thread is the only one that receives. The constructor
+  // throws SecondReaderError if another thread is receiving.
   class Receiving {
    public:
     Receiving(SoleReader& reader, const char* operation) : reader_(reader) {

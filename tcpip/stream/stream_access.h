@@ -1,7 +1,8 @@
-// The way from the public streams to what is behind them, for the rest of the
-// library.
+// Gives the rest of the library the Receiver and the Sender behind the public
+// streams.
 //
-// Threads: as the streams'.
+// Threads: the functions may be called from any thread; the Receiver and the
+// Sender say who may use them.
 #ifndef TCPIP_STREAM_STREAM_ACCESS_H_
 #define TCPIP_STREAM_STREAM_ACCESS_H_
 
@@ -21,8 +22,8 @@ struct StreamAccess {
   static Sender* sender(StreamWriter& writer) noexcept {
     return writer.sender_.get();
   }
-  // Without a connection they throw ConnectionError (receiver() CancelledError
-  // if the call's stop is requested).
+  // These throw ConnectionError without a connection; receiver() throws
+  // CancelledError instead if the stop of the call is requested.
   static Receiver& receiver(StreamReader& reader, const Call& call) {
     return reader.connected(call.operation, call.wait);
   }
