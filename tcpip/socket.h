@@ -126,8 +126,10 @@ class Socket {
   // SO_RCVTIMEO, as it is set; the receiving thread's.
   std::chrono::microseconds receive_timeout_{0};
   // The kernel reports a reset once, to whichever call comes first; the other
-  // direction must hear of it too.
+  // direction must hear of it too. A call that may have been given the error
+  // and has not stored it yet is counted in may_have_error_.
   std::atomic<int> lost_error_{0};
+  mutable std::atomic<int> may_have_error_{0};
   // Separate, so that one wait does not take the other's signal.
   const std::unique_ptr<internal::Waker> receive_waker_;
   const std::unique_ptr<internal::Waker> send_waker_;
