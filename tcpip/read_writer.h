@@ -9,7 +9,8 @@
 // connection, not this object.
 //
 // What reads and writes have in common:
-//  * Without a connection they throw ConnectionError("Not connected") at once.
+//  * Without a connection they throw ConnectionError("Not connected") at once,
+//    also if the stop of the Wait is requested.
 //  * The Wait covers the whole call. The call throws TimeoutError at the
 //    deadline and CancelledError at a stop. The connection lives and nothing is
 //    lost: the next read finds the bytes that came, and the next write or
@@ -114,7 +115,7 @@ class ReadWriter {
   bool wait_readable(const Wait& wait = {}) const;
   std::size_t skip(std::size_t n) const;
   std::size_t discard() const;
-  std::size_t discard_until(std::string_view separator,
+  std::size_t discard_until(std::string_view separator = "\n",
                             const Wait& wait = {}) const;
 
   // --- Writing: write and drain in one ---

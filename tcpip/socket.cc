@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <new>
 #include <utility>
@@ -50,6 +51,23 @@ Refusal refusal_of(int fd) noexcept {
   }
   return {};
 }
+
+// Counts a call for as long as it lives.
+class Counted {
+ public:
+  explicit Counted(std::atomic<int>& count) noexcept : count_(count) {
+    ++count_;
+  }
+  ~Counted() {
+    --count_;
+    count_.notify_all();
+  }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+
+ private:
+  std::atomic<int>& count_;
+};
 
 }  // namespace
 
@@ -141,6 +159,12 @@ IoResult Socket::receive(void* data, std::size_t size,
 // The result of a recv() that returned 0: the end of the stream, unless a send
 // has met an error; the kernel has then reported it there and not here.
 IoResult Socket::ended() const noexcept {
+  // Another thread may have been given the error a moment ago. What is counted
+  // never blocks.
+  for (int count = may_have_error_; count > 0; count = may_have_error_) {
+    if (lost_error() != 0) break;
+    may_have_error_.wait(count);
+  }
   const int lost = lost_error();
   return lost == 0 ? IoResult{} : IoResult{IoStatus::kError, 0, lost};
 }
@@ -254,6 +278,7 @@ IoResult Socket::send_now(std::span<const Piece> pieces) noexcept {
   message.msg_iovlen = used;
   for (;;) {
     if (is_closed()) return {IoStatus::kClosed};
+    const Counted counted(may_have_error_);
     const ssize_t sent =
         used == 1 ? ::send(fd_.get(), vector[0].iov_base, vector[0].iov_len,
                            MSG_NOSIGNAL | MSG_DONTWAIT)
@@ -334,6 +359,7 @@ bool Socket::peer_hung_up() const noexcept {
 
 bool Socket::at_end() noexcept {
   if (is_closed()) return true;
+  const Counted counted(may_have_error_);
   char byte = 0;
   ssize_t got = 0;
   do {

@@ -128,8 +128,10 @@ class Socket {
   // The value of SO_RCVTIMEO. Only the receiving thread uses it.
   std::chrono::microseconds receive_timeout_{0};
   // The kernel reports a reset once, to whichever call comes first. This keeps
-  // it for the calls in the other direction.
+  // it for the calls in the other direction. While a call may have been given
+  // the error and has not stored it yet, may_have_error_ counts it.
   std::atomic<int> lost_error_{0};
+  mutable std::atomic<int> may_have_error_{0};
   // Two, so that one wait does not clear the other's signal.
   const std::unique_ptr<internal::Waker> receive_waker_;
   const std::unique_ptr<internal::Waker> send_waker_;

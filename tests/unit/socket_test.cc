@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <latch>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -518,6 +519,26 @@ TEST(TcpSocket, KeepsAResetThatAtEndMet) {
   EXPECT_TRUE(wait_until([&] { return ends.here->at_end(); }));
   EXPECT_EQ(ends.here->lost_error(), ECONNRESET);
   EXPECT_EQ(receive(*ends.here), failure(ECONNRESET));
+}
+
+// The kernel tells one of them only.
+TEST(TcpSocket, TellsTheReceiverOfAResetThatAnotherThreadMeetsAtTheSameTime) {
+  for (int i = 0; i < 2000; ++i) {
+    Ends ends = connected(Kind::kTcp);
+    reset(ends.there);
+    ASSERT_TRUE(wait_until([&] { return ends.here->peer_hung_up(); }));
+    std::latch together(2);
+    std::jthread other([&] {
+      together.arrive_and_wait();
+      if (i % 2 == 0) {
+        EXPECT_TRUE(ends.here->at_end());
+      } else {
+        EXPECT_EQ(send(*ends.here, "x").status, IoStatus::kError);
+      }
+    });
+    together.arrive_and_wait();
+    ASSERT_EQ(receive(*ends.here, Wait::none()), failure(ECONNRESET)) << i;
+  }
 }
 
 TEST(TcpSocket, AnOrderlyEndStaysOneWhenALaterSendFails) {
