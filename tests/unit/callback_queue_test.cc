@@ -25,106 +25,25 @@
 
 #include "tcpip/error.h"
 #include "tcpip/testing/wait_until.h"
+#include "tests/support/waiting_thread.h"
 
 namespace tcpip {
 namespace {
 
 using internal::EventOwner;
 using tcpip_testing::kPatience;
-using Ints = std::vector<int>;
-
-template <class Predicate>
-[[nodiscard]] bool eventually(Predicate predicate) {
-  const Deadline deadline = Deadline::after(kPatience);
-  while (!predicate()) {
-    if (deadline.has_passed()) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
-
-template <class Result>
-Result get(std::future<Result> future) {
-  if (future.wait_for(kPatience) != std::future_status::ready) {
-    // Its thread hangs, and joining it would hang this one too.
-    std::fputs("a thread of the test hangs\n", stderr);
-    std::abort();
-  }
-  return future.get();
-}
-
-// A thread that the test can see waiting.
-class Worker {
- public:
-  explicit Worker(std::function<void()> work) {
-    std::packaged_task<void()> task(std::move(work));
-    result_ = task.get_future();
-    thread_ = std::jthread([this, task = std::move(task)]() mutable {
-      id_ = ::gettid();
-      task();
-    });
-  }
-
-  // Waits until the thread sleeps in the kernel. False if it ended instead.
-  [[nodiscard]] bool is_blocked() {
-    bool blocked = false;
-    EXPECT_TRUE(eventually([&] { return id_ != 0; }));
-    EXPECT_TRUE(eventually([&] {
-      blocked = state() == 'S';
-      return blocked || result_.wait_for(std::chrono::seconds(0)) ==
-                            std::future_status::ready;
-    }));
-    return blocked;
-  }
-
-  // Waits for the end of the work; throws what it threw.
-  void join() { get(std::move(result_)); }
-
- private:
-  char state() const {
-    std::ifstream stat("/proc/self/task/" + std::to_string(id_) + "/stat");
-    std::string text;
-    std::getline(stat, text);
-    const std::size_t name_end = text.rfind(") ");
-    return name_end == std::string::npos ? '?' : text[name_end + 2];
-  }
-
-  std::atomic<pid_t> id_{0};
-  std::future<void> result_;
-  std::jthread thread_;
-};
-
-// Calls a function when the last copy of it goes, as the destructor of what a
-// callback captured would.
-std::shared_ptr<void> on_destruction(std::function<void()> function) {
-  return {nullptr, [function = std::move(function)](void*) { function(); }};
-}
-
-std::function<void()> append(Ints& to, int value) {
-  return [&to, value] { to.push_back(value); };
-}
+using tcpip_tests::append;
+using tcpip_tests::Gate;
+using tcpip_tests::get;
+using tcpip_tests::Ints;
+using tcpip_tests::on_destruction;
+using tcpip_tests::soon;
+using tcpip_tests::WaitingThread;
 
 bool is_readable(int fd) {
   pollfd entry{fd, POLLIN, 0};
   return ::poll(&entry, 1, 0) == 1;
 }
-
-// A callback that waits, once it has begun, until the test lets it end.
-class Gate {
- public:
-  std::function<void()> callback() {
-    return [this] {
-      begun_.set_value();
-      get(open_.get_future());
-    };
-  }
-  void wait_begun() { get(begun_.get_future()); }
-  void open() { open_.set_value(); }
-
- private:
-  std::promise<void> begun_;
-  std::promise<void> open_;
-};
 
 // ---- Posting
 
@@ -186,7 +105,7 @@ TEST(CallbackQueueTest, PostWaitWaitsForRoom) {
   CallbackQueue queue(1);
   Ints ran;
   queue.post(append(ran, 1));
-  Worker poster([&] { queue.post_wait(append(ran, 2)); });
+  WaitingThread poster([&] { queue.post_wait(append(ran, 2)); });
   ASSERT_TRUE(poster.is_blocked());
   EXPECT_EQ(queue.size(), 1u);
   EXPECT_EQ(queue.run_pending(), 1u);
@@ -208,7 +127,7 @@ TEST(CallbackQueueTest, PostWaitIsInterruptedByAStop) {
   CallbackQueue queue(1);
   queue.post([] {});
   std::stop_source stop;
-  Worker poster([&] { queue.post_wait([] {}, stop.get_token()); });
+  WaitingThread poster([&] { queue.post_wait([] {}, stop.get_token()); });
   ASSERT_TRUE(poster.is_blocked());
   stop.request_stop();
   EXPECT_THROW(poster.join(), CancelledError);
@@ -235,7 +154,7 @@ TEST(CallbackQueueTest, RefusePostsEndsAPostWaitThatWaits) {
   CallbackQueue queue(1);
   EventOwner owner(queue);
   queue.post([] {});
-  Worker poster([&] { owner.post_wait([] {}); });
+  WaitingThread poster([&] { owner.post_wait([] {}); });
   ASSERT_TRUE(poster.is_blocked());
   owner.refuse_posts();
   EXPECT_THROW(poster.join(), CancelledError);
@@ -245,7 +164,7 @@ TEST(CallbackQueueTest, RetireEndsAPostWaitThatWaits) {
   CallbackQueue queue(1);
   EventOwner owner(queue);
   queue.post([] {});
-  Worker poster([&] { owner.post_wait([] {}); });
+  WaitingThread poster([&] { owner.post_wait([] {}); });
   ASSERT_TRUE(poster.is_blocked());
   owner.retire();
   EXPECT_THROW(poster.join(), CancelledError);
@@ -256,7 +175,7 @@ TEST(CallbackQueueTest, CancelEndsAPostWaitEvenIfItMakesRoom) {
     CallbackQueue queue(1);
     CallbackQueue::Owner owner(queue);
     owner.post([] {});
-    Worker poster([&] { owner.post_wait([] {}); });
+    WaitingThread poster([&] { owner.post_wait([] {}); });
     ASSERT_TRUE(poster.is_blocked());
     owner.cancel();
     EXPECT_THROW(poster.join(), CancelledError);
@@ -317,7 +236,7 @@ TEST(CallbackQueueTest, CallbackThatThrewNoLongerCountsAsRunning) {
   });
   EXPECT_THROW(queue.run_one(), std::runtime_error);
   EXPECT_TRUE(destroyed);
-  Worker([&] { owner.cancel(); }).join();
+  WaitingThread([&] { owner.cancel(); }).join();
 }
 
 TEST(CallbackQueueTest, EachCallbackRunsOnceIfSeveralThreadsDrain) {
@@ -326,8 +245,8 @@ TEST(CallbackQueueTest, EachCallbackRunsOnceIfSeveralThreadsDrain) {
   for (int i = 0; i < 1000; ++i) queue.post([&] { ++ran; });
   std::atomic<std::size_t> counted{0};
   {
-    Worker first([&] { counted += queue.run_pending(); });
-    Worker second([&] { counted += queue.run_pending(); });
+    WaitingThread first([&] { counted += queue.run_pending(); });
+    WaitingThread second([&] { counted += queue.run_pending(); });
     first.join();
     second.join();
   }
@@ -350,7 +269,7 @@ TEST(CallbackQueueTest, RunOneRunsOne) {
 TEST(CallbackQueueTest, RunOneWaitsForACallback) {
   CallbackQueue queue;
   bool ran = false;
-  Worker drainer([&] { EXPECT_TRUE(queue.run_one(kPatience)); });
+  WaitingThread drainer([&] { EXPECT_TRUE(queue.run_one(kPatience)); });
   ASSERT_TRUE(drainer.is_blocked());
   queue.post([&] { ran = true; });
   drainer.join();
@@ -368,7 +287,7 @@ TEST(CallbackQueueTest, RunOneIsFalseAtTheDeadline) {
 TEST(CallbackQueueTest, RunOneIsInterruptedByAStop) {
   CallbackQueue queue;
   std::stop_source stop;
-  Worker drainer([&] { queue.run_one(stop.get_token()); });
+  WaitingThread drainer([&] { queue.run_one(stop.get_token()); });
   ASSERT_TRUE(drainer.is_blocked());
   stop.request_stop();
   EXPECT_THROW(drainer.join(), CancelledError);
@@ -380,7 +299,7 @@ TEST(CallbackQueueTest, RunRunsUntilTheStopAndLeavesTheRest) {
   CallbackQueue queue;
   Ints ran;
   std::stop_source stop;
-  Worker drainer([&] { queue.run(stop.get_token()); });
+  WaitingThread drainer([&] { queue.run(stop.get_token()); });
   ASSERT_TRUE(drainer.is_blocked());
   queue.post(append(ran, 1));
   queue.post([&] {
@@ -397,7 +316,7 @@ TEST(CallbackQueueTest, RunWokenByAStopRunsNothingPostedAfterIt) {
   for (int round = 0; round < 200; ++round) {
     CallbackQueue queue;
     std::stop_source stop;
-    Worker drainer([&] { queue.run(stop.get_token()); });
+    WaitingThread drainer([&] { queue.run(stop.get_token()); });
     ASSERT_TRUE(drainer.is_blocked());
     stop.request_stop();
     queue.post([] { ADD_FAILURE() << "ran after the stop"; });
@@ -418,7 +337,7 @@ TEST(CallbackQueueTest, RunUntilRunsWhatComesUntilTheDeadline) {
   queue.post(append(ran, 1));
   std::promise<void> first;
   queue.post([&] { first.set_value(); });
-  Worker poster([&] {
+  WaitingThread poster([&] {
     get(first.get_future());
     queue.post(append(ran, 2));
   });
@@ -459,7 +378,7 @@ TEST(CallbackQueueTest, RunUntilReturnsAtTheStopAndLeavesTheRest) {
   CallbackQueue queue;
   std::stop_source stop;
   std::size_t count = 0;
-  Worker drainer([&] {
+  WaitingThread drainer([&] {
     count = queue.run_until({kPatience, stop.get_token()});
   });
   ASSERT_TRUE(drainer.is_blocked());
@@ -585,9 +504,9 @@ TEST(CallbackQueueTest, CancelWaitsForTheRunningCallback) {
   CallbackQueue::Owner owner(queue);
   Gate gate;
   owner.post(gate.callback());
-  Worker drainer([&] { queue.run_pending(); });
+  WaitingThread drainer([&] { queue.run_pending(); });
   gate.wait_begun();
-  Worker canceller([&] { owner.cancel(); });
+  WaitingThread canceller([&] { owner.cancel(); });
   EXPECT_TRUE(canceller.is_blocked());
   gate.open();
   canceller.join();
@@ -599,9 +518,9 @@ TEST(CallbackQueueTest, CancelWaitsUntilTheCallbackIsDestroyed) {
   CallbackQueue::Owner owner(queue);
   Gate gate;
   owner.post([keep = on_destruction(gate.callback())] {});
-  Worker drainer([&] { queue.run_pending(); });
+  WaitingThread drainer([&] { queue.run_pending(); });
   gate.wait_begun();
-  Worker canceller([&] { owner.cancel(); });
+  WaitingThread canceller([&] { owner.cancel(); });
   EXPECT_TRUE(canceller.is_blocked());
   gate.open();
   canceller.join();
@@ -614,9 +533,9 @@ TEST(CallbackQueueTest, CancelWaitsUntilAnotherCancelHasDestroyedCallbacks) {
   Gate gate;
   owner.post([] {});
   owner.post([keep = on_destruction(gate.callback())] {});
-  Worker first([&] { owner.cancel(); });
+  WaitingThread first([&] { owner.cancel(); });
   gate.wait_begun();
-  Worker second([&] { owner.cancel(); });
+  WaitingThread second([&] { owner.cancel(); });
   EXPECT_TRUE(second.is_blocked());
   gate.open();
   first.join();
@@ -628,9 +547,9 @@ TEST(CallbackQueueTest, CancelDoesNotWaitForOtherOwners) {
   std::array<EventOwner, 2> owners{EventOwner(queue), EventOwner(queue)};
   Gate gate;
   owners[0].post(gate.callback());
-  Worker drainer([&] { queue.run_pending(); });
+  WaitingThread drainer([&] { queue.run_pending(); });
   gate.wait_begun();
-  Worker([&] { owners[1].cancel(); }).join();
+  WaitingThread([&] { owners[1].cancel(); }).join();
   gate.open();
   drainer.join();
 }
@@ -639,7 +558,7 @@ TEST(CallbackQueueTest, CancelInsideTheOwnersCallbackDoesNotWaitForItself) {
   CallbackQueue queue;
   CallbackQueue::Owner owner(queue);
   Ints ran;
-  Worker([&] {
+  WaitingThread([&] {
     owner.post([&] {
       owner.post(append(ran, 3));
       queue.run_one();  // nested: two entries of this thread
@@ -663,9 +582,9 @@ TEST(CallbackQueueTest, CancelInsideACallbackWaitsForOtherThreads) {
   Gate gate;
   owner.post(gate.callback());
   owner.post([&] { owner.cancel(); });
-  Worker first([&] { queue.run_one(); });
+  WaitingThread first([&] { queue.run_one(); });
   gate.wait_begun();
-  Worker second([&] { queue.run_one(); });
+  WaitingThread second([&] { queue.run_one(); });
   EXPECT_TRUE(second.is_blocked());
   gate.open();
   first.join();
@@ -683,14 +602,14 @@ TEST(CallbackQueueTest, CancelsThatWouldWaitForEachOtherReturn) {
     const auto cancel = [&](CallbackQueue::Owner& other) {
       return [&] {
         ++inside;
-        EXPECT_TRUE(eventually([&] { return inside == 2; }));
+        EXPECT_TRUE(soon([&] { return inside == 2; }));
         other.cancel();
       };
     };
     left.post(cancel(right));
     right.post(cancel(left));
-    Worker left_thread([&] { left_queue.run_pending(); });
-    Worker right_thread([&] { right_queue.run_pending(); });
+    WaitingThread left_thread([&] { left_queue.run_pending(); });
+    WaitingThread right_thread([&] { right_queue.run_pending(); });
     left_thread.join();
     right_thread.join();
   }
@@ -704,17 +623,17 @@ TEST(CallbackQueueTest, CancelsThatWouldWaitInARingOfThreeReturn) {
       owners.push_back(std::make_unique<CallbackQueue::Owner>(queue));
     }
     std::atomic<int> inside{0};
-    std::vector<std::unique_ptr<Worker>> threads;
+    std::vector<std::unique_ptr<WaitingThread>> threads;
     for (std::size_t i = 0; i < 3; ++i) {
       owners[i]->post([&, i] {
         ++inside;
-        EXPECT_TRUE(eventually([&] { return inside == 3; }));
+        EXPECT_TRUE(soon([&] { return inside == 3; }));
         owners[(i + 1) % 3]->cancel();
       });
     }
     for (CallbackQueue& queue : queues) {
       threads.push_back(
-          std::make_unique<Worker>([&queue] { queue.run_pending(); }));
+          std::make_unique<WaitingThread>([&queue] { queue.run_pending(); }));
     }
     for (const auto& thread : threads) thread->join();
   }
@@ -734,13 +653,13 @@ TEST(CallbackQueueTest, CancelWaitsForAThreadWhoseOwnWaitIsJustOver) {
       second.cancel();
       EXPECT_TRUE(over);
     });
-    Worker drainer([&] { queue.run_pending(); });
+    WaitingThread drainer([&] { queue.run_pending(); });
     gate.wait_begun();
     second.post([&] {
       first.cancel();
       over = true;
     });
-    Worker other([&] { second_queue.run_pending(); });
+    WaitingThread other([&] { second_queue.run_pending(); });
     ASSERT_TRUE(other.is_blocked());
     gate.open();
     drainer.join();
@@ -775,8 +694,8 @@ TEST(CallbackQueueTest, NothingOfAnOwnerIsTouchedAfterCancel) {
   std::mutex mutex;
   Server* server = nullptr;  // guarded by mutex
   Server others(queue);
-  Worker drainer([&] { queue.run(stop.get_token()); });
-  Worker poster([&] {
+  WaitingThread drainer([&] { queue.run(stop.get_token()); });
+  WaitingThread poster([&] {
     while (!stop.stop_requested()) {
       {
         const std::lock_guard lock(mutex);
@@ -792,7 +711,7 @@ TEST(CallbackQueueTest, NothingOfAnOwnerIsTouchedAfterCancel) {
       const std::lock_guard lock(mutex);
       server = owned.get();
     }
-    EXPECT_TRUE(eventually([&] { return owned->seen > 0; }));
+    EXPECT_TRUE(soon([&] { return owned->seen > 0; }));
     {
       const std::lock_guard lock(mutex);
       server = nullptr;
@@ -813,15 +732,15 @@ TEST(CallbackQueueTest, NothingOfAnOwnerIsTouchedAfterRetire) {
   constexpr int kRounds = 500;
   CallbackQueue queue(4);
   std::stop_source stop;
-  Worker drainer([&] { queue.run(stop.get_token()); });
+  WaitingThread drainer([&] { queue.run(stop.get_token()); });
   for (int round = 0; round < kRounds; ++round) {
     auto server = std::make_unique<Server>(queue);
     EventOwner& owner = server->owner;
     owner.post_event(server->callback());
-    Worker reader([server = server.get()] {
+    WaitingThread reader([server = server.get()] {
       for (;;) server->owner.post_wait(server->callback());
     });
-    EXPECT_TRUE(eventually([&] { return server->seen > 8; }));
+    EXPECT_TRUE(soon([&] { return server->seen > 8; }));
     owner.refuse_posts();
     EXPECT_THROW(reader.join(), CancelledError);
     owner.post_event(server->callback());
@@ -887,7 +806,7 @@ TEST(CallbackQueueTest, RetireOnAnotherThreadDrops) {
   queue.run_pending();
   owner.post_event([] { FAIL() << "ran on a thread that does not drain"; });
   owner.refuse_posts();
-  Worker([&] { owner.retire(); }).join();
+  WaitingThread([&] { owner.retire(); }).join();
   EXPECT_TRUE(queue.empty());
   EXPECT_FALSE(owner.post([] {}));
 }
@@ -929,9 +848,9 @@ TEST(CallbackQueueTest, RetireWaitsForTheRunningCallback) {
   EventOwner owner(queue);
   Gate gate;
   owner.post(gate.callback());
-  Worker drainer([&] { queue.run_pending(); });
+  WaitingThread drainer([&] { queue.run_pending(); });
   gate.wait_begun();
-  Worker closer([&] { owner.retire(); });
+  WaitingThread closer([&] { owner.retire(); });
   EXPECT_TRUE(closer.is_blocked());
   gate.open();
   closer.join();
@@ -978,7 +897,7 @@ TEST(CallbackQueueTest, WaitFdStaysExactWithConcurrentPosts) {
   CallbackQueue queue(8);
   const int fd = queue.wait_fd();
   constexpr int kCount = 5000;
-  Worker poster([&] {
+  WaitingThread poster([&] {
     for (int i = 0; i < kCount; ++i) queue.post_wait([] {});
   });
   // A lost wake-up would end this by the poll's time-out.
@@ -1022,7 +941,7 @@ TEST(CallbackQueueTest, MayBeDestroyedInsideItsOwnCallback) {
       ran = true;
     });
     q.post([] { FAIL() << "ran after the destructor"; });
-    Worker([&] { drain(q); }).join();
+    WaitingThread([&] { drain(q); }).join();
     EXPECT_TRUE(ran);
   };
   destroy_in([](CallbackQueue& queue) { queue.run_pending(); });

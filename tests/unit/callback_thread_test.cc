@@ -28,6 +28,7 @@
 #include "tcpip/testing/log_recorder.h"
 #include "tcpip/testing/wait_until.h"
 #include "tests/support/wait_until.h"
+#include "tests/support/waiting_thread.h"
 
 namespace tcpip {
 namespace {
@@ -35,95 +36,13 @@ namespace {
 using internal::EventOwner;
 using tcpip_testing::kPatience;
 using tcpip_testing::LogRecorder;
-using Ints = std::vector<int>;
-
-template <class Predicate>
-[[nodiscard]] bool eventually(Predicate predicate) {
-  const Deadline deadline = Deadline::after(kPatience);
-  while (!predicate()) {
-    if (deadline.has_passed()) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
-
-template <class Result>
-Result get(std::future<Result> future) {
-  if (future.wait_for(kPatience) != std::future_status::ready) {
-    // Its thread hangs, and joining it would hang this one too.
-    std::fputs("a thread of the test hangs\n", stderr);
-    std::abort();
-  }
-  return future.get();
-}
-
-// A thread that the test can see waiting.
-class Worker {
- public:
-  explicit Worker(std::function<void()> work) {
-    std::packaged_task<void()> task(std::move(work));
-    result_ = task.get_future();
-    thread_ = std::jthread([this, task = std::move(task)]() mutable {
-      id_ = ::gettid();
-      task();
-    });
-  }
-
-  // Waits until the thread sleeps in the kernel. False if it ended instead.
-  [[nodiscard]] bool is_blocked() {
-    bool blocked = false;
-    EXPECT_TRUE(eventually([&] { return id_ != 0; }));
-    EXPECT_TRUE(eventually([&] {
-      blocked = state() == 'S';
-      return blocked || result_.wait_for(std::chrono::seconds(0)) ==
-                            std::future_status::ready;
-    }));
-    return blocked;
-  }
-
-  // Waits for the end of the work; throws what it threw.
-  void join() { get(std::move(result_)); }
-
- private:
-  char state() const {
-    std::ifstream stat("/proc/self/task/" + std::to_string(id_) + "/stat");
-    std::string text;
-    std::getline(stat, text);
-    const std::size_t name_end = text.rfind(") ");
-    return name_end == std::string::npos ? '?' : text[name_end + 2];
-  }
-
-  std::atomic<pid_t> id_{0};
-  std::future<void> result_;
-  std::jthread thread_;
-};
-
-// Calls a function when the last copy of it goes, as the destructor of what a
-// callback captured would.
-std::shared_ptr<void> on_destruction(std::function<void()> function) {
-  return {nullptr, [function = std::move(function)](void*) { function(); }};
-}
-
-std::function<void()> append(Ints& to, int value) {
-  return [&to, value] { to.push_back(value); };
-}
-
-// A callback that waits, once it has begun, until the test lets it end.
-class Gate {
- public:
-  std::function<void()> callback() {
-    return [this] {
-      begun_.set_value();
-      get(open_.get_future());
-    };
-  }
-  void wait_begun() { get(begun_.get_future()); }
-  void open() { open_.set_value(); }
-
- private:
-  std::promise<void> begun_;
-  std::promise<void> open_;
-};
+using tcpip_tests::append;
+using tcpip_tests::Gate;
+using tcpip_tests::get;
+using tcpip_tests::Ints;
+using tcpip_tests::on_destruction;
+using tcpip_tests::soon;
+using tcpip_tests::WaitingThread;
 
 TEST(CallbackThreadTest, RunsCallbacksInOrderInItsThread) {
   Ints ran;
@@ -191,7 +110,7 @@ TEST(CallbackThreadTest, CloseRunsWhatIsQueuedAndRefusesMore) {
   thread.queue().post(append(ran, 1));
   owner.post_event(append(ran, 2));
   gate.wait_begun();
-  Worker closer([&] { thread.close(); });
+  WaitingThread closer([&] { thread.close(); });
   EXPECT_TRUE(closer.is_blocked());
   EXPECT_FALSE(thread.queue().post([] { FAIL() << "posted after close()"; }));
   gate.open();
@@ -213,9 +132,9 @@ TEST(CallbackThreadTest, CloseEndsAPostWaitThatWaits) {
   thread.queue().post(gate.callback());
   gate.wait_begun();
   thread.queue().post([] {});
-  Worker poster([&] { thread.queue().post_wait([] {}); });
+  WaitingThread poster([&] { thread.queue().post_wait([] {}); });
   ASSERT_TRUE(poster.is_blocked());
-  Worker closer([&] { thread.close(); });
+  WaitingThread closer([&] { thread.close(); });
   EXPECT_THROW(poster.join(), CancelledError);
   gate.open();
   closer.join();
@@ -226,8 +145,8 @@ TEST(CallbackThreadTest, CloseFromSeveralThreadsReturnsAfterTheEnd) {
   Gate gate;
   thread.queue().post(gate.callback());
   gate.wait_begun();
-  Worker first([&] { thread.close(); });
-  Worker second([&] { thread.close(); });
+  WaitingThread first([&] { thread.close(); });
+  WaitingThread second([&] { thread.close(); });
   EXPECT_TRUE(first.is_blocked());
   EXPECT_TRUE(second.is_blocked());
   gate.open();
@@ -250,7 +169,7 @@ TEST(CallbackThreadTest, CloseInsideACallbackDropsTheRest) {
   });
   thread.queue().post([] { FAIL() << "ran after close()"; });
   gate.open();
-  ASSERT_TRUE(eventually([&] { return ran.load(); }));
+  ASSERT_TRUE(soon([&] { return ran.load(); }));
   thread.close();  // joins
 }
 
@@ -261,7 +180,7 @@ TEST(CallbackThreadTest, CloseInsideACallbackWhileAnotherThreadCloses) {
   thread.queue().post([&] { thread.close(); });
   thread.queue().post([] { FAIL() << "ran after close()"; });
   gate.wait_begun();
-  Worker other([&] { thread.close(); });
+  WaitingThread other([&] { thread.close(); });
   EXPECT_TRUE(other.is_blocked());
   gate.open();
   other.join();
@@ -288,7 +207,7 @@ TEST(CallbackThreadTest, MayBeDestroyedInsideItsOwnCallback) {
     queue.post([] { FAIL() << "ran after the destructor"; });
     gate.open();
     get(ran.get_future());
-    ASSERT_TRUE(eventually([&] { return held.expired(); }));
+    ASSERT_TRUE(soon([&] { return held.expired(); }));
   }
 }
 
@@ -305,7 +224,7 @@ TEST(CallbackThreadTest, MayBeDestroyedWithWhatACallbackHolds) {
   queue.post([thread] {});
   thread.reset();
   gate.open();
-  EXPECT_TRUE(eventually([&] { return held.expired(); }));
+  EXPECT_TRUE(soon([&] { return held.expired(); }));
 }
 
 TEST(CallbackThreadTest, ExceptionsOfCallbacksAreLoggedAndTheThreadGoesOn) {
@@ -359,7 +278,7 @@ TEST(CallbackThreadTest, StartHookMayCloseIt) {
   std::atomic<CallbackThread*> self{nullptr};
   std::promise<void> closed;
   CallbackThread thread({.thread_start_hook = [&](ThreadRole) {
-    EXPECT_TRUE(eventually([&] { return self != nullptr; }));
+    EXPECT_TRUE(soon([&] { return self != nullptr; }));
     EXPECT_TRUE(self.load()->is_current_thread());
     self.load()->close();
     closed.set_value();
@@ -380,14 +299,14 @@ TEST(CallbackThreadTest, TwoThatCloseEachOtherEnd) {
     const auto close = [&](CallbackThread& other) {
       return [&] {
         ++inside;
-        EXPECT_TRUE(eventually([&] { return inside == 2; }));
+        EXPECT_TRUE(soon([&] { return inside == 2; }));
         other.close();
         ++returned;
       };
     };
     left.queue().post(close(right));
     right.queue().post(close(left));
-    ASSERT_TRUE(eventually([&] { return returned == 2; }));
+    ASSERT_TRUE(soon([&] { return returned == 2; }));
   }
 }
 
@@ -409,7 +328,7 @@ TEST(CallbackThreadTest, TwoThatDestroyEachOtherEnd) {
     const auto destroy = [&](std::unique_ptr<CallbackThread>& other) {
       return [&] {
         ++inside;
-        EXPECT_TRUE(eventually([&] { return inside == 2; }));
+        EXPECT_TRUE(soon([&] { return inside == 2; }));
         other.reset();
         ++returned;
       };
@@ -419,8 +338,8 @@ TEST(CallbackThreadTest, TwoThatDestroyEachOtherEnd) {
     CallbackQueue& right_queue = right->queue();
     left_queue.post(destroy(right));
     right_queue.post(destroy(left));
-    ASSERT_TRUE(eventually([&] { return returned == 2; }));
-    ASSERT_TRUE(eventually([&] { return held.expired(); }));
+    ASSERT_TRUE(soon([&] { return returned == 2; }));
+    ASSERT_TRUE(soon([&] { return held.expired(); }));
   }
 }
 
@@ -431,7 +350,7 @@ TEST(CallbackThreadTest, NothingRunsAfterACloseThatMayNotWait) {
   std::atomic<pid_t> left_id{0};
   std::promise<void> done;
   right.queue().post([&] {
-    EXPECT_TRUE(eventually([&] {
+    EXPECT_TRUE(soon([&] {
       return left_id != 0 && tcpip_tests::is_blocked_in(left_id, {SYS_futex});
     }));
     left.close();
