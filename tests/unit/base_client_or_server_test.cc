@@ -222,44 +222,37 @@ TEST(StateTest, ConnectedUntilAllThatCameBeforeTheEndIsRead) {
 }
 
 TEST(WaitConnectedTest, TrueOnceConnectedAndAtOnceIfSo) {
-  const HangGuard guard;
-  OneClientServer server({.host = "127.0.0.1"});
-  server.start();
+  tcpip_tests::ServerStage<> server;
   std::future<bool> waiting = std::async(
-      std::launch::async, [&] { return server.wait_connected(kPatience); });
-  const UniqueFd peer = connect_to(server.port());
+      std::launch::async, [&] { return server->wait_connected(kPatience); });
+  const UniqueFd peer = connect_to(server->port());
   EXPECT_TRUE(waiting.get());
-  EXPECT_TRUE(server.wait_connected(Wait::none()));
+  EXPECT_TRUE(server->wait_connected(Wait::none()));
 }
 
 TEST(WaitConnectedTest, FalseAtTheDeadline) {
-  OneClientServer server({.host = "127.0.0.1"});
-  server.start();
-  EXPECT_FALSE(server.wait_connected(10ms));
-  EXPECT_FALSE(server.wait_connected(Wait::none()));
+  tcpip_tests::ServerStage<> server;
+  EXPECT_FALSE(server->wait_connected(10ms));
+  EXPECT_FALSE(server->wait_connected(Wait::none()));
 }
 
 TEST(WaitConnectedTest, FalseIfClosedMeanwhile) {
-  const HangGuard guard;
-  OneClientServer server({.host = "127.0.0.1"});
-  server.start();
+  tcpip_tests::ServerStage<> server;
   std::atomic<pid_t> id{0};
   std::future<bool> waiting = std::async(std::launch::async, [&] {
     id = tcpip_tests::this_thread_id();
-    return server.wait_connected();
+    return server->wait_connected();
   });
   ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
-  server.close();
+  server->close();
   EXPECT_FALSE(waiting.get());
 }
 
 TEST(WaitConnectedTest, CancelledAtTheStop) {
-  const HangGuard guard;
-  OneClientServer server({.host = "127.0.0.1"});
-  server.start();
+  tcpip_tests::ServerStage<> server;
   std::stop_source stop;
   std::future<bool> waiting = std::async(std::launch::async, [&] {
-    return server.wait_connected(stop.get_token());
+    return server->wait_connected(stop.get_token());
   });
   stop.request_stop();
   EXPECT_THROW(waiting.get(), CancelledError);

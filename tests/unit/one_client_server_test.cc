@@ -55,8 +55,9 @@ using tcpip_tests::recv_some;
 using tcpip_tests::recv_until_eof;
 using tcpip_tests::seconds_of;
 using tcpip_tests::send_all;
+using tcpip_tests::ServerStage;
 
-using Server = tcpip_tests::ServerStage<>;
+using Server = ServerStage<>;
 
 // --- Options and start() ---
 
