@@ -2,12 +2,12 @@
 // and hands them to the test; the counterpart of lsst.ts.tcpip's class of that
 // name.
 //
-//   TestOneClientReadLoopServer server({.host = "127.0.0.1"});
+//   TestOneClientReadLoopServer server;  // on 127.0.0.1, on any free port
 //   server.start();
 //   MyClient client(server.port());
 //   client.move_to(180);
 //   EXPECT_EQ(server.get_next_data(), "move 180");
-//   server.server().write_str("ok");
+//   server.connection().write_str("ok");
 //
 // Threads: every member may be called from any thread at any time. start()
 // makes the threads of a tcpip::OneClientReadLoopServer.
