@@ -57,6 +57,12 @@ void watch(internal::EndpointCore& core, internal::Link& link) {
   }
 }
 
+[[noreturn]] void throw_closed(const std::string& peer) {
+  throw ConnectionAbortedError(
+      std::make_error_code(std::errc::connection_aborted), "connect", peer,
+      "the client was closed");
+}
+
 }  // namespace
 
 Client::Client(ClientOptions options)
@@ -73,15 +79,15 @@ Client::~Client() {
 void Client::start(const Wait& wait) {
   if (has_no_host()) return;
   core().begin_start();
+  const std::string host = options_.host.value_or("");
+  const std::string peer =
+      host_and_port(host.empty() ? "localhost" : host, options_.port);
   try {
     // Both close() and the caller's stop interrupt connecting.
     std::stop_source connecting = connecting_;
     const std::stop_callback on_stop(
         wait.stop, [&connecting]() noexcept { connecting.request_stop(); });
     const Wait both(wait.deadline, connecting.get_token());
-    const std::string host = options_.host.value_or("");
-    const std::string peer =
-        host_and_port(host.empty() ? "localhost" : host, options_.port);
     std::shared_ptr<Socket> socket;
     try {
       const std::vector<Address> addresses =
@@ -90,9 +96,7 @@ void Client::start(const Wait& wait) {
                               both, peer);
     } catch (const CancelledError&) {
       if (wait.stop.stop_requested()) throw;
-      throw ConnectionAbortedError(
-          std::make_error_code(std::errc::connection_aborted), "connect", peer,
-          "the client was closed");
+      throw_closed(peer);
     }
     core().start_dispatcher();
     const Address address = socket->peer_address();
@@ -105,10 +109,15 @@ void Client::start(const Wait& wait) {
           if (const auto made = core.wait_for_link(0, {})) watch(core, *made);
         });
     if (core().admit(link) != internal::EndpointCore::Admission::kAccepted) {
-      throw ConnectionAbortedError(
-          std::make_error_code(std::errc::connection_aborted), "connect", peer,
-          "the client was closed");
+      throw_closed(peer);
     }
+  } catch (const ConnectionError& e) {
+    // No thread can be started once close() was called.
+    const bool was_closed =
+        core().is_closing() && e.code() == std::errc::not_connected;
+    close();
+    if (was_closed) throw_closed(peer);
+    throw;
   } catch (...) {
     close();
     throw;

@@ -6,6 +6,7 @@
 
 #include "tcpip/endpoint/endpoint_core.h"
 #include "tcpip/endpoint/link.h"
+#include "tcpip/stream/stream_access.h"
 
 namespace tcpip {
 namespace {
@@ -78,11 +79,11 @@ void Connection::close() const {
 
 std::shared_ptr<StreamReader> Connection::reader() const {
   const auto link = record() ? record()->link() : nullptr;
-  return link ? std::shared_ptr<StreamReader>(link, &link->reader) : nullptr;
+  return link ? internal::StreamAccess::reader_of(link->receiver) : nullptr;
 }
 std::shared_ptr<StreamWriter> Connection::writer() const {
   const auto link = record() ? record()->link() : nullptr;
-  return link ? std::shared_ptr<StreamWriter>(link, &link->writer) : nullptr;
+  return link ? internal::StreamAccess::writer_of(link->sender) : nullptr;
 }
 int Connection::native_handle() const {
   const auto link = record() ? record()->link() : nullptr;

@@ -62,7 +62,10 @@ class Connection final : public ReadWriter {
   // The two ends; known also after the connection has ended.
   Address peer_address() const;
   Address local_address() const;
-  // Requested when the connection ends, for whatever reason.
+  // Requested when the connection ends, for whatever reason. Its stop callbacks
+  // run in the thread that ends the connection. In one of them close() and
+  // the destructor of a client or server do not wait for its threads, which may
+  // wait for this stop: they end by themselves.
   std::stop_token stop_token() const;
 
   // --- Callbacks ---
@@ -94,12 +97,14 @@ class Connection final : public ReadWriter {
   // --- For what the members of this class do not do ---
 
   // asyncio's pair, for code that is written for streams; null once the
-  // connection has ended. They are the streams that the members of this class
-  // use, but without text, heartbeats and write_limit. The socket's descriptor
-  // stays open as long as the program keeps one of them.
+  // connection has ended. They share the buffers of this connection, but know
+  // no text, heartbeats or write_limit. Each keeps the socket's descriptor
+  // open, and nothing else of the client or server alive. Keep the pointer as
+  // long as you use a view that it gave.
   //
-  // To end the connection call close() above. After StreamWriter::close() it
-  // stays connected until the peer closes too, or until a read.
+  // To end the connection call close() above: after StreamWriter::close() it
+  // counts as connected until the peer closes too, or until a read. Destroying
+  // or moving what these return does not close it.
   std::shared_ptr<StreamReader> reader() const;
   std::shared_ptr<StreamWriter> writer() const;
   // The socket's descriptor, for getsockopt() and the like; -1 once the

@@ -77,7 +77,7 @@ std::optional<std::string> read_message(const Source& source, Call call,
   const auto format = link->core->format();
   const auto message = read_past_heartbeats(
       *link, *format, call, [&]() -> std::optional<std::string_view> {
-        Receiver& receiver = link->receiver;
+        Receiver& receiver = *link->receiver;
         if (waits) return receiver.read_until_view(call, format->terminator());
         return receiver.try_read_until(call.operation, format->terminator());
       });
@@ -93,14 +93,18 @@ auto write_to(const Source& source, const char* operation, Write write) {
   try {
     return write(*link);
   } catch (const ConnectionError& e) {
-    link->core->lose(*link, internal::EndpointCore::reason_for(e.code()),
-                     e.code());
+    // Not for a write after write_eof(), which the sender refuses: the peer may
+    // still send.
+    if (link->sender->is_closing()) {
+      link->core->lose(*link, internal::EndpointCore::reason_for(e.code()),
+                       e.code());
+    }
     throw;
   }
 }
 
 void write_parts(Link& link, Call call, Parts parts) {
-  link.sender.write_and_drain(call, parts, link.core->config().write_limit);
+  link.sender->write_and_drain(call, parts, link.core->config().write_limit);
 }
 
 // Calls write(link, parts) for a text message. Refuses a text that cannot be
@@ -125,7 +129,7 @@ void write_bytes(const Source& source, Call call, Parts parts) {
 
 bool try_write_bytes(const Source& source, const char* operation, Parts parts) {
   return write_to(source, operation, [&](Link& link) {
-    return link.sender.try_write(operation, parts);
+    return link.sender->try_write(operation, parts);
   });
 }
 
@@ -135,7 +139,7 @@ std::string read_until_any(const Source& source, Call call,
                            const Separators& separators) {
   const std::shared_ptr<Link> link = find_link(source, call.operation);
   const auto read = [&] {
-    return std::optional(link->receiver.read_until_view(call, separators));
+    return std::optional(link->receiver->read_until_view(call, separators));
   };
   return copy_or_time_out(read_bytes(*link, call, read), *link, call);
 }
@@ -169,7 +173,7 @@ bool try_write_text(const ReadWriter& to, const char* operation,
                     std::string_view text) {
   return write_text_to(to.source_, operation, text,
                        [&](Link& link, Parts parts) {
-                         return link.sender.try_write(operation, parts);
+                         return link.sender->try_write(operation, parts);
                        });
 }
 
@@ -191,7 +195,7 @@ ReadWriter::~ReadWriter() = default;
 
 std::string ReadWriter::read(std::size_t n, const Wait& wait) const {
   const auto link = find_link(source_, "read");
-  return std::string(link->receiver.read_view({"read", wait}, n));
+  return std::string(link->receiver->read_view({"read", wait}, n));
 }
 
 std::string ReadWriter::read_all(const Wait& wait) const {
@@ -200,31 +204,31 @@ std::string ReadWriter::read_all(const Wait& wait) const {
 
 std::string ReadWriter::read_all(std::size_t max, const Wait& wait) const {
   const auto link = find_link(source_, "read_all");
-  return link->receiver.read_all({"read_all", wait}, max);
+  return link->receiver->read_all({"read_all", wait}, max);
 }
 
 std::string ReadWriter::read_exactly(std::size_t n, const Wait& wait) const {
   const auto link = find_link(source_, "read_exactly");
   return std::string(
-      link->receiver.read_exactly_view({"read_exactly", wait}, n));
+      link->receiver->read_exactly_view({"read_exactly", wait}, n));
 }
 
 void ReadWriter::read_exactly(std::span<std::byte> out,
                               const Wait& wait) const {
   const auto link = find_link(source_, "read_exactly");
-  link->receiver.read_exactly({"read_exactly", wait}, out);
+  link->receiver->read_exactly({"read_exactly", wait}, out);
 }
 
 void ReadWriter::read_struct(std::span<std::byte> out, const Wait& wait) const {
   const auto link = find_link(source_, "read_into");
-  link->receiver.read_exactly({"read_into", wait}, out);
+  link->receiver->read_exactly({"read_into", wait}, out);
 }
 
 std::string ReadWriter::read_line(const Wait& wait) const {
   const Call call{"read_line", wait};
   const auto link = find_link(source_, call.operation);
   const auto read = [&] {
-    return std::optional(link->receiver.read_line_view(call));
+    return std::optional(link->receiver->read_line_view(call));
   };
   return copy_or_time_out(read_bytes(*link, call, read), *link, call);
 }
@@ -246,7 +250,7 @@ std::string ReadWriter::read_str(const Wait& wait) const {
 
 std::optional<std::string> ReadWriter::try_read(std::size_t n) const {
   const auto link = find_link(source_, "try_read");
-  return copy(link->receiver.try_read("try_read", n));
+  return copy(link->receiver->try_read("try_read", n));
 }
 
 std::optional<std::string> ReadWriter::try_read_line() const {
@@ -254,7 +258,7 @@ std::optional<std::string> ReadWriter::try_read_line() const {
   const Call call{"try_read_line", wait};
   const auto link = find_link(source_, call.operation);
   return copy(read_bytes(*link, call, [&] {
-    return link->receiver.try_read_line(call.operation);
+    return link->receiver->try_read_line(call.operation);
   }));
 }
 
@@ -264,13 +268,13 @@ std::optional<std::string> ReadWriter::try_read_until(
   const Call call{"try_read_until", wait};
   const auto link = find_link(source_, call.operation);
   return copy(read_bytes(*link, call, [&] {
-    return link->receiver.try_read_until(call.operation, separator);
+    return link->receiver->try_read_until(call.operation, separator);
   }));
 }
 
 std::optional<std::string> ReadWriter::try_read_exactly(std::size_t n) const {
   const auto link = find_link(source_, "try_read_exactly");
-  return copy(link->receiver.try_read_exactly("try_read_exactly", n));
+  return copy(link->receiver->try_read_exactly("try_read_exactly", n));
 }
 
 std::optional<std::string> ReadWriter::try_read_str() const {
@@ -279,7 +283,7 @@ std::optional<std::string> ReadWriter::try_read_str() const {
 
 bool ReadWriter::try_read_struct(std::span<std::byte> out) const {
   const auto link = find_link(source_, "try_read_into");
-  return link->receiver.try_read_exactly("try_read_into", out);
+  return link->receiver->try_read_exactly("try_read_into", out);
 }
 
 void ReadWriter::handle_received_heartbeat() const {
@@ -290,21 +294,21 @@ void ReadWriter::handle_received_heartbeat() const {
 
 bool ReadWriter::wait_readable(const Wait& wait) const {
   const auto link = find_link(source_, "wait_readable");
-  return link->receiver.wait_readable({"wait_readable", wait});
+  return link->receiver->wait_readable({"wait_readable", wait});
 }
 
 std::size_t ReadWriter::skip(std::size_t n) const {
-  return find_link(source_, "skip")->receiver.skip("skip", n);
+  return find_link(source_, "skip")->receiver->skip("skip", n);
 }
 
 std::size_t ReadWriter::discard() const {
-  return find_link(source_, "discard")->receiver.discard("discard");
+  return find_link(source_, "discard")->receiver->discard("discard");
 }
 
 std::size_t ReadWriter::discard_until(std::string_view separator,
                                       const Wait& wait) const {
   const auto link = find_link(source_, "discard_until");
-  return link->receiver.discard_until({"discard_until", wait}, separator);
+  return link->receiver->discard_until({"discard_until", wait}, separator);
 }
 
 // --- Writing ---
@@ -352,13 +356,13 @@ bool ReadWriter::try_write_str(std::string_view text) const {
 
 void ReadWriter::drain(const Wait& wait) const {
   write_to(source_, "drain", [&](Link& link) {
-    link.sender.drain({"drain", wait});
+    link.sender->drain({"drain", wait});
   });
 }
 
 std::size_t ReadWriter::unsent() const {
   const auto link = source_ ? source_->link() : nullptr;
-  return link ? link->writer.unsent() : 0;
+  return link ? link->sender->unsent() : 0;
 }
 
 }  // namespace tcpip

@@ -30,7 +30,7 @@ StreamReader::StreamReader(std::shared_ptr<Socket> socket, std::size_t limit) {
   if (limit == 0) {
     throw std::invalid_argument("StreamReader: the limit must be positive");
   }
-  if (socket) receiver_ = std::make_unique<Receiver>(std::move(socket), limit);
+  if (socket) receiver_ = std::make_shared<Receiver>(std::move(socket), limit);
 }
 StreamReader::StreamReader(StreamReader&& other) noexcept = default;
 StreamReader& StreamReader::operator=(StreamReader&& other) noexcept = default;

@@ -154,7 +154,9 @@ class StreamReader {
   [[noreturn]] static void throw_not_connected(const char* operation,
                                                const Wait& wait);
 
-  std::unique_ptr<internal::Receiver> receiver_;  // null without a connection
+  // Null without a connection. Shared with a client's or server's connection,
+  // if the reader is of one.
+  std::shared_ptr<internal::Receiver> receiver_;
 };
 
 }  // namespace tcpip

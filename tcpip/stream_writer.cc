@@ -18,12 +18,17 @@ StreamWriter::StreamWriter(StreamWriter&& other) noexcept = default;
 
 StreamWriter& StreamWriter::operator=(StreamWriter&& other) noexcept {
   if (this == &other) return *this;
-  close();
+  let_go();
   sender_ = std::move(other.sender_);
+  closes_ = other.closes_;
   return *this;
 }
 
-StreamWriter::~StreamWriter() { close(); }
+StreamWriter::~StreamWriter() { let_go(); }
+
+void StreamWriter::let_go() noexcept {
+  if (closes_) close();
+}
 
 internal::Sender& StreamWriter::connected(const char* operation) const {
   if (!sender_) throw_connection_error(ENOTCONN, operation, {});

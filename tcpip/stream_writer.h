@@ -33,6 +33,7 @@ class StreamWriter {
   StreamWriter(StreamWriter&& other) noexcept;
   StreamWriter& operator=(StreamWriter&& other) noexcept;
   // close(), which drops what the kernel does not take at once: drain() first.
+  // A writer that Connection::writer() gave does not close the connection.
   ~StreamWriter();
 
   // Sends what the kernel takes at once and queues the rest. Never blocks,
@@ -94,7 +95,11 @@ class StreamWriter {
 
   internal::Sender& connected(const char* operation) const;
 
+  void let_go() noexcept;
+
   std::shared_ptr<internal::Sender> sender_;  // null without a connection
+  // False for one of several: the connection is a client's or server's.
+  bool closes_ = true;
 };
 
 // drain(), close() and linger() for kCloseLingerTime at most: the counterpart

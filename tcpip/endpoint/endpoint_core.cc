@@ -3,14 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <exception>
+#include <optional>
 #include <stdexcept>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "tcpip/constants.h"
-#include "tcpip/stream/stream_access.h"
+#include "tcpip/stream/receiver.h"
+#include "tcpip/stream/sender.h"
 
 namespace tcpip::internal {
 namespace {
@@ -18,7 +22,7 @@ namespace {
 // How many bytes have come and are not read.
 std::size_t unread_bytes(const Link& link) noexcept {
   const std::size_t receivable = link.socket->receivable();
-  return receivable + static_cast<std::size_t>(link.receiver.unread());
+  return receivable + static_cast<std::size_t>(link.receiver->unread());
 }
 
 // True if everything that the peer sent before its end has been read, and no
@@ -26,8 +30,8 @@ std::size_t unread_bytes(const Link& link) noexcept {
 // unread(): in another order, bytes that a read takes from the socket in
 // between would be missed. See Receiver::is_reading().
 bool is_drained(const Link& link) noexcept {
-  return (link.receiver.has_ended() || link.socket->at_end()) &&
-         !link.receiver.is_reading() && link.receiver.unread() == 0;
+  return (link.receiver->has_ended() || link.socket->at_end()) &&
+         !link.receiver->is_reading() && link.receiver->unread() == 0;
 }
 
 // The error that broke the connection; no error if the peer closed it.
@@ -35,6 +39,18 @@ std::error_code lost_error(const Link& link) noexcept {
   const int lost = link.socket->lost_error();
   if (lost == 0) return {};
   return {lost, std::generic_category()};
+}
+
+// How many stop callbacks of connections the calling thread is inside of.
+thread_local int stop_callbacks = 0;
+
+// Runs the program's stop callbacks, and those that wake waiting threads, one
+// after the other. A thread that waits for this stop may thus wake only when a
+// callback of the program's has returned. So close() in one does not wait.
+void request_stop(std::stop_source& stop) noexcept {
+  ++stop_callbacks;
+  stop.request_stop();
+  --stop_callbacks;
 }
 
 }  // namespace
@@ -47,13 +63,12 @@ Link::Link(std::shared_ptr<EndpointCore> endpoint_core,
       socket(std::move(connected_socket)),
       record(std::make_shared<ConnectionRecord>(core, peer,
                                                 socket->local_address())),
-      reader(socket, limit),
-      writer(socket),
-      receiver(*StreamAccess::receiver(reader)),
-      sender(*StreamAccess::sender(writer)),
-      heartbeats(heartbeat_options, connected) {
-  receiver.set_observer(this);
-}
+      receiver(std::make_shared<Receiver>(socket, limit)),
+      sender(std::make_shared<Sender>(socket)),
+      heartbeats(heartbeat_options, connected) {}
+
+// For a Link that was never admitted; EndpointCore has closed the others.
+Link::~Link() { sender->close(); }
 
 std::shared_ptr<const TextFormat> ConnectionRecord::format() const {
   const std::shared_ptr<EndpointCore> core = endpoint.lock();
@@ -65,7 +80,7 @@ void Link::read_ended(bool lost) noexcept {
     core->read_ended(*this, lost);
   } catch (const std::exception& e) {
     // There was no memory for the event. The connection is still current, and
-    // the next read that fails, or the watching thread, tries again.
+    // the next call that finds it lost tries again.
     core->log().error(e.what());
   }
 }
@@ -77,8 +92,8 @@ struct EndpointCore::Ended {
   // blocked in the connection or wait for a change.
   ~Ended() {
     if (!link) return;
-    link->writer.close();
-    link->record->stop.request_stop();
+    link->sender->close();
+    request_stop(link->record->stop);
     core.changed_.notify_all();
     core.waker_.signal();
     const std::string peer = link->record->peer.to_string();
@@ -191,11 +206,15 @@ bool EndpointCore::is_closing() const {
 // Each step has no effect the second time. So calls at the same time, with
 // their steps in any order, do together what one call does.
 void EndpointCore::tell_all_to_end(bool keep_should_be_connected, bool waits) {
+  std::optional<Ended> ended(std::in_place, *this);
   std::shared_ptr<EventOwner> callbacks;
   CallbackQueue* own_queue = nullptr;
   {
+    // The end of the connection comes with `closing_`: an accept thread that
+    // sees the one finds the socket of the other in take_ended().
     const MutexLock lock(mutex_);
     closing_ = true;
+    end_here(keep_should_be_connected, *ended);
     // Set together with closing_: otherwise wait_done() could return true
     // before the wait has begun.
     if (waits) ending_ = true;
@@ -204,7 +223,7 @@ void EndpointCore::tell_all_to_end(bool keep_should_be_connected, bool waits) {
   }
   // Wakes a read handler that waits for room in the queue.
   if (callbacks) callbacks->refuse_posts();
-  close_current_link(keep_should_be_connected);
+  ended.reset();
   // After the last event is queued: the dispatcher runs that event, then ends.
   if (own_queue != nullptr) QueueThread::close(*own_queue);
   workers_.request_stop();
@@ -213,7 +232,9 @@ void EndpointCore::tell_all_to_end(bool keep_should_be_connected, bool waits) {
 }
 
 void EndpointCore::wait_until_ended() {
-  workers_.join();
+  // A thread of ours may wait for a stop whose callbacks run in this thread; it
+  // is let go.
+  if (stop_callbacks == 0) workers_.join();
   // A client has no accept thread, which would have lingered.
   const Deadline deadline = Deadline::after(kCloseLingerTime);
   for (const std::shared_ptr<Socket>& socket : take_ended()) {
@@ -245,8 +266,9 @@ void EndpointCore::close(bool keep_should_be_connected) {
   // A callback that calls close(), or that runs in close(), may destroy the
   // public object.
   const std::shared_ptr<EndpointCore> self = shared_from_this();
-  const bool waits = !workers_.is_current_thread() ||
-                     workers_.is_current_thread(ThreadRole::kDispatch);
+  const bool waits = stop_callbacks == 0 &&
+                     (!workers_.is_current_thread() ||
+                      workers_.is_current_thread(ThreadRole::kDispatch));
   tell_all_to_end(keep_should_be_connected, waits);
   if (waits) wait_until_ended();
 }
@@ -376,6 +398,7 @@ std::shared_ptr<Link> EndpointCore::make_link(std::shared_ptr<Socket> socket,
                                       peer, config_.limit, config_.heartbeats,
                                       std::chrono::steady_clock::now()));
   link->record->live = link;
+  link->receiver->set_observer(link);
   return link;
 }
 
@@ -476,7 +499,7 @@ void EndpointCore::read_ended(const Link& link, bool lost) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return;
-  if (!lost && !link.hung_up && !link.receiver.has_ended()) return;
+  if (!lost && !link.hung_up && !link.receiver->has_ended()) return;
   if (!lost && !is_drained(link)) return;
   end_drained_link(ended);
 }
@@ -490,8 +513,8 @@ Deadline EndpointCore::tend_heartbeats(Link& link) {
   // any.
   if (link.hung_up) return {};
   // consumed() first, for the reason given in Receiver::unread().
-  const std::uint64_t consumed = link.receiver.consumed();
-  const std::uint64_t received = link.receiver.received();
+  const std::uint64_t consumed = link.receiver->consumed();
+  const std::uint64_t received = link.receiver->received();
   Heartbeats::Verdict verdict;
   {
     const MutexLock lock(mutex_);
@@ -516,10 +539,13 @@ Deadline EndpointCore::tend_heartbeats(Link& link) {
 void EndpointCore::send_heartbeat(Link& link) {
   const std::shared_ptr<const TextFormat> text = format();
   try {
-    if (link.writer.unsent() > config_.write_limit) return;
-    link.writer.write_lines({kHeartbeat, text->terminator()});
+    if (link.sender->unsent() > config_.write_limit) return;
+    const std::array<std::string_view, 2> parts{kHeartbeat, text->terminator()};
+    link.sender->write("heartbeat", parts);
   } catch (const ConnectionError&) {
-    note_hang_up(link);  // not lose(): what has come can still be read
+    // Not lose(): what has come can still be read. And nothing if the program
+    // itself sends no more, after write_eof().
+    if (link.sender->is_closing()) note_hang_up(link);
   }
 }
 
@@ -608,7 +634,7 @@ void EndpointCore::run_event(const ConnectionEvent& event) {
     log().error("connect_callback failed with an unknown exception");
   }
   const MutexLock lock(mutex_);
-  if (event.connected) told_ = event.connection.number();
+  if (event.connected) told_ = std::max(told_, event.connection.number());
   changed_.notify_all();
 }
 

@@ -28,8 +28,6 @@
 #include "tcpip/socket.h"
 #include "tcpip/stream/receiver.h"
 #include "tcpip/stream/sender.h"
-#include "tcpip/stream_reader.h"
-#include "tcpip/stream_writer.h"
 
 namespace tcpip::internal {
 
@@ -83,16 +81,18 @@ struct Link final : ReadObserver {
        std::size_t limit, const HeartbeatOptions& heartbeat_options,
        Heartbeats::TimePoint connected);
 
+  ~Link();
+
   // See ReadObserver. Tells the core.
   void read_ended(bool lost) noexcept override;
 
   const std::shared_ptr<EndpointCore> core;
   const std::shared_ptr<Socket> socket;
   const std::shared_ptr<ConnectionRecord> record;
-  StreamReader reader;
-  StreamWriter writer;
-  Receiver& receiver;  // the reader's
-  Sender& sender;      // the writer's
+  // Streams that the program got from Connection::reader() and writer() share
+  // these two. They keep the socket, but neither the Link nor the core.
+  const std::shared_ptr<Receiver> receiver;
+  const std::shared_ptr<Sender> sender;
 
   // The peer's FIN or reset was seen, maybe behind unread bytes. Only the
   // watching thread (accept thread or monitor thread) sets it, under the mutex

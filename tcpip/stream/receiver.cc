@@ -49,12 +49,12 @@ class Receiver::Operation {
     if (refused_) return;
     // Look at the buffer before end(): after it, another thread may read.
     const bool tell =
-        receiver_.observer_ != nullptr && (lost_ || receiver_.buffer_.empty());
+        receiver_.has_observer_ && (lost_ || receiver_.buffer_.empty());
     // First end(), then tell the observer. In the other order, a watching
     // thread that makes a note between the two would see a read under way,
     // and that read would not see the note.
     receiver_.sole_reader_.end();
-    if (tell) receiver_.observer_->read_ended(lost_);
+    if (tell) receiver_.tell_observer(lost_);
   }
 
   // Runs everything that may throw, and records how it has ended.
@@ -96,6 +96,11 @@ Receiver::~Receiver() = default;
 
 std::string Receiver::peer() const {
   return socket_->peer_address().to_string();
+}
+
+void Receiver::tell_observer(bool lost) noexcept {
+  // A reader that the program keeps may outlive the connection's Link.
+  if (const auto observer = observer_.lock()) observer->read_ended(lost);
 }
 
 void Receiver::check_stop(const Call& call) const {
@@ -514,6 +519,7 @@ bool Receiver::wait_readable(const Call& call) {
   return operation.run([&] {
     check_stop(call);
     if (!buffer_.empty() || has_ended()) return true;
+    const SoleReader::Receiving receiving(sole_reader_, call.operation);
     const IoResult result = socket_->wait_receivable(call.wait);
     switch (result.status) {
       case IoStatus::kTimeout:

@@ -61,9 +61,12 @@ class Receiver {
   Receiver(const Receiver&) = delete;
   Receiver& operator=(const Receiver&) = delete;
 
-  // To be called before the first operation. Null: no observer. The observer
-  // must outlive the operations.
-  void set_observer(ReadObserver* observer) noexcept { observer_ = observer; }
+  // To be called before the first operation. The observer is told as long as
+  // it lives.
+  void set_observer(std::weak_ptr<ReadObserver> observer) noexcept {
+    observer_ = std::move(observer);
+    has_observer_ = true;
+  }
 
   // --- Operations ---
 
@@ -138,6 +141,7 @@ class Receiver {
     return error_.load(std::memory_order_relaxed);
   }
   std::string peer() const;
+  void tell_observer(bool lost) noexcept;
   void check_stop(const Call& call) const;
   std::string_view value(std::optional<std::string_view> result,
                          const Call& call) {
@@ -161,7 +165,8 @@ class Receiver {
 
   const std::shared_ptr<Socket> socket_;
   const std::size_t limit_;
-  ReadObserver* observer_ = nullptr;
+  std::weak_ptr<ReadObserver> observer_;
+  bool has_observer_ = false;
   std::chrono::microseconds spin_{0};
   SoleReader sole_reader_;
 

@@ -30,21 +30,22 @@ class SoleReader {
   // Marks a call as under way, until end(). Throws SecondReaderError if one is
   // under way already.
   void begin(const char* operation) {
-    if (reading_.load(std::memory_order_acquire)) {
-      throw SecondReaderError(operation);
-    }
+    if (is_reading()) throw SecondReaderError(operation);
     reading_.store(true, std::memory_order_relaxed);
   }
   // Must not be called by a thread that Receiving has refused: the call under
   // way is then the other thread's.
   void end() noexcept { reading_.store(false, std::memory_order_release); }
 
+  // If two calls have missed each other, end() of the first resets reading_
+  // while the other may still wait: then receiving_ tells of that one.
   bool is_reading() const noexcept {
-    return reading_.load(std::memory_order_acquire);
+    return reading_.load(std::memory_order_acquire) ||
+           receiving_.load(std::memory_order_acquire);
   }
 
-  // While it lives, its thread is the only one that receives. The constructor
-  // throws SecondReaderError if another thread is receiving.
+  // While it lives, its thread is the only one that receives or waits for it.
+  // The constructor throws SecondReaderError if another thread does.
   class Receiving {
    public:
     Receiving(SoleReader& reader, const char* operation) : reader_(reader) {

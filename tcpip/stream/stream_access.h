@@ -6,6 +6,9 @@
 #ifndef TCPIP_STREAM_STREAM_ACCESS_H_
 #define TCPIP_STREAM_STREAM_ACCESS_H_
 
+#include <memory>
+#include <utility>
+
 #include "tcpip/stream/call.h"
 #include "tcpip/stream/receiver.h"
 #include "tcpip/stream/sender.h"
@@ -15,6 +18,21 @@
 namespace tcpip::internal {
 
 struct StreamAccess {
+  // Streams over what a connection has already. They share it: whoever moves or
+  // destroys one of them leaves the connection as it is.
+  static std::shared_ptr<StreamReader> reader_of(
+      std::shared_ptr<Receiver> receiver) {
+    auto reader = std::make_shared<StreamReader>();
+    reader->receiver_ = std::move(receiver);
+    return reader;
+  }
+  static std::shared_ptr<StreamWriter> writer_of(
+      std::shared_ptr<Sender> sender) {
+    auto writer = std::make_shared<StreamWriter>();
+    writer->sender_ = std::move(sender);
+    writer->closes_ = false;
+    return writer;
+  }
   // Null without a connection.
   static Receiver* receiver(StreamReader& reader) noexcept {
     return reader.receiver_.get();

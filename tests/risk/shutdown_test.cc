@@ -1134,6 +1134,33 @@ TEST(CloseTest, IsNotDoneWhileAPostedCallbackThatClosedStillRuns) {
   EXPECT_TRUE(server.wait_done(kPatience));
 }
 
+// While the accept thread is busy with others, and so may be the first to see
+// that the server is closing.
+TEST(CloseTest, InTheReadHandlerLeavesNoDescriptorWhenAllIsDone) {
+  const HangGuard guard;
+  for (int i = 0; i < (kWithSanitizer ? 20 : 100); ++i) {
+    OneClientReadLoopServer server(
+        {.host = "127.0.0.1"}, [&](Connection& client, std::stop_token stop) {
+          client.read(1, stop);
+          server.close();
+        });
+    server.start();
+    const UniqueFd peer = connect_to(server.port());
+    const int port = tcpip_tests::local_port(peer.get());
+    ASSERT_TRUE(server.wait_connected(kPatience));
+    std::jthread knocking([&](std::stop_token stop) {
+      try {
+        while (!stop.stop_requested()) connect_to(server.port()).reset();
+      } catch (const std::system_error&) {
+        // It no longer listens.
+      }
+    });
+    send_all(peer, "x");
+    ASSERT_TRUE(server.wait_done(kPatience));
+    EXPECT_FALSE(tcpip_tests::socket_connected_to(port).has_value());
+  }
+}
+
 // Here the other one is inside a stop callback of the program's.
 TEST(CloseTest, IsDoneWhenOneCloseHasReturnedThoughAnotherHasNot) {
   const HangGuard guard;

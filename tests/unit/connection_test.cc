@@ -6,11 +6,13 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -369,6 +371,36 @@ TEST(ConnectionStopTest, IsRequestedHoweverTheConnectionEnds) {
   }
 }
 
+// The handler wakes only when the stop callback before it has returned.
+TEST(ConnectionStopTest, AStopCallbackMayCloseTheServer) {
+  for (const bool by_connection : {true, false}) {
+    std::mutex mutex;
+    std::condition_variable_any never;
+    std::atomic<pid_t> id{0};
+    ReadLoopStage server([&](Connection&, std::stop_token stop) {
+      std::unique_lock lock(mutex);
+      id = tcpip_tests::this_thread_id();
+      never.wait(lock, stop, [] { return false; });
+    });
+    const UniqueFd peer = server.connect();
+    ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
+    const Connection client = server->connection();
+    std::atomic<bool> called{false};
+    const std::stop_callback on_end(client.stop_token(), [&] {
+      server->close();
+      called = true;
+    });
+    if (by_connection) {
+      client.close();
+    } else {
+      server->close();
+    }
+    EXPECT_TRUE(called);
+    server->close();
+    EXPECT_TRUE(server->wait_done(Wait::none()));
+  }
+}
+
 TEST(ConnectionStopTest, EachConnectionHasItsOwn) {
   ServedStage server;
   const std::stop_token first = server->connection().stop_token();
@@ -569,6 +601,69 @@ TEST(ConnectionStreamsTest, KeepTheDescriptorForAsLongAsTheyAreKept) {
   EXPECT_EQ(tcpip_testing::open_descriptors().count(fd), 1u);
   reader.reset();
   EXPECT_EQ(tcpip_testing::open_descriptors().count(fd), 0u);
+}
+
+TEST(ConnectionStreamsTest, MovingThemOutLeavesTheConnectionAsItIs) {
+  ServedStage server;
+  const Connection client = server->connection();
+  {
+    const StreamReader reader = std::move(*client.reader());
+    const StreamWriter writer = std::move(*client.writer());
+    EXPECT_FALSE(writer.is_closing());
+  }
+  send_all(server.peer, "hello");
+  EXPECT_EQ(client.read(5, kPatience), "hello");
+  client.write("answer", kPatience);
+  EXPECT_EQ(recv_exact(server.peer, 6), "answer");
+  EXPECT_TRUE(client.connected());
+}
+
+// What a connect_callback holds may hold the reader.
+TEST(ConnectionStreamsTest, KeepNothingOfTheProgramsAlive) {
+  struct Session {
+    std::shared_ptr<StreamReader> reader;
+    std::shared_ptr<StreamWriter> writer;
+  };
+  std::weak_ptr<Session> watched;
+  {
+    auto session = std::make_shared<Session>();
+    watched = session;
+    ServerStage<> server(
+        ServerOptions{.connect_callback = [session = std::move(session)](
+                                              const ConnectionEvent& event) {
+          if (!event.connected) return;
+          session->reader = event.connection.reader();
+          session->writer = event.connection.writer();
+        }});
+    const UniqueFd peer = server.connect();
+    ASSERT_TRUE(server.events.wait_for(1));
+    server->close();
+  }
+  EXPECT_TRUE(watched.expired());
+}
+
+TEST(ConnectionStreamsTest, AReadThatOutlivesTheServerEnds) {
+  std::shared_ptr<StreamReader> reader;
+  std::optional<tcpip_tests::BlockedCall<std::string>> call;
+  {
+    ServedStage server;
+    reader = server->connection().reader();
+    call.emplace([&] { return reader->read(1); });
+    ASSERT_TRUE(call->await_blocked());
+  }
+  EXPECT_EQ(call->get(), "");
+}
+
+// The peer may still send, and so it has not gone.
+TEST(ConnectionStreamsTest, AWriteAfterWriteEofIsRefusedAndTheConnectionLives) {
+  ServedStage server;
+  const Connection client = server->connection();
+  client.writer()->write_eof();
+  EXPECT_THROW(client.write("more"), BrokenPipeError);
+  EXPECT_THROW(client.try_write("more"), BrokenPipeError);
+  send_all(server.peer, "still here\n");
+  EXPECT_EQ(client.read_line(kPatience), "still here\n");
+  EXPECT_TRUE(client.connected());
 }
 
 TEST(ConnectionStreamsTest, NativeHandleIsTheSockets) {

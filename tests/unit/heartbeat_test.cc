@@ -257,6 +257,22 @@ TEST_P(HeartbeatTest, SendingThemToAPeerThatLeavesLosesNothing) {
   EXPECT_TRUE(eventually([&] { return !pair->endpoint().connected(); }));
 }
 
+// This side sends no more; that says nothing about the peer.
+TEST_P(HeartbeatTest, AfterWriteEofNoneAreSentAndThePeerIsStillThere) {
+  const auto pair = make({.send = true, .interval = milliseconds(1)});
+  const tcpip::Connection connection = pair->endpoint().connection();
+  connection.writer()->write_eof();
+  const std::string sent = tcpip_tests::recv_until_eof(pair->peer);
+  EXPECT_EQ(sent.size() % kBeat.size(), 0u);
+  let_pass(milliseconds(50));
+  send_all(pair->peer, "still here\n");
+  EXPECT_EQ(connection.read_line(kPatience), "still here\n");
+  EXPECT_TRUE(connection.connected());
+  // And its end is seen, though nobody reads.
+  pair->peer.reset();
+  EXPECT_TRUE(eventually([&] { return !connection.connected(); }));
+}
+
 TEST_P(HeartbeatTest, IntervalsMayBeAsLongAsTheyLike) {
   const auto pair = make({.send = true,
                           .interval = milliseconds::max(),

@@ -120,7 +120,7 @@ const std::vector<Read>& all_reads() {
 class Recorder final : public ReadObserver {
  public:
   explicit Recorder(Receiver& receiver) : receiver_(receiver) {
-    receiver.set_observer(this);
+    receiver.set_observer(self_);
   }
 
   void read_ended(bool lost) noexcept override {
@@ -144,6 +144,7 @@ class Recorder final : public ReadObserver {
 
  private:
   Receiver& receiver_;
+  const std::shared_ptr<ReadObserver> self_{this, [](ReadObserver*) {}};
   std::atomic<int> calls_{0};
   std::atomic<int> lost_{0};
 };
@@ -484,8 +485,10 @@ class Watched final : public ReadObserver {
     noted_ = false;
     return std::exchange(observer_saw_note_, false);
   }
+  const std::shared_ptr<ReadObserver>& self() const { return self_; }
 
  private:
+  const std::shared_ptr<ReadObserver> self_{this, [](ReadObserver*) {}};
   Mutex mutex_;
   bool noted_ TCPIP_GUARDED_BY(mutex_) = false;
   bool observer_saw_note_ TCPIP_GUARDED_BY(mutex_) = false;
@@ -496,7 +499,7 @@ TEST(Receiver, WatcherSeesTheReadEndedOrTheObserverSeesItsNote) {
   tcpip_tests::SocketPair pair = tcpip_tests::socket_pair(Transport::kUnix);
   Receiver receiver(pair.socket, kDefaultLimit);
   Watched watched;
-  receiver.set_observer(&watched);
+  receiver.set_observer(watched.self());
   std::barrier together(2);
   std::jthread reader([&] {
     for (int i = 0; i < kRounds; ++i) {

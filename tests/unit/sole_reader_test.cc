@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace tcpip::internal {
 namespace {
@@ -33,6 +35,20 @@ TEST(SoleReader, LetsOneThreadAtATimeReceive) {
     EXPECT_THROW(SoleReader::Receiving(reader, "second"), SecondReaderError);
     EXPECT_THROW(SoleReader::Receiving(reader, "third"), SecondReaderError);
   }
+}
+
+// Two calls have begun in the same instant, and one of them has ended.
+TEST(SoleReader, RefusesOthersWhileOneOfTwoThatMissedEachOtherReceives) {
+  SoleReader reader;
+  reader.begin("first");
+  std::optional<SoleReader::Receiving> receiving(std::in_place, reader,
+                                                 "first");
+  reader.end();
+  EXPECT_TRUE(reader.is_reading());
+  EXPECT_THROW(reader.begin("third"), SecondReaderError);
+  receiving.reset();
+  EXPECT_FALSE(reader.is_reading());
+  reader.begin("fourth");
 }
 
 }  // namespace
