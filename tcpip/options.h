@@ -1,5 +1,6 @@
 // The options of clients and servers, as plain structs for designated
-// initialisers, which read like Python's keyword arguments:
+// initialisers, which read like Python's keyword arguments, but come in the
+// order in which the members stand here:
 //
 //   tcpip::Client client({.host = "127.0.0.1",
 //                         .port = 4000,

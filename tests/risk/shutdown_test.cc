@@ -1138,7 +1138,7 @@ TEST(CloseTest, IsNotDoneWhileAPostedCallbackThatClosedStillRuns) {
 // that the server is closing.
 TEST(CloseTest, InTheReadHandlerLeavesNoDescriptorWhenAllIsDone) {
   const HangGuard guard;
-  for (int i = 0; i < (kWithSanitizer ? 20 : 100); ++i) {
+  for (int i = 0; i < (kWithSanitizer ? 5 : 20); ++i) {
     OneClientReadLoopServer server(
         {.host = "127.0.0.1"}, [&](Connection& client, std::stop_token stop) {
           client.read(1, stop);
