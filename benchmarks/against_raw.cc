@@ -29,9 +29,9 @@
 
 #include "tcpip/client.h"
 #include "tcpip/error.h"
+#include "tcpip/listener.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
-#include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
 #include "tcpip/unique_fd.h"

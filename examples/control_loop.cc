@@ -30,6 +30,7 @@
 #include <thread>
 
 #include "tcpip/callback_queue.h"
+#include "tcpip/connection.h"
 #include "tcpip/connection_event.h"
 #include "tcpip/error.h"
 #include "tcpip/log.h"
@@ -40,7 +41,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
-using Server = tcpip::OneClientReadLoopServer;
 
 constexpr Clock::duration kPeriod = 10ms;
 // Commands that wait for the loop. When there are more, the reading thread
@@ -61,22 +61,19 @@ class Controller {
              .log = tcpip::Log(tcpip::stderr_sink(), tcpip::LogLevel::kWarning),
              .callbacks = &queue_,
              .connect_callback =
-                 [this](Server&, const tcpip::ConnectionEvent& event) {
+                 [this](const tcpip::ConnectionEvent& event) {
                    on_change(event);
                  },
              // A "\r" before it is one more blank to on_command().
              .terminator = "\n",
              // A command longer than this ends the connection.
              .limit = 1024,
-             // Old telemetry shall not queue in the kernel.
+             // A small buffer, so that old telemetry does not pile up in it.
              .socket = {.send_buffer = 8 * 1024}},
-            [this](Server& server, std::stop_token stop) {
-              // The one thing that runs in another thread, the server's. What
-              // is bound speaks of the client whose command it is: the answer
-              // does not go to the next one.
-              const std::string line = server.read_str(stop);
-              queue_.post_wait(server.bound([this, line] { on_command(line); }),
-                               &server);
+            [this](tcpip::Connection& client, std::stop_token stop) {
+              // The one thing that runs in another thread, the server's.
+              const std::string line = client.read_str(stop);
+              client.post_wait([=, this] { on_command(client, line); });
             }) {}
 
   void start() {
@@ -95,59 +92,58 @@ class Controller {
     send_telemetry(text.str());
   }
 
-  std::uint64_t clients() const { return server_.generation(); }
+  std::uint64_t clients() const { return server_.connection_count(); }
 
  private:
   static constexpr double kStep = 0.05;
 
   void on_change(const tcpip::ConnectionEvent& event) {
     if (event.connected) {
-      client_ = event.generation;
+      client_ = event.connection;
       last_sent_ = Clock::now();
     } else {
-      client_ = 0;
       // What to do when nobody is in command; here: stand still.
       demand_ = position_;
     }
   }
 
-  void on_command(const std::string& line) {
-    if (!server_.connected()) return;  // its client has gone meanwhile
+  void on_command(const tcpip::Connection& client, const std::string& line) {
+    // on_change() may have been told already that this client has gone.
+    if (!client.connected()) return;
     std::istringstream words(line);
     std::string verb;
     double position = 0;
     words >> verb;
     if (verb == "stop") {
       demand_ = position_;
-      answer("ok");
+      answer(client, "ok");
     } else if (verb == "move" && words >> position) {
       demand_ = position;
-      answer("ok");
+      answer(client, "ok");
     } else {
-      answer("error unknown command: " + verb);
+      answer(client, "error unknown command: " + verb);
     }
   }
 
   // Never waits: what the client's side does not take is sent later.
-  void answer(const std::string& text) {
+  static void answer(const tcpip::Connection& client, const std::string& text) {
     try {
-      server_.write_str(text, tcpip::Wait::none());
+      client.write_str(text, tcpip::Wait::none());
     } catch (const tcpip::TimeoutError&) {
       // Its last bytes go with what is written next.
     } catch (const tcpip::ConnectionError&) {
-      // The client has gone; on_change() will hear of it.
+      // The client has gone. on_change() is told.
     }
   }
 
   // Never waits either, but drops what would be out of date.
   void send_telemetry(const std::string& text) {
-    // A client may have made way for the next and on_change() not know it yet.
-    if (client_ == 0 || client_ != server_.generation()) return;
+    if (!client_.connected()) return;
     try {
-      if (server_.try_write_str(text)) {
+      if (client_.try_write_str(text)) {
         last_sent_ = Clock::now();
       } else if (Clock::now() - last_sent_ > kMaxStall) {
-        server_.close_client();
+        client_.close();
         server_.log().warning("the client took no telemetry, it has to go");
       }
     } catch (const tcpip::ConnectionError&) {
@@ -155,14 +151,14 @@ class Controller {
     }
   }
 
-  std::uint64_t client_ = 0;  // the number of the one we know of, or 0
+  tcpip::Connection client_;  // that of the last connected event
   Clock::time_point last_sent_;
   double position_ = 0;
   double demand_ = 0;
   // Last, and in this order: as long as the server lives it uses the queue, and
   // the callbacks use the rest.
   tcpip::CallbackQueue queue_{kMaxCommands};
-  Server server_;
+  tcpip::OneClientReadLoopServer server_;
 };
 
 // True if one of the signals has come. Does not wait.

@@ -7,19 +7,18 @@
 
 DomeController::DomeController(Options options)
     : options_(std::move(options)),
-      server_(
-          {.host = options_.host,
-           .port = options_.port,
-           .name = "dome",
-           .log = options_.log,
-           .connect_callback =
-               [this](auto& /*server*/, const tcpip::ConnectionEvent& event) {
-                 on_connection(event);
-               }},
-          [this](auto& server, std::stop_token stop) {
-            const std::string answer = obey(server.read_str(stop));
-            server.write_str(answer, {std::chrono::seconds(5), stop});
-          }) {}
+      server_({.host = options_.host,
+               .port = options_.port,
+               .name = "dome",
+               .log = options_.log,
+               .connect_callback =
+                   [this](const tcpip::ConnectionEvent& event) {
+                     on_connection(event);
+                   }},
+              [this](tcpip::Connection& client, std::stop_token stop) {
+                const std::string answer = obey(client.read_str(stop));
+                client.write_str(answer, {std::chrono::seconds(5), stop});
+              }) {}
 
 double DomeController::azimuth() const {
   const std::lock_guard lock(mutex_);

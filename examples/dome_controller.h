@@ -9,8 +9,8 @@
 //   status         azimuth 120.5, shutter open
 //   anything else  error: ...
 //
-// Nobody shall leave the telescope in the rain: when the connection is lost the
-// shutter closes.
+// The shutter closes when the connection is lost, so that nobody leaves the
+// telescope in the rain.
 //
 // Threads: every member may be called from any thread.
 #ifndef EXAMPLES_DOME_CONTROLLER_H_

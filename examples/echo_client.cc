@@ -31,8 +31,8 @@ using namespace std::chrono_literals;
 
 // What echo_server takes after the line "struct".
 struct Sample {
-  tcpip::BigEndian<std::uint32_t> sequence;
-  tcpip::BigEndian<double> value;
+  tcpip::BigEndian<std::uint32_t> sequence{};
+  tcpip::BigEndian<double> value{};
 };
 
 // Turns Ctrl-C and SIGTERM into a stop request, for a program whose main thread

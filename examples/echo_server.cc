@@ -19,6 +19,7 @@
 #include <stop_token>
 #include <string>
 
+#include "tcpip/connection.h"
 #include "tcpip/log.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/wait.h"
@@ -30,29 +31,29 @@ using namespace std::chrono_literals;
 
 // In Python: struct.Struct(">Id").
 struct Sample {
-  tcpip::BigEndian<std::uint32_t> sequence;
-  tcpip::BigEndian<double> value;
+  tcpip::BigEndian<std::uint32_t> sequence{};
+  tcpip::BigEndian<double> value{};
 };
 
 // Deals with one message. The server calls it again and again, on a thread of
-// its own, for as long as the client is there. `stop` is requested when the
-// connection ends or the server closes; what blocks gets it and then throws.
-// Nothing need be caught: an exception ends the connection, and the server goes
-// on to the next client.
-void echo(tcpip::OneClientReadLoopServer& server, std::stop_token stop) {
+// its own, for as long as the client is connected. `stop` is requested when the
+// connection ends: a call that blocks then throws. Nothing has to be caught
+// here: an exception ends the connection, and the server goes on to the next
+// client.
+void echo(tcpip::Connection& client, std::stop_token stop) {
   // With read_str() the client would have to end its lines in "\r\n", which
   // netcat does not.
-  const std::string line = server.read_until("\n", stop);
-  // A client that stops reading, or sends half a struct, shall not keep others
-  // out for ever.
+  const std::string line = client.read_until("\n", stop);
+  // So that a client which stops reading, or sends half a struct, does not keep
+  // others out for ever.
   const tcpip::Wait wait(5s, stop);
   if (line == "struct\n" || line == "struct\r\n") {
     Sample sample;
-    server.read_into(sample, wait);
+    client.read_into(sample, wait);
     ++sample.sequence;
-    server.write_from(sample, wait);
+    client.write_from(sample, wait);
   } else {
-    server.write(line, wait);
+    client.write(line, wait);
   }
 }
 
@@ -74,9 +75,8 @@ int main(int argc, char** argv) try {
     }
   }
 
-  // Signals are the program's business, the library does not touch them. To
-  // block them before any thread starts, and then wait for them in one, is the
-  // way that needs no handler.
+  // The library leaves signals to the program. To block them before any thread
+  // starts, and to wait for them in one, needs no handler.
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);

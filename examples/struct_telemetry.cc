@@ -26,6 +26,7 @@
 #include <thread>
 
 #include "tcpip/client.h"
+#include "tcpip/connection.h"
 #include "tcpip/error.h"
 #include "tcpip/log.h"
 #include "tcpip/one_client_server.h"
@@ -45,20 +46,20 @@ using tcpip::BigEndian;
 enum class Kind : std::uint16_t { kPosition = 1, kWeather = 2 };
 
 struct Header {
-  BigEndian<Kind> kind;
-  BigEndian<std::uint16_t> size;  // of the body
-  BigEndian<std::uint32_t> sequence;
-  BigEndian<std::uint64_t> time_ns;  // since 1970
+  BigEndian<Kind> kind{};
+  BigEndian<std::uint16_t> size{};  // of the body
+  BigEndian<std::uint32_t> sequence{};
+  BigEndian<std::uint64_t> time_ns{};  // since 1970
 };
 
 struct Position {
-  std::array<BigEndian<double>, 3> axes;
+  std::array<BigEndian<double>, 3> axes{};
 };
 
 struct Weather {
-  BigEndian<bool> raining;
-  BigEndian<float> temperature;
-  BigEndian<std::int16_t> wind_direction;
+  BigEndian<bool> raining{};
+  BigEndian<float> temperature{};
+  BigEndian<std::int16_t> wind_direction{};
 };
 
 // What a peer relies on.
@@ -69,7 +70,7 @@ static_assert(sizeof(Weather) == 7);
 // --- The server ---
 
 template <class Body>
-void send(tcpip::OneClientServer& server, Kind kind, std::uint32_t sequence,
+void send(const tcpip::Connection& client, Kind kind, std::uint32_t sequence,
           const Body& body, const tcpip::Wait& wait) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const Header header{
@@ -79,20 +80,20 @@ void send(tcpip::OneClientServer& server, Kind kind, std::uint32_t sequence,
       .time_ns = static_cast<std::uint64_t>(
           std::chrono::duration_cast<std::chrono::nanoseconds>(now).count())};
   // One message: no other thread's comes between header and body.
-  server.write_from(header, body, wait);
+  client.write_from(header, body, wait);
 }
 
-void send_one(tcpip::OneClientServer& server, std::uint32_t sequence,
+void send_one(const tcpip::Connection& client, std::uint32_t sequence,
               const tcpip::Wait& wait) {
   if (sequence % 10 == 9) {
-    send(server, Kind::kWeather, sequence,
+    send(client, Kind::kWeather, sequence,
          Weather{.raining = sequence % 20 == 9,
                  .temperature = -3.25f,
                  .wind_direction = -90},
          wait);
   } else {
     const double x = sequence;
-    send(server, Kind::kPosition, sequence, Position{{x, -x, x / 4}}, wait);
+    send(client, Kind::kPosition, sequence, Position{{x, -x, x / 4}}, wait);
   }
 }
 
@@ -106,16 +107,17 @@ void serve(const std::string& host, int port, std::uint32_t count,
   server.start();
   std::cout << "listening on " << server.addresses().front().to_string()
             << std::endl;
+  tcpip::Connection client;
   auto due = tcpip::Deadline::Clock::now();
   for (std::uint32_t sequence = 0; sequence < count; ++sequence) {
-    if (!server.connected()) {
-      server.wait_connected(stop);
+    if (!client.connected()) {
+      client = server.wait_client(stop).value();
       due = tcpip::Deadline::Clock::now();
     }
     try {
-      send_one(server, sequence, {1s, stop});
+      send_one(client, sequence, {1s, stop});
     } catch (const tcpip::TimeoutError&) {
-      server.close_client();
+      client.close();
       server.log().warning("the client took no telemetry, it has to go");
     } catch (const tcpip::ConnectionError&) {
       // This client has gone. There will be another.

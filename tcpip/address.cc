@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "tcpip/base/mutex.h"
-#include "tcpip/base/named_thread.h"
+#include "tcpip/base/workers.h"
 #include "tcpip/error.h"
 
 namespace tcpip {
@@ -41,7 +41,7 @@ struct Request {
 
 struct Answer {
   int status = 0;
-  int error_number = 0;  // where status is EAI_SYSTEM
+  int error_number = 0;  // if status is EAI_SYSTEM
   std::vector<Address> addresses;
 };
 
@@ -67,7 +67,7 @@ Answer ask(const Request& request, int more_flags) {
   return answer;
 }
 
-// Shared between the caller and the look-up, whichever ends last.
+// Shared by the caller and the look-up thread, since either may end first.
 struct Lookup {
   internal::Mutex mutex;
   internal::CondVar done_changed;
@@ -80,7 +80,7 @@ Answer ask_name_server(Request request, const Wait& wait,
   if (wait.stop.stop_requested()) throw CancelledError("resolve", peer);
   auto lookup = std::make_shared<Lookup>();
   // The one thread of this library that nobody joins: getaddrinfo() cannot be
-  // woken, and a caller's deadline must hold all the same.
+  // woken, and the caller must return at its deadline.
   internal::start_thread(
       {.role = ThreadRole::kResolve, .name = "tcpip-resolve"},
       [lookup, request = std::move(request)](const std::stop_token&) {
@@ -88,7 +88,7 @@ Answer ask_name_server(Request request, const Wait& wait,
         try {
           answer = ask(request, 0);
         } catch (...) {
-          answer.status = EAI_MEMORY;  // the caller must hear of it
+          answer.status = EAI_MEMORY;  // wakes the caller in any case
         }
         const internal::MutexLock lock(lookup->mutex);
         lookup->answer = std::move(answer);

@@ -1,6 +1,6 @@
-// Socket addresses, and how names become them.
+// Socket addresses, and the look-up of host names.
 //
-// Threads: Address is a value.
+// Threads: Address is a value. The functions may be called from any thread.
 #ifndef TCPIP_ADDRESS_H_
 #define TCPIP_ADDRESS_H_
 
@@ -21,21 +21,23 @@ enum class AddressFamily { kAny, kIpv4, kIpv6 };
 // The address of one end of a connection: IPv4, IPv6 or Unix-domain.
 class Address {
  public:
-  Address() noexcept = default;  // of nothing
-  // From a sockaddr of that many bytes; throws std::invalid_argument if it is
-  // longer than any there is.
+  Address() noexcept = default;  // empty
+  // Copies a sockaddr of `size` bytes. Throws std::invalid_argument for more
+  // than 128 bytes, which no sockaddr has.
   Address(const void* sockaddr, std::size_t size);
 
   bool empty() const noexcept { return size_ == 0; }
-  // "127.0.0.1", "::1", "fe80::1%eth0", a path, or "".
+  // "127.0.0.1", "::1", "fe80::1%eth0", the path of a Unix-domain socket, or
+  // "".
   std::string host() const;
-  std::uint16_t port() const noexcept;  // 0 where there is none
+  // 0 if it is not an internet address; set_port() then does nothing.
+  std::uint16_t port() const noexcept;
   void set_port(std::uint16_t port) noexcept;
   AddressFamily family() const noexcept;  // kAny if not an internet address
-  // "127.0.0.1:4000", "[::1]:4000".
+  // "127.0.0.1:4000", "[::1]:4000", a path; "" if empty.
   std::string to_string() const;
 
-  // The sockaddr, for system calls.
+  // The sockaddr and its size in bytes, for system calls.
   const void* data() const noexcept { return storage_.data(); }
   std::size_t size() const noexcept { return size_; }
 
@@ -46,24 +48,25 @@ class Address {
   std::size_t size_ = 0;
 };
 
-// What resolve() shall do with an empty host.
+// Which addresses resolve() gives for an empty host.
 enum class EmptyHost { kLoopback, kAllInterfaces };
 
-// All addresses of `host`, in the order in which to try them. At least one.
+// All addresses of `host`, in the order in which to try them; at least one.
 //
-// A numeric host never asks a name server. A name is looked up in a thread of
-// its own, because getaddrinfo() cannot be interrupted: at the deadline or stop
-// that thread is left behind, holding nothing of the caller's, until the name
-// server's own time-outs end it (some ten seconds).
+// A numeric host needs no name server. A name is looked up in a thread of its
+// own, because getaddrinfo() cannot be interrupted. At the deadline or stop
+// this function returns, and that thread goes on until getaddrinfo() gives up
+// (after some ten seconds); it holds nothing of the caller's.
 //
-// Throws std::invalid_argument if port is not in 0...65535 or host holds a NUL;
-// ResolveError, TimeoutError, CancelledError.
+// Throws std::invalid_argument if port is not in 0...65535 or host contains a
+// NUL; ResolveError; TimeoutError; CancelledError; Error if there can be no
+// thread.
 std::vector<Address> resolve(std::string_view host, int port,
                              const Wait& wait = {},
                              AddressFamily family = AddressFamily::kAny,
                              EmptyHost empty_host = EmptyHost::kLoopback);
 
-// "host:port" for messages, with brackets where the host has colons.
+// "host:port" for messages, with brackets around a host that has colons.
 std::string host_and_port(std::string_view host, int port);
 
 }  // namespace tcpip

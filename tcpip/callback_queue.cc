@@ -3,21 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cstdint>
 #include <exception>
 #include <iterator>
 #include <list>
-#include <set>
+#include <map>
 #include <stdexcept>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "tcpip/base/mutex.h"
-#include "tcpip/base/named_thread.h"
 #include "tcpip/base/poller.h"
+#include "tcpip/base/thread_number.h"
 #include "tcpip/error.h"
 
 namespace tcpip {
@@ -25,43 +22,37 @@ namespace tcpip {
 using internal::CondVar;
 using internal::Mutex;
 using internal::MutexLock;
+using internal::this_thread_number;
+using internal::ThreadNumber;
+using internal::ThreadWait;
 using internal::WaitResult;
 
-namespace {
-
-using ThreadNumber = std::uint64_t;
-
-// The calling thread's number. Unlike a std::thread::id it is never used again,
-// so that it may be compared with that of a thread which has long ended.
-ThreadNumber this_thread() noexcept {
-  static std::atomic<ThreadNumber> last{0};
-  thread_local const ThreadNumber number = ++last;
-  return number;
-}
-
-}  // namespace
-
-// Outlives the queue while one of the queue's members is inside a callback that
-// destroys it.
+// Outlives the CallbackQueue as long as there are Owners, and while a callback
+// that destroys the CallbackQueue runs inside one of its members.
 class CallbackQueue::Impl {
  public:
+  using OwnerNumber = std::uint64_t;
+  static constexpr OwnerNumber kNobody = 0;
+
   explicit Impl(std::size_t max_size) : max_size_(max_size) {}
 
-  bool post(Callback callback, const void* owner) TCPIP_EXCLUDES(mutex_);
-  void post_wait(Callback callback, const void* owner, const Wait& wait)
+  OwnerNumber add_owner() TCPIP_EXCLUDES(mutex_);
+
+  bool post(Callback callback, OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
+  void post_wait(Callback callback, OwnerNumber owner, const Wait& wait)
       TCPIP_EXCLUDES(mutex_);
-  void post_event(Callback callback, const void* owner) TCPIP_EXCLUDES(mutex_);
+  void post_event(Callback callback, OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
 
   std::size_t run_pending() TCPIP_EXCLUDES(mutex_);
   bool run_one(const Wait& wait) TCPIP_EXCLUDES(mutex_);
+  std::size_t run_until(const Wait& wait) TCPIP_EXCLUDES(mutex_);
   void run(const std::stop_token& stop) TCPIP_EXCLUDES(mutex_);
 
-  void cancel(const void* owner) TCPIP_EXCLUDES(mutex_);
-  void refuse_posts(const void* owner) TCPIP_EXCLUDES(mutex_);
-  void retire(const void* owner) TCPIP_EXCLUDES(mutex_);
-  // From now on nothing can be posted, and what drains the queue returns when
-  // it is empty.
-  void close() TCPIP_EXCLUDES(mutex_);
+  void cancel(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
+  void refuse_posts(OwnerNumber owner) noexcept TCPIP_EXCLUDES(mutex_);
+  void retire(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
+  // See QueueThread::close().
+  void close() noexcept TCPIP_EXCLUDES(mutex_);
   void drop_all() TCPIP_EXCLUDES(mutex_);
 
   std::size_t size() const TCPIP_EXCLUDES(mutex_);
@@ -69,62 +60,75 @@ class CallbackQueue::Impl {
 
  private:
   struct Item {
-    Callback callback;  // what it is and holds is touched by one thread only
-    const void* owner;
+    Callback callback;  // only one thread at a time uses it, without the lock
+    OwnerNumber owner;
     bool is_event;
     std::uint64_t ticket = 0;  // ascending in queue_
-    ThreadNumber thread = 0;   // in running_: which thread has it
+    ThreadNumber thread = 0;   // in running_: the thread that runs it
   };
-  // A list, since its nodes are made before the lock is taken and destroyed
-  // after it is released, and since moving one from list to list cannot fail.
+  // A list: a node is allocated before the lock is taken and freed after it is
+  // released, and moving a node from list to list cannot fail.
   using Items = std::list<Item>;
 
   // A thread inside post_wait().
   struct Waiter {
-    const void* owner;
+    OwnerNumber owner;
     bool cancelled;
   };
 
+  static constexpr std::uint64_t kNoTicket = ~std::uint64_t{0};
+
   enum class Next { kRan, kNothing, kStopped };
 
-  static Items make_item(Callback callback, const void* owner, bool is_event);
+  static Items make_item(Callback callback, OwnerNumber owner, bool is_event);
 
-  // What runs user code runs it without the lock.
-  Next run_next(const Wait& wait) TCPIP_EXCLUDES(mutex_);
+  // Waits for a callback and runs it. After the deadline, runs only callbacks
+  // with tickets up to `last`.
+  Next run_next(const Wait& wait, std::uint64_t last = kNoTicket)
+      TCPIP_EXCLUDES(mutex_);
   void run_item(Items::iterator item) TCPIP_EXCLUDES(mutex_);
-  void drop(const void* owner) TCPIP_EXCLUDES(mutex_);  // also its waiters
+  // Drops the owner's callbacks, refuses its posts and ends its post_wait()s.
+  void drop(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
+  void wait_for_running(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
   void finish(Items::iterator item) noexcept TCPIP_EXCLUDES(mutex_);
 
+  void wait_until_finished(std::uint64_t ticket) TCPIP_REQUIRES(mutex_);
   void enqueue(Items& item) TCPIP_REQUIRES(mutex_);
   Items::iterator start(Items::iterator queued) TCPIP_REQUIRES(mutex_);
   Items::iterator mark_running(Items& items, Items::iterator item)
       TCPIP_REQUIRES(mutex_);
   void unlink(Items& to, Items::iterator queued) TCPIP_REQUIRES(mutex_);
   void changed() TCPIP_REQUIRES(mutex_);
-  void cancel_waiters(const void* owner) TCPIP_REQUIRES(mutex_);
-  bool is_refused(const void* owner) const TCPIP_REQUIRES(mutex_);
+  void cancel_waiters(OwnerNumber owner) TCPIP_REQUIRES(mutex_);
+  bool may_post(OwnerNumber owner) const TCPIP_REQUIRES(mutex_);
 
   const std::size_t max_size_;
 
   mutable Mutex mutex_;
   CondVar changed_;  // notified of every change of what mutex_ guards
   Items queue_ TCPIP_GUARDED_BY(mutex_);
-  std::size_t posted_ TCPIP_GUARDED_BY(mutex_) = 0;  // in queue_, but no events
+  // How many items of queue_ are not events.
+  std::size_t posted_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::uint64_t last_ticket_ TCPIP_GUARDED_BY(mutex_) = 0;
-  // Callbacks that some thread is inside of, to run or to destroy them; one
-  // entry for each nesting.
+  // The callbacks that threads run or destroy now. A thread has several if a
+  // callback drains the queue.
   Items running_ TCPIP_GUARDED_BY(mutex_);
-  ThreadNumber drainer_ TCPIP_GUARDED_BY(mutex_) = 0;  // the last that drained
+  // The thread that has drained the queue last.
+  ThreadNumber drainer_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::vector<Waiter*> waiters_ TCPIP_GUARDED_BY(mutex_);
-  std::set<const void*> refused_ TCPIP_GUARDED_BY(mutex_);
+  // The owners that are not cancelled, and whether they may post.
+  std::map<OwnerNumber, bool> owners_ TCPIP_GUARDED_BY(mutex_);
+  OwnerNumber last_owner_ TCPIP_GUARDED_BY(mutex_) = kNobody;
+  // How many threads are in wait_for_running().
+  int cancelling_ TCPIP_GUARDED_BY(mutex_) = 0;
   bool closed_ TCPIP_GUARDED_BY(mutex_) = false;
-  // wait_fd(): signalled if and only if readable_, that is !queue_.empty().
+  // For wait_fd(). Signalled exactly while readable_, which is !queue_.empty().
   internal::Waker waker_ TCPIP_GUARDED_BY(mutex_);
   bool readable_ TCPIP_GUARDED_BY(mutex_) = false;
 };
 
 CallbackQueue::Impl::Items CallbackQueue::Impl::make_item(Callback callback,
-                                                          const void* owner,
+                                                          OwnerNumber owner,
                                                           bool is_event) {
   if (!callback) throw std::invalid_argument("post: the callback is empty");
   Items items;
@@ -132,26 +136,30 @@ CallbackQueue::Impl::Items CallbackQueue::Impl::make_item(Callback callback,
   return items;
 }
 
-// In the three posts the item is declared before the lock: one that is refused
+CallbackQueue::Impl::OwnerNumber CallbackQueue::Impl::add_owner() {
+  const MutexLock lock(mutex_);
+  owners_.emplace(last_owner_ + 1, true);
+  return ++last_owner_;
+}
+
+// The three posts declare the item before the lock, so that a refused callback
 // is destroyed after the lock is released.
 
-bool CallbackQueue::Impl::post(Callback callback, const void* owner) {
+bool CallbackQueue::Impl::post(Callback callback, OwnerNumber owner) {
   Items item = make_item(std::move(callback), owner, /*is_event=*/false);
   const MutexLock lock(mutex_);
-  if (is_refused(owner) || posted_ >= max_size_) return false;
+  if (!may_post(owner) || posted_ >= max_size_) return false;
   enqueue(item);
   return true;
 }
 
-void CallbackQueue::Impl::post_wait(Callback callback, const void* owner,
+void CallbackQueue::Impl::post_wait(Callback callback, OwnerNumber owner,
                                     const Wait& wait) {
   Items item = make_item(std::move(callback), owner, /*is_event=*/false);
   WaitResult result = WaitResult::kReady;
   {
     const MutexLock lock(mutex_);
-    // A flag of its own, since a refusal may have come and gone (retire) by the
-    // time that this thread wakes.
-    Waiter waiter{owner, is_refused(owner)};
+    Waiter waiter{owner, !may_post(owner)};
     waiters_.push_back(&waiter);
     result = changed_.wait(mutex_, wait, [&]() TCPIP_REQUIRES(mutex_) {
       return waiter.cancelled || posted_ < max_size_;
@@ -166,17 +174,17 @@ void CallbackQueue::Impl::post_wait(Callback callback, const void* owner,
   throw CancelledError("post_wait");
 }
 
-void CallbackQueue::Impl::post_event(Callback callback, const void* owner) {
+void CallbackQueue::Impl::post_event(Callback callback, OwnerNumber owner) {
   Items item = make_item(std::move(callback), owner, /*is_event=*/true);
   const MutexLock lock(mutex_);
-  if (!closed_) enqueue(item);
+  if (!closed_ && owners_.contains(owner)) enqueue(item);
 }
 
 std::size_t CallbackQueue::Impl::run_pending() {
   std::uint64_t last = 0;
   {
     const MutexLock lock(mutex_);
-    drainer_ = this_thread();
+    drainer_ = this_thread_number();
     last = last_ticket_;
   }
   for (std::size_t count = 0;; ++count) {
@@ -196,23 +204,39 @@ bool CallbackQueue::Impl::run_one(const Wait& wait) {
   return next == Next::kRan;
 }
 
+std::size_t CallbackQueue::Impl::run_until(const Wait& wait) {
+  std::uint64_t last = 0;
+  {
+    const MutexLock lock(mutex_);
+    last = last_ticket_;
+  }
+  std::size_t count = 0;
+  while (run_next(wait, last) == Next::kRan) ++count;
+  return count;
+}
+
 void CallbackQueue::Impl::run(const std::stop_token& stop) {
   while (run_next(stop) == Next::kRan) {
   }
 }
 
-// kNothing: at the deadline, or closed and empty.
-CallbackQueue::Impl::Next CallbackQueue::Impl::run_next(const Wait& wait) {
+// kNothing: the deadline has passed, or the queue is closed and empty.
+CallbackQueue::Impl::Next CallbackQueue::Impl::run_next(const Wait& wait,
+                                                        std::uint64_t last) {
   Items::iterator item;
   {
     const MutexLock lock(mutex_);
-    drainer_ = this_thread();
+    drainer_ = this_thread_number();
     const WaitResult result = changed_.wait(
         mutex_, wait,
         [this]() TCPIP_REQUIRES(mutex_) { return !queue_.empty() || closed_; });
     if (result == WaitResult::kStopped) return Next::kStopped;
     if (queue_.empty()) return Next::kNothing;
-    drainer_ = this_thread();  // another may have drained meanwhile
+    if (queue_.front().ticket > last && wait.deadline.has_passed()) {
+      return Next::kNothing;
+    }
+    // Again: another thread may have drained during the wait.
+    drainer_ = this_thread_number();
     item = start(queue_.begin());
   }
   run_item(item);
@@ -230,42 +254,64 @@ void CallbackQueue::Impl::run_item(Items::iterator item) {
 }
 
 void CallbackQueue::Impl::finish(Items::iterator item) noexcept {
-  // What the callback holds is the owner's too: it goes before cancel() may
-  // think that nothing of the owner is left.
+  // Destroy what the callback holds while the callback still counts as running:
+  // cancel() promises that nothing of the owner's runs after it.
   item->callback = nullptr;
   const MutexLock lock(mutex_);
+  if (cancelling_ > 0) ThreadWait::end(&*item);
   running_.erase(item);
   changed();
 }
 
-void CallbackQueue::Impl::cancel(const void* owner) {
+void CallbackQueue::Impl::cancel(OwnerNumber owner) {
   drop(owner);
-  const MutexLock lock(mutex_);
-  const ThreadNumber self = this_thread();
-  const std::uint64_t last = last_ticket_;
+  wait_for_running(owner);
+}
+
+void CallbackQueue::Impl::wait_until_finished(std::uint64_t ticket) {
   changed_.wait(mutex_, {}, [&]() TCPIP_REQUIRES(mutex_) {
-    return std::none_of(running_.begin(), running_.end(), [&](const Item& i) {
-      return i.owner == owner && i.ticket <= last && i.thread != self;
-    });
+    return std::none_of(running_.begin(), running_.end(),
+                        [&](const Item& i) { return i.ticket == ticket; });
   });
 }
 
-// All of the owner's at once, so that no other thread runs one whose
-// predecessor was dropped.
-void CallbackQueue::Impl::drop(const void* owner) {
+// Waits for one callback at a time: a ThreadWait names one thread, and then the
+// table finds threads that would wait for each other.
+void CallbackQueue::Impl::wait_for_running(OwnerNumber owner) {
+  const MutexLock lock(mutex_);
+  ++cancelling_;
+  for (auto item = running_.begin(); item != running_.end();) {
+    if (item->owner == owner) {
+      const ThreadWait wait(item->thread, &*item);
+      if (wait.is_allowed()) {
+        wait_until_finished(item->ticket);
+        item = running_.begin();
+        continue;
+      }
+    }
+    ++item;
+  }
+  --cancelling_;
+}
+
+// Takes all of the owner's callbacks out at once, so that no thread runs one
+// whose predecessor was dropped.
+void CallbackQueue::Impl::drop(OwnerNumber owner) {
   Items dropped;
   Items::iterator first;
   {
     const MutexLock lock(mutex_);
-    cancel_waiters(owner);  // before they see the room that this makes
+    owners_.erase(owner);
+    // Before the waiters see the room that this makes.
+    cancel_waiters(owner);
     for (auto item = queue_.begin(); item != queue_.end();) {
       const auto next = std::next(item);
       if (item->owner == owner) unlink(dropped, item);
       item = next;
     }
     if (dropped.empty()) return;
-    // The first stands for all: another thread's cancel() must wait until they
-    // are destroyed.
+    // The first counts as running, for all of them: a cancel() in another
+    // thread must wait until they are destroyed.
     first = mark_running(dropped, dropped.begin());
     changed();
   }
@@ -274,19 +320,20 @@ void CallbackQueue::Impl::drop(const void* owner) {
   finish(first);
 }
 
-void CallbackQueue::Impl::refuse_posts(const void* owner) {
+void CallbackQueue::Impl::refuse_posts(OwnerNumber owner) noexcept {
   const MutexLock lock(mutex_);
-  refused_.insert(owner);
+  const auto place = owners_.find(owner);
+  if (place != owners_.end()) place->second = false;
   cancel_waiters(owner);
 }
 
-void CallbackQueue::Impl::retire(const void* owner) {
+void CallbackQueue::Impl::retire(OwnerNumber owner) {
+  refuse_posts(owner);
   bool may_run = false;
   std::uint64_t last = 0;
   {
     const MutexLock lock(mutex_);
-    cancel_waiters(owner);
-    const ThreadNumber self = this_thread();
+    const ThreadNumber self = this_thread_number();
     may_run =
         drainer_ == self &&
         std::none_of(running_.begin(), running_.end(), [&](const Item& i) {
@@ -311,14 +358,10 @@ void CallbackQueue::Impl::retire(const void* owner) {
     }
   }
   cancel(owner);
-  {
-    const MutexLock lock(mutex_);
-    refused_.erase(owner);
-  }
   if (failure) std::rethrow_exception(failure);
 }
 
-void CallbackQueue::Impl::close() {
+void CallbackQueue::Impl::close() noexcept {
   const MutexLock lock(mutex_);
   closed_ = true;
   for (Waiter* const waiter : waiters_) waiter->cancelled = true;
@@ -327,7 +370,7 @@ void CallbackQueue::Impl::close() {
 
 void CallbackQueue::Impl::drop_all() {
   for (;;) {
-    const void* owner = nullptr;
+    OwnerNumber owner = kNobody;
     {
       const MutexLock lock(mutex_);
       if (queue_.empty()) return;
@@ -344,9 +387,11 @@ std::size_t CallbackQueue::Impl::size() const {
 
 int CallbackQueue::Impl::wait_fd() {
   const MutexLock lock(mutex_);
-  const int fd = waker_.open();
+  if (const std::error_code error = waker_.open()) {
+    throw_os_error(error.value(), "eventfd");
+  }
   if (readable_) waker_.signal();
-  return fd;
+  return waker_.fd();
 }
 
 void CallbackQueue::Impl::enqueue(Items& item) {
@@ -367,7 +412,7 @@ CallbackQueue::Impl::Items::iterator CallbackQueue::Impl::start(
 
 CallbackQueue::Impl::Items::iterator CallbackQueue::Impl::mark_running(
     Items& items, Items::iterator item) {
-  item->thread = this_thread();
+  item->thread = this_thread_number();
   running_.splice(running_.end(), items, item);
   return item;
 }
@@ -389,15 +434,18 @@ void CallbackQueue::Impl::changed() {
   changed_.notify_all();
 }
 
-void CallbackQueue::Impl::cancel_waiters(const void* owner) {
+void CallbackQueue::Impl::cancel_waiters(OwnerNumber owner) {
   for (Waiter* const waiter : waiters_) {
-    if (waiter->owner == owner) waiter->cancelled = true;
+    if (waiter->owner == owner && owner != kNobody) waiter->cancelled = true;
   }
   changed_.notify_all();
 }
 
-bool CallbackQueue::Impl::is_refused(const void* owner) const {
-  return closed_ || refused_.contains(owner);
+bool CallbackQueue::Impl::may_post(OwnerNumber owner) const {
+  if (closed_) return false;
+  if (owner == kNobody) return true;
+  const auto place = owners_.find(owner);
+  return place != owners_.end() && place->second;
 }
 
 CallbackQueue::CallbackQueue(std::size_t max_size)
@@ -410,16 +458,16 @@ CallbackQueue::~CallbackQueue() {
   impl_->drop_all();
 }
 
-bool CallbackQueue::post(Callback callback, const void* owner) {
-  return impl_->post(std::move(callback), owner);
+bool CallbackQueue::post(Callback callback) {
+  return impl_->post(std::move(callback), Impl::kNobody);
 }
 
-void CallbackQueue::post_wait(Callback callback, const void* owner,
-                              const Wait& wait) {
-  impl_->post_wait(std::move(callback), owner, wait);
+void CallbackQueue::post_wait(Callback callback, const Wait& wait) {
+  impl_->post_wait(std::move(callback), Impl::kNobody, wait);
 }
 
-// The members that run or destroy callbacks keep a reference of their own.
+// The members that run or destroy callbacks hold a reference to the Impl: a
+// callback may destroy the CallbackQueue.
 
 std::size_t CallbackQueue::run_pending() {
   const std::shared_ptr<Impl> impl = impl_;
@@ -431,148 +479,86 @@ bool CallbackQueue::run_one(const Wait& wait) {
   return impl->run_one(wait);
 }
 
+std::size_t CallbackQueue::run_until(const Wait& wait) {
+  const std::shared_ptr<Impl> impl = impl_;
+  return impl->run_until(wait);
+}
+
 void CallbackQueue::run(std::stop_token stop) {
   const std::shared_ptr<Impl> impl = impl_;
   impl->run(stop);
-}
-
-void CallbackQueue::cancel(const void* owner) {
-  if (owner == nullptr) throw std::invalid_argument("cancel: no owner");
-  const std::shared_ptr<Impl> impl = impl_;
-  impl->cancel(owner);
 }
 
 std::size_t CallbackQueue::size() const { return impl_->size(); }
 
 int CallbackQueue::wait_fd() { return impl_->wait_fd(); }
 
-// The thread holds a reference, and so outlives a CallbackThread that is
-// destroyed inside a callback.
-class CallbackThread::Impl {
- public:
-  Impl(std::size_t max_size, Log log) : queue(max_size), log_(std::move(log)) {}
+CallbackQueue::Owner::Owner(CallbackQueue& queue)
+    : impl_(queue.impl_), number_(impl_->add_owner()) {}
 
-  void start(std::shared_ptr<Impl> self, const internal::ThreadOptions& options)
-      TCPIP_EXCLUDES(mutex_);
-  void close() TCPIP_EXCLUDES(mutex_);
-  // Closes and lets go of the thread; for the destructor.
-  void abandon() noexcept TCPIP_EXCLUDES(mutex_);
-  bool is_current_thread() const noexcept { return number_ == this_thread(); }
+CallbackQueue::Owner::~Owner() { impl_->cancel(number_); }
 
-  CallbackQueue queue;
-
- private:
-  void run() noexcept;
-  void log_failure(std::string_view cause) noexcept;
-
-  const Log log_;
-  std::atomic<ThreadNumber> number_{0};  // the thread's, set by itself
-  Mutex mutex_;
-  CondVar changed_;
-  std::jthread thread_ TCPIP_GUARDED_BY(mutex_);  // empty once someone joins it
-  bool ended_ TCPIP_GUARDED_BY(mutex_) = false;   // joined
-};
-
-void CallbackThread::Impl::start(std::shared_ptr<Impl> self,
-                                 const internal::ThreadOptions& options) {
-  std::jthread thread = internal::start_thread(
-      options,
-      [self = std::move(self)](const std::stop_token&) { self->run(); });
-  const MutexLock lock(mutex_);
-  thread_ = std::move(thread);
+bool CallbackQueue::Owner::post(Callback callback) {
+  return impl_->post(std::move(callback), number_);
 }
 
-void CallbackThread::Impl::run() noexcept {
-  number_ = this_thread();
-  for (;;) {
-    try {
-      queue.run({});
-      return;  // closed, and nothing left
-    } catch (const std::exception& e) {
-      log_failure(e.what());
-    } catch (...) {
-      log_failure("unknown exception");
-    }
-  }
-}
-
-void CallbackThread::Impl::log_failure(std::string_view cause) noexcept {
-  if (!log_.is_enabled(LogLevel::kError)) return;
-  try {
-    log_.error(fmt::format("callback failed: {}", cause));
-  } catch (const std::exception&) {
-    log_.error("callback failed");  // no memory for more
-  }
-}
-
-void CallbackThread::Impl::close() {
-  queue.impl_->close();
-  if (is_current_thread()) {
-    queue.impl_->drop_all();
-    return;
-  }
-  // Whoever finds the thread joins it, without the lock; the others wait.
-  std::jthread thread;
-  {
-    const MutexLock lock(mutex_);
-    thread = std::move(thread_);
-  }
-  if (thread.joinable()) {
-    thread.join();
-    const MutexLock lock(mutex_);
-    ended_ = true;
-    changed_.notify_all();
-  } else {
-    const MutexLock lock(mutex_);
-    changed_.wait(mutex_, {},
-                  [this]() TCPIP_REQUIRES(mutex_) { return ended_; });
-  }
-}
-
-void CallbackThread::Impl::abandon() noexcept {
-  close();
-  std::jthread thread;
-  {
-    const MutexLock lock(mutex_);
-    thread = std::move(thread_);
-  }
-  internal::join_or_detach(thread);
-}
-
-CallbackThread::CallbackThread(Options options)
-    : impl_(std::make_shared<Impl>(options.max_size, options.log)) {
-  impl_->start(impl_, {.role = ThreadRole::kDispatch,
-                       .name = std::move(options.name),
-                       .hook = std::move(options.thread_start_hook),
-                       .log = std::move(options.log)});
-}
-
-CallbackThread::~CallbackThread() { impl_->abandon(); }
-
-CallbackQueue& CallbackThread::queue() noexcept { return impl_->queue; }
-
-void CallbackThread::close() {
-  // A callback may destroy this object meanwhile.
+void CallbackQueue::Owner::post_wait(Callback callback, const Wait& wait) {
+  // Another thread's ~Owner() may end as soon as it has cancelled this call.
   const std::shared_ptr<Impl> impl = impl_;
-  impl->close();
+  impl->post_wait(std::move(callback), number_, wait);
 }
 
-bool CallbackThread::is_current_thread() const noexcept {
-  return impl_->is_current_thread();
+void CallbackQueue::Owner::cancel() {
+  // A callback that is destroyed here may hold this Owner.
+  const std::shared_ptr<Impl> impl = impl_;
+  impl->cancel(number_);
 }
 
 namespace internal {
+namespace {
 
-void CallbackOwner::post_event(CallbackQueue::Callback callback) {
-  queue_.impl_->post_event(std::move(callback), owner_);
+void log_failure(const Log& log, std::string_view cause) noexcept {
+  if (!log.is_enabled(LogLevel::kError)) return;
+  try {
+    log.error(fmt::format("callback failed: {}", cause));
+  } catch (const std::exception&) {
+    log.error("callback failed");  // no memory for more
+  }
 }
 
-void CallbackOwner::refuse_posts() { queue_.impl_->refuse_posts(owner_); }
+}  // namespace
 
-void CallbackOwner::retire() {
+void EventOwner::post_event(CallbackQueue::Callback callback) {
+  impl_->post_event(std::move(callback), number_);
+}
+
+void EventOwner::refuse_posts() noexcept { impl_->refuse_posts(number_); }
+
+void EventOwner::retire() {
   // A callback may destroy this object and the queue.
-  const std::shared_ptr<CallbackQueue::Impl> impl = queue_.impl_;
-  impl->retire(owner_);
+  const std::shared_ptr<CallbackQueue::Impl> impl = impl_;
+  impl->retire(number_);
+}
+
+void QueueThread::close(CallbackQueue& queue) noexcept { queue.impl_->close(); }
+
+void QueueThread::drop_all(CallbackQueue& queue) {
+  const std::shared_ptr<CallbackQueue::Impl> impl = queue.impl_;
+  impl->drop_all();
+}
+
+void QueueThread::drain(CallbackQueue& queue, const Log& log) noexcept {
+  const std::shared_ptr<CallbackQueue::Impl> impl = queue.impl_;
+  for (;;) {
+    try {
+      impl->run({});
+      return;  // closed and empty
+    } catch (const std::exception& e) {
+      log_failure(log, e.what());
+    } catch (...) {
+      log_failure(log, "unknown exception");
+    }
+  }
 }
 
 }  // namespace internal

@@ -1,5 +1,5 @@
-// Callbacks, handed from the threads that have news to the thread that wants
-// them: a FIFO under a mutex, drained where the program says.
+// Hands callbacks to the thread in which the program wants them to run: a FIFO
+// under a mutex. Any thread posts; the program decides which thread drains it.
 //
 //   tcpip::CallbackQueue queue;
 //   ... options.callbacks = &queue ...
@@ -8,157 +8,167 @@
 //     ...
 //   }
 //
+// An Owner posts callbacks that must not run after the Owner is destroyed.
+//
 // Threads: every member may be called from any thread at any time, also from
-// inside a callback. Callbacks run one after the other in the order in which
-// they were posted if one thread drains the queue. No lock is held while a
-// callback runs or is destroyed; what it holds is destroyed right after it ran,
-// in the same thread, and until then it counts as running.
+// inside a callback. If one thread drains the queue, callbacks run one after
+// the other in the order in which they were posted. A callback is destroyed
+// right after it ran, in the same thread; until then it counts as running. No
+// lock is held while a callback runs or is destroyed.
 #ifndef TCPIP_CALLBACK_QUEUE_H_
 #define TCPIP_CALLBACK_QUEUE_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <stop_token>
-#include <string>
 
 #include "tcpip/constants.h"
 #include "tcpip/log.h"
-#include "tcpip/thread_hook.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
 
-class CallbackThread;
-
 namespace internal {
-class CallbackOwner;
-}
+class EventOwner;
+class QueueThread;
+}  // namespace internal
 
 class CallbackQueue {
  public:
   using Callback = std::function<void()>;
+  class Owner;
 
-  // Holds `max_size` posted callbacks at the most; connection events of servers
-  // and clients come on top and are never refused for want of room.
+  // Holds at most `max_size` posted callbacks. Connection events of servers and
+  // clients do not count and are never refused for lack of room.
   // Throws std::invalid_argument if max_size is 0.
   explicit CallbackQueue(std::size_t max_size = kDefaultQueueSize);
   // Drops what is queued. Every server or client that was given this queue must
-  // be closed, and no thread may be inside a member; but the one that destroys
-  // it may be inside a callback that this queue runs, which is then the last.
+  // be closed before, and no other thread may be inside a member. A callback
+  // of this queue may destroy the queue; that callback is then the last.
   ~CallbackQueue();
   CallbackQueue(const CallbackQueue&) = delete;
   CallbackQueue& operator=(const CallbackQueue&) = delete;
 
-  // Queues a callback; never blocks. False, and the callback dropped, if the
-  // queue is full, or `owner` or the queue's CallbackThread is closed. `owner`
-  // is whatever cancel() will be called with; a server's read handler passes
-  // the server's address, so that nothing of it runs after server.close().
-  // Throws std::invalid_argument if `callback` is empty.
-  bool post(Callback callback, const void* owner = nullptr);
-  // The same, but waits for room. Throws TimeoutError; CancelledError, also
-  // when `owner` is cancelled meanwhile, or it or the queue's CallbackThread is
-  // closed. Do not call it without a deadline or stop from the thread that
-  // drains the queue.
-  void post_wait(Callback callback, const void* owner, const Wait& wait = {});
+  // Queues a callback without an owner; never blocks. False, and the callback
+  // is dropped, if the queue is full or its CallbackThread is closed. Throws
+  // std::invalid_argument if `callback` is empty.
+  bool post(Callback callback);
+  // The same, but waits for room. Throws TimeoutError; CancelledError at the
+  // stop, and as soon as the queue's CallbackThread is closed. In the thread
+  // that drains the queue, call it with a deadline or stop only: otherwise it
+  // may wait forever.
+  void post_wait(Callback callback, const Wait& wait = {});
+
+  // The four run members have in common: what a callback throws reaches the
+  // caller, and the callbacks behind it stay queued. (A connect_callback does
+  // not throw here: its exceptions are logged.) The three that wait also return
+  // when the queue's CallbackThread is closed and the queue is empty.
 
   // Runs the callbacks that are queued at the time of the call, not those that
-  // they post; never blocks. Returns how many ran. If one throws, the exception
-  // reaches the caller and the callbacks behind it stay queued. (Connection
-  // callbacks do not throw: their exceptions are logged.)
+  // they post; never blocks. Returns how many ran.
   std::size_t run_pending();
-  // Waits for a callback and runs it. False at the deadline, or if the queue's
-  // CallbackThread is closed and nothing is left; CancelledError at the stop.
-  // What the callback throws reaches the caller.
+  // Waits for a callback and runs it. False if none has run: at the deadline,
+  // for example. Throws CancelledError at the stop.
   bool run_one(const Wait& wait = {});
-  // Runs callbacks until `stop` is requested; then returns at once, leaving
-  // what is queued. What a callback throws reaches the caller.
+  // Runs callbacks as they come until the deadline or the stop, for a loop that
+  // gives the queue the rest of its period. Returns how many ran. Callbacks
+  // that were queued at the time of the call run even after the deadline, so
+  // that a late loop still makes progress; later ones do not. At the stop it
+  // returns at once and leaves what is queued.
+  std::size_t run_until(const Wait& wait);
+  // Runs callbacks until `stop` is requested; then returns at once and leaves
+  // what is queued.
   void run(std::stop_token stop);
 
-  // Drops what `owner` has queued and waits until none of its callbacks runs,
-  // except those that the calling thread itself is inside of. After it returns
-  // nothing of that owner runs unless it posts again. Two threads that cancel,
-  // each from inside a callback, what the other is inside of wait for each
-  // other forever; with one draining thread that cannot happen. Throws
-  // std::invalid_argument if `owner` is null: callbacks without an owner belong
-  // to nobody who could cancel them.
-  void cancel(const void* owner);
-
-  // What is queued, connection events included.
+  // How many callbacks are queued, connection events included.
   std::size_t size() const;
   bool empty() const { return size() == 0; }
 
   // A descriptor that is readable while the queue is not empty, for a program
-  // with a poll loop of its own; the queue's, do not read, write or close it.
-  // Made by the first call, which throws Error if there can be none.
+  // with a poll loop of its own. Owned by the queue: do not read, write or
+  // close it. The first call makes it, and throws Error if that fails.
   int wait_fd();
 
  private:
-  friend class internal::CallbackOwner;
-  friend class CallbackThread;
+  friend class internal::EventOwner;
+  friend class internal::QueueThread;
   class Impl;
   const std::shared_ptr<Impl> impl_;
 };
 
-// A queue with a thread that drains it, for programs that have no loop. What a
-// callback throws is logged.
-class CallbackThread {
+// Posts callbacks, and cancels them when it is destroyed: they never run after
+// that. A class whose callbacks use the object itself has an Owner as its last
+// member:
+//
+//   class Dome {
+//     explicit Dome(CallbackQueue& queue) : owner_(queue) {}
+//     void note() { owner_.post([this] { ... }); }
+//     CallbackQueue::Owner owner_;  // last: destroyed first
+//   };
+//
+// An Owner may outlive the queue; it is then as a cancelled one.
+class CallbackQueue::Owner {
  public:
-  struct Options {
-    std::string name = "tcpip-callback";
-    std::size_t max_size = kDefaultQueueSize;
-    Log log = {};
-    ThreadStartHook thread_start_hook = {};
-  };
+  explicit Owner(CallbackQueue& queue);
+  ~Owner();  // cancel()
+  Owner(const Owner&) = delete;
+  Owner& operator=(const Owner&) = delete;
 
-  CallbackThread() : CallbackThread(Options{}) {}
-  // Starts the thread; throws Error if there can be none.
-  explicit CallbackThread(Options options);
-  ~CallbackThread();  // close(); safe inside a callback of this thread
-  CallbackThread(const CallbackThread&) = delete;
-  CallbackThread& operator=(const CallbackThread&) = delete;
+  // As CallbackQueue's members of these names. As soon as the owner is
+  // cancelled, post() returns false and post_wait() throws CancelledError, also
+  // one that is waiting.
+  bool post(Callback callback);
+  void post_wait(Callback callback, const Wait& wait = {});
 
-  CallbackQueue& queue() noexcept;
-
-  // Refuses further posts, runs what is queued, then ends and joins the thread.
-  // Idempotent, from any thread; returns when the thread has ended. Called from
-  // inside one of the thread's own callbacks, it drops what is queued, returns
-  // at once, and that callback is the last. Servers and clients that were given
-  // the queue are to be closed before: their events are dropped from now on.
-  void close();
-  // True in the thread that drains the queue.
-  bool is_current_thread() const noexcept;
+  // Drops what the owner has queued, refuses what it posts from now on, and
+  // waits for those of its callbacks that are running. Does not wait for a
+  // callback that the calling thread is inside of; nor for one whose thread
+  // waits for the calling thread (in a cancel(), or in a close() or destructor
+  // of a server, client or CallbackThread), since the two would wait for each
+  // other forever. Idempotent, from any thread.
+  void cancel();
 
  private:
-  class Impl;
+  friend class internal::EventOwner;
   const std::shared_ptr<Impl> impl_;
+  const std::uint64_t number_;  // never used again
 };
 
 namespace internal {
 
-// What a server or client needs of a queue beyond posting. `owner` is not null.
-// All members may be called from any thread.
-class CallbackOwner {
+// The Owner of a server or client, which also posts connection events. Threads:
+// every member may be called from any thread.
+class EventOwner : public CallbackQueue::Owner {
  public:
-  CallbackOwner(CallbackQueue& queue, const void* owner) noexcept
-      : queue_(queue), owner_(owner) {}
+  using CallbackQueue::Owner::Owner;
 
-  // Queues a connection event: never refused, not counted.
+  // Queues a connection event: not counted, never refused for lack of room, and
+  // taken even after refuse_posts(). Dropped after cancel().
   void post_event(CallbackQueue::Callback callback);
-  // From now on post() returns false and post_wait() throws CancelledError, at
-  // once even if it waits. post_event() still works.
-  void refuse_posts();
-  // The end of it: if the calling thread is the one that drains the queue (the
-  // last that did) and is not inside one of this owner's callbacks, runs what
-  // the owner has queued at the time of the call; drops the rest. Then waits as
-  // cancel() does, and lets a later owner with the same address post again.
-  // What a callback throws does not stop it: the first such exception reaches
-  // the caller at the end.
+  // From now on post() returns false and post_wait() throws CancelledError,
+  // also one that is waiting.
+  void refuse_posts() noexcept;
+  // cancel(). But first, if the calling thread was the last to drain the queue
+  // and is not inside one of this owner's callbacks, runs the callbacks that
+  // the owner has queued at the time of the call. All of them run, even if one
+  // throws; the first exception then reaches the caller.
   void retire();
+};
 
- private:
-  CallbackQueue& queue_;
-  const void* const owner_;
+// What a dispatcher or a CallbackThread does with its queue. Threads: every
+// member may be called from any thread.
+class QueueThread {
+ public:
+  // Runs callbacks until the queue is closed and empty, or until one of them
+  // destroys the queue. What a callback throws is logged.
+  static void drain(CallbackQueue& queue, const Log& log) noexcept;
+  // From now on nothing can be posted, and drain() returns when the queue is
+  // empty.
+  static void close(CallbackQueue& queue) noexcept;
+  // Drops everything that is queued.
+  static void drop_all(CallbackQueue& queue);
 };
 
 }  // namespace internal

@@ -7,34 +7,46 @@
 #include <exception>
 #include <memory>
 #include <stdexcept>
+#include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "tcpip/address.h"
 #include "tcpip/base/poller.h"
+#include "tcpip/connect.h"
 #include "tcpip/endpoint/endpoint_core.h"
 #include "tcpip/endpoint/make_core.h"
 #include "tcpip/error.h"
+#include "tcpip/io_result.h"
+#include "tcpip/socket.h"
 
 namespace tcpip {
 namespace {
 
-// The monitor thread: notices that the server has gone; heartbeats.
-void watch(internal::EndpointCore& core,
-           const std::shared_ptr<internal::Link>& link) {
-  std::array<pollfd, 2> fds{
-      pollfd{core.waker().open(), POLLIN, 0},
-      pollfd{link->socket->native_handle(), POLLRDHUP, 0}};
+// The work of the monitor thread: notices that the server has gone, and tends
+// the heartbeats.
+void watch(internal::EndpointCore& core, internal::Link& link) {
+  std::array<pollfd, 2> fds{pollfd{core.waker().fd(), POLLIN, 0},
+                            pollfd{link.socket->native_handle(), POLLRDHUP, 0}};
   bool failed = false;
-  while (core.is_current(*link)) {
+  // Pauses after a failure for lack of memory, then tries again.
+  const auto rest = [&](const std::string& why) {
+    if (!std::exchange(failed, true)) core.log().error(why);
+    core.pause(Deadline::after(std::chrono::milliseconds(100)));
+  };
+  while (core.is_current(link)) {
+    IoResult polled;
     try {
       const Deadline look_again = core.tend_heartbeats(link);
-      if (!core.is_current(*link)) return;
-      internal::poll_until(fds, look_again);
+      if (!core.is_current(link)) return;
+      polled = internal::poll_until(fds, look_again);
     } catch (const std::exception& e) {
-      // The kernel is short of memory, and will not be for ever.
-      if (!std::exchange(failed, true)) core.log().error(e.what());
-      core.pause(Deadline::after(std::chrono::milliseconds(100)));
+      rest(e.what());
+      continue;
+    }
+    if (polled.status == IoStatus::kError) {
+      rest("poll: " + std::generic_category().message(polled.error_number));
       continue;
     }
     if (fds[1].revents != 0) {
@@ -45,13 +57,18 @@ void watch(internal::EndpointCore& core,
   }
 }
 
+[[noreturn]] void throw_closed(const std::string& peer) {
+  throw ConnectionAbortedError(
+      std::make_error_code(std::errc::connection_aborted), "connect", peer,
+      "the client was closed");
+}
+
 }  // namespace
 
 Client::Client(ClientOptions options)
-    : BaseClientOrServer(
-          internal::make_core(options, this, options.connect.socket, "Client")),
+    : BaseClientOrServer(internal::make_core(options)),
       options_(std::move(options)) {
-  if (options_.host.empty()) core().close();
+  if (has_no_host()) core().close();
 }
 
 Client::~Client() {
@@ -60,42 +77,47 @@ Client::~Client() {
 }
 
 void Client::start(const Wait& wait) {
-  if (options_.host.empty()) return;
+  if (has_no_host()) return;
   core().begin_start();
+  const std::string host = options_.host.value_or("");
+  const std::string peer =
+      host_and_port(host.empty() ? "localhost" : host, options_.port);
   try {
-    // close() interrupts the connecting, and so does the caller's stop.
+    // Both close() and the caller's stop interrupt connecting.
     std::stop_source connecting = connecting_;
     const std::stop_callback on_stop(
         wait.stop, [&connecting]() noexcept { connecting.request_stop(); });
     const Wait both(wait.deadline, connecting.get_token());
-    const std::string peer = host_and_port(options_.host, options_.port);
     std::shared_ptr<Socket> socket;
     try {
       const std::vector<Address> addresses =
-          resolve(options_.host, options_.port, both, options_.connect.family);
-      socket = connect_socket(addresses, options_.connect, both, peer);
+          resolve(host, options_.port, both, options_.connect.family);
+      socket = connect_socket(addresses, options_.connect, options_.socket,
+                              both, peer);
     } catch (const CancelledError&) {
       if (wait.stop.stop_requested()) throw;
-      throw ConnectionAbortedError(
-          std::make_error_code(std::errc::connection_aborted), "connect", peer,
-          "the client was closed");
+      throw_closed(peer);
     }
     core().start_dispatcher();
     const Address address = socket->peer_address();
-    auto link = std::make_shared<internal::Link>(std::move(socket), address,
-                                                 options_.limit);
-    // Before the program is told of the connection, since it may fail.
+    const auto link = core().make_link(std::move(socket), address);
+    // Before admit(), which tells the program of the connection: starting a
+    // thread may fail.
     core().start_worker(
         ThreadRole::kMonitor, "tcpip-monitor",
         [](internal::EndpointCore& core, const std::stop_token&) {
-          if (const auto made = core.wait_for_link(0)) watch(core, made);
+          if (const auto made = core.wait_for_link(0, {})) watch(core, *made);
         });
-    if (core().admit(std::move(link)) !=
-        internal::EndpointCore::Admission::kAccepted) {
-      throw ConnectionAbortedError(
-          std::make_error_code(std::errc::connection_aborted), "connect", peer,
-          "the client was closed");
+    if (core().admit(link) != internal::EndpointCore::Admission::kAccepted) {
+      throw_closed(peer);
     }
+  } catch (const ConnectionError& e) {
+    // No thread can be started once close() was called.
+    const bool was_closed =
+        core().is_closing() && e.code() == std::errc::not_connected;
+    close();
+    if (was_closed) throw_closed(peer);
+    throw;
   } catch (...) {
     close();
     throw;

@@ -1,107 +1,75 @@
-// A client: connects once, says when the connection is made and lost.
+// A client: connects once, and tells when the connection is made and lost.
 //
 //   tcpip::Client client({.host = "127.0.0.1", .port = 4000});
 //   client.start(5s);
 //   client.write_str("hello", 1s);
 //   std::string reply = client.read_str(1s);
 //
-// Threads: as BaseClientOrServer. start() makes one thread, which notices that
-// the server has gone, and one more that runs connect_callback if there is one
-// and no queue was given.
+// Threads: as BaseClientOrServer. start() starts the monitor thread, which
+// notices that the server has gone; and, if there is a connect_callback and no
+// queue, the dispatcher, which runs it.
 #ifndef TCPIP_CLIENT_H_
 #define TCPIP_CLIENT_H_
 
-#include <chrono>
-#include <cstddef>
-#include <functional>
+#include <optional>
 #include <stop_token>
 #include <string>
 
 #include "tcpip/base_client_or_server.h"
-#include "tcpip/callback_queue.h"
 #include "tcpip/connection_event.h"
-#include "tcpip/constants.h"
-#include "tcpip/log.h"
-#include "tcpip/socket.h"
-#include "tcpip/thread_hook.h"
+#include "tcpip/error.h"
+#include "tcpip/options.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
 
-class Client;
-
-struct ClientOptions {
-  // A name or a numeric address. Empty: a client that is closed already.
-  std::string host = {};
-  int port = 0;
-  // Appears in error messages and, as a child of `log`, in log lines.
-  std::string name = {};
-  Log log = {};
-  // Where connect_callback runs; must outlive the client. Null: on a thread
-  // of the client's own.
-  CallbackQueue* callbacks = nullptr;
-  // Called once for each change, connected and disconnected by turns. What it
-  // throws is logged. It may call any member, close() and the destructor too.
-  std::function<void(Client&, const ConnectionEvent&)> connect_callback = {};
-  // Of text messages. The encoding by one of Python's names or aliases:
-  // utf-8 (strict), utf-16, utf-32 (both with a byte-order mark), utf-16-le,
-  // utf-16-be, utf-32-le, utf-32-be, latin-1, ascii. The terminator is any
-  // bytes but none; it is sent as it is, not encoded.
-  std::string encoding = std::string(kDefaultEncoding);
-  std::string terminator = std::string(kDefaultTerminator);
-  // Sends kHeartbeat and the terminator, at once and then every
-  // heartbeat_interval, as long as a peer is connected.
-  bool send_heartbeats = false;
-  std::chrono::milliseconds heartbeat_interval = kDefaultHeartbeatInterval;
-  // Expects the same of the peer: one within max_heartbeat_interval of the
-  // connection and of the one before, or the connection ends
-  // (DisconnectReason::kHeartbeatLost). They are taken out of what is read; see
-  // BaseClientOrServer.
-  bool expect_heartbeats = false;
-  std::chrono::milliseconds max_heartbeat_interval =
-      kDefaultMaxHeartbeatInterval;
-  std::size_t limit = kDefaultLimit;  // the longest message for read_until
-  // No further message is taken while more than this is unsent.
-  std::size_t write_limit = kDefaultWriteLimit;
-  // Socket options, address family, local address.
-  ConnectOptions connect = {};
-  ThreadStartHook thread_start_hook = {};
-};
-
 class Client final : public BaseClientOrServer {
  public:
   // Does not connect yet. Throws std::invalid_argument for a port outside
-  // 0...65535, an empty terminator, an unknown encoding, a limit of 0.
+  // 0...65535, an empty terminator, an unknown encoding, a heartbeat interval
+  // that is not positive, or a limit of 0; Error if this system's iconv lacks
+  // the encoding.
   explicit Client(ClientOptions options);
   // close(). Safe inside the client's own callback.
   ~Client();
 
   // Connects. May be called once: a Client has one connection in its life.
-  // Throws std::logic_error the second time and after close(); what
-  // open_connection() throws if it cannot connect, and ConnectionError if
-  // close() was called meanwhile. A client with an empty host does nothing. A
-  // server that turns the client away does so after connecting: the first read
-  // or write tells.
+  // With an empty host it does nothing. A server that turns the client away
+  // does so after connecting: the first read or write finds out.
+  //
+  // Throws what open_connection() throws; std::logic_error the second time and
+  // after close(); ConnectionError if close() is called meanwhile; Error if
+  // there can be no thread. After a failure the client is closed.
   void start(const Wait& wait = {});
 
-  // Ends the connection. Sends what the kernel takes at once, then FIN; wakes
-  // every blocked call; ends the threads. When it returns no thread, callback
-  // or descriptor of the client is left. Takes no longer than a callback that
-  // is running, and 0.1 s if the server does not take our last bytes. Called in
-  // one of the client's own callbacks it does not wait for that one, and that
-  // one is the last. Idempotent.
+  // Ends the connection and the client. Sends what the kernel takes at once,
+  // then FIN; wakes every blocked call; ends the threads. When it returns, no
+  // thread, callback or descriptor of the client is left. It waits for a
+  // callback that is running, and up to 0.1 s if the server does not take our
+  // last bytes. Idempotent, from any thread.
   //
-  // The disconnected event comes before it returns if connect_callback has a
-  // thread of its own, or if the calling thread is the one that drains the
-  // queue; else it is dropped.
+  // Called in one of the client's own callbacks, it does not wait for that
+  // callback, which is then the last. Nor does it wait for a thread that waits
+  // for the calling thread, as when the callbacks of two objects close each
+  // other.
+  //
+  // The disconnected event runs before close() returns if the client has a
+  // dispatcher, or if the calling thread is the one that drains the queue.
+  // Otherwise the event is dropped.
   void close();
-  // The same but leaves should_be_connected() as it is.
+  // The same, but leaves should_be_connected() as it is.
   void basic_close();
 
-  const std::string& host() const noexcept { return options_.host; }
+  const std::optional<std::string>& host() const noexcept {
+    return options_.host;
+  }
   int port() const noexcept { return options_.port; }
 
  private:
+  bool has_no_host() const noexcept {
+    return options_.host && options_.host->empty();
+  }
+
   const ClientOptions options_;
   std::stop_source connecting_;  // stops start() when close() is called
 };

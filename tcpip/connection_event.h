@@ -1,27 +1,27 @@
 // What a connect_callback is told.
 //
-// Threads: a value; a snapshot that does not change after it was made.
+// Threads: a value, a snapshot of the change. `connection` alone is not a
+// snapshot: it is a handle, and tells how the connection is now.
 #ifndef TCPIP_CONNECTION_EVENT_H_
 #define TCPIP_CONNECTION_EVENT_H_
 
 #include <chrono>
-#include <cstdint>
 #include <string_view>
 #include <system_error>
 
-#include "tcpip/address.h"
+#include "tcpip/connection.h"
 
 namespace tcpip {
 
 // Why a connection ended.
 enum class DisconnectReason {
-  kNone,           // it has not: the event says connected
+  kNone,           // it has not ended: a connected event
   kPeerClosed,     // the peer closed it
   kReset,          // the peer, or the kernel, reset it
   kTimedOut,       // the peer no longer answers (keepalive, user timeout)
   kHeartbeatLost,  // the peer's heartbeats stopped
-  kClosedHere,     // close(), close_client(), or a failed read handler
-  kReplaced        // the peer had gone, with bytes unread; a new client came
+  kClosedHere,     // close(), close_client(), or a read handler that threw
+  kReplaced        // the peer had gone and left unread bytes; a new client came
 };
 
 std::string_view to_string(DisconnectReason reason) noexcept;
@@ -29,15 +29,13 @@ std::string_view to_string(DisconnectReason reason) noexcept;
 struct ConnectionEvent {
   bool connected = false;
   DisconnectReason reason = DisconnectReason::kNone;
-  // What the system said, where the connection ended with an error.
+  // The error that ended the connection, if one did.
   std::error_code error = {};
-  Address peer = {};
-  // Counts the connections of one server or client, from 1: the same in the
-  // event that begins a connection and the one that ends it.
-  std::uint64_t generation = 0;
+  // The connection that began or ended.
+  Connection connection = {};
   std::chrono::steady_clock::time_point time = {};
 
-  // True if the connection ended although this side meant to keep it.
+  // True if the connection ended and this side has not ended it.
   bool is_unexpected() const noexcept {
     return !connected && reason != DisconnectReason::kClosedHere;
   }

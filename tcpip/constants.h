@@ -1,5 +1,7 @@
-// The numbers and strings that this library's defaults are made of. Those that
-// lsst.ts.tcpip has too carry its names and values.
+// The values of this library's defaults and fixed limits. Those that
+// lsst.ts.tcpip has too have its names and values.
+//
+// Threads: constants.
 #ifndef TCPIP_CONSTANTS_H_
 #define TCPIP_CONSTANTS_H_
 
@@ -16,40 +18,44 @@ inline constexpr std::string_view kDefaultLocalhost = kLocalhostIpv4;
 inline constexpr std::string_view kDefaultTerminator = "\r\n";
 inline constexpr std::string_view kDefaultEncoding = "utf-8";
 
-// What a heartbeat is, not encoded, before the terminator.
+// The bytes of a heartbeat, before the terminator. They are never encoded.
 inline constexpr std::string_view kHeartbeat = "heartbeat";
-// How often one is sent, where they are; and how long without one the
-// connection counts as lost, where they are expected.
+// How often a heartbeat is sent; and after how long without one the connection
+// counts as lost. See HeartbeatOptions.
 inline constexpr std::chrono::seconds kDefaultHeartbeatInterval{1};
 inline constexpr std::chrono::seconds kDefaultMaxHeartbeatInterval{10};
 
-// The longest message, in bytes, that read_until and its kin accept (asyncio).
+// The longest message, in bytes, that read_line, read_until and read_str accept
+// (as in asyncio).
 inline constexpr std::size_t kDefaultLimit = 64 * 1024;
 
-// Keepalive: first probe after this much silence, then one every interval;
-// after so many without an answer the connection is dead.
+// Keepalive: the kernel sends the first probe after this much silence, then one
+// every interval. After that many probes without an answer the connection is
+// lost.
 inline constexpr std::chrono::seconds kKeepaliveTime{60};
 inline constexpr std::chrono::seconds kKeepaliveInterval{15};
 inline constexpr int kKeepaliveProbes = 4;
 
 // TCP_USER_TIMEOUT: how long sent bytes may stay unacknowledged. Keepalive does
-// not see a dead peer while bytes are in flight; this does. It equals
-// time + interval * probes, since a smaller value would cut the probes short.
+// not notice a dead peer while bytes are in flight; this does. The value is
+// time + interval * probes: a smaller one would end the connection before the
+// last probe.
 inline constexpr std::chrono::seconds kUserTimeout{120};
 
 // How long close_stream_writer() tries to send what is buffered.
 inline constexpr std::chrono::seconds kCloseWait{5};
-// How long a closed connection is kept to read what its peer still sends, so
-// that the peer reads our last bytes and an end of stream, not a reset. The
-// accept thread does it for clients of a server that goes on.
+// How long a server that goes on lingers for a connection that it has closed:
+// its accept thread reads and drops what the peer still sends, so that the peer
+// reads our last bytes and the end of the stream, not a reset.
 inline constexpr std::chrono::milliseconds kLingerTime{1000};
-// The same when close() waits for it.
+// How long close() itself lingers.
 inline constexpr std::chrono::milliseconds kCloseLingerTime{100};
+// For how many connections a server lingers at the same time.
 inline constexpr std::size_t kMaxLingering = 32;
 
-// Connections that the kernel keeps for a server that has not accepted them.
+// How many connections the kernel keeps until the server accepts them.
 inline constexpr int kDefaultBacklog = 128;
-// Messages that a CallbackQueue holds unless told otherwise.
+// How many posted callbacks a CallbackQueue holds.
 inline constexpr std::size_t kDefaultQueueSize = 1024;
 // Unsent bytes above which a Client or server takes no further message until
 // the peer has read some.

@@ -19,7 +19,7 @@ class TcpipCategory final : public std::error_category {
       case Errc::kLimitOverrun:
         return "no separator within the limit";
       case Errc::kDecode:
-        return "bytes that are no text in this encoding";
+        return "bytes that are not text in this encoding";
       case Errc::kSelfConnect:
         return "connected to itself";
       case Errc::kUnexpectedHeartbeat:
@@ -38,6 +38,19 @@ class ResolveCategory final : public std::error_category {
     return ::gai_strerror(value);
   }
 };
+
+// What an operator reads when the connection ends in the middle of a message.
+std::string describe_incomplete(std::size_t count,
+                                std::optional<std::size_t> expected) {
+  if (expected) {
+    return fmt::format("the connection was closed after {} of {} bytes", count,
+                       *expected);
+  }
+  if (count == 0) return "the connection was closed before a message came";
+  return fmt::format(
+      "the connection was closed in the middle of a message, after {} byte{}",
+      count, count == 1 ? "" : "s");
+}
 
 std::string describe(std::string_view operation, std::string_view peer,
                      std::string_view cause) {
@@ -85,11 +98,8 @@ IncompleteReadError::IncompleteReadError(std::string_view operation,
                                          std::string_view peer,
                                          std::string partial,
                                          std::optional<std::size_t> expected)
-    : ConnectionError(
-          Errc::kIncompleteRead, operation, peer,
-          fmt::format("connection closed after {} of {} expected bytes",
-                      partial.size(),
-                      expected ? fmt::format("{}", *expected) : "undefined")),
+    : ConnectionError(Errc::kIncompleteRead, operation, peer,
+                      describe_incomplete(partial.size(), expected)),
       partial_(std::make_shared<const std::string>(std::move(partial))),
       expected_(expected) {}
 
@@ -131,7 +141,8 @@ CancelledError::CancelledError(std::string_view operation,
 
 namespace {
 
-// The classes that both kinds of operation share.
+// Throws the classes that throw_connection_error() and throw_os_error() share;
+// returns for other errors.
 void throw_if_connection_lost(std::error_code code, std::string_view operation,
                               std::string_view peer, std::string_view detail) {
   switch (code.value()) {
@@ -162,7 +173,7 @@ void throw_connection_error(int error_number, std::string_view operation,
     case ENOBUFS:
     case EMFILE:
     case ENFILE:
-      throw Error(code, operation, peer);  // ours, not the connection's
+      throw Error(code, operation, peer);  // the connection lives
     default:
       throw ConnectionError(code, operation, peer);
   }

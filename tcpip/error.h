@@ -1,8 +1,8 @@
 // The exceptions that this library throws.
 //
-// Everything that goes wrong on the way is an Error, a std::system_error whose
-// code() keeps the cause (an errno where the kernel gave one) and whose what()
-// says operation, peer and cause. Names follow asyncio and PEP 3151.
+// Every failure is an Error: a std::system_error whose code() is the cause (an
+// errno if the kernel gave one) and whose what() names operation, peer and
+// cause. The names are those of asyncio and PEP 3151.
 //
 //   Error                        any failure: address in use, too many files...
 //   |-- ConnectionError          the connection is lost, or there is none
@@ -14,15 +14,16 @@
 //   |-- TimeoutError             the deadline passed; the connection lives
 //   |-- LimitOverrunError        the message is too long; the connection lives
 //   |-- DecodeError              the message is not text; the connection lives
-//   |-- UnexpectedHeartbeatError a heartbeat, where none are expected; likewise
-//   |-- JsonDecodeError (json.h) the message is not JSON; likewise
+//   |-- UnexpectedHeartbeatError a heartbeat came, but heartbeats are not
+//   |                            expected; the connection lives
+//   |-- JsonDecodeError (json.h) the message is not JSON; the connection lives
 //   `-- ResolveError             the host name has no address
 //   CancelledError               a stop was requested; not an Error, so that an
 //                                orderly stop is not handled as a fault
 //
-// Misuse is reported by the standard classes: std::invalid_argument for a bad
-// argument (nothing was sent or received), std::logic_error for a call that
-// the program should not have made (two readers at once, start() twice).
+// Misuse throws the standard classes: std::invalid_argument for a bad argument
+// (nothing was sent or received), std::logic_error for a call that the program
+// must not make (two readers at once, start() twice).
 //
 // Threads: exceptions are values; nothing here is shared.
 #ifndef TCPIP_ERROR_H_
@@ -42,9 +43,9 @@ namespace tcpip {
 enum class Errc {
   kIncompleteRead = 1,       // end of stream in the middle of a message
   kLimitOverrun = 2,         // no separator within the reader's limit
-  kDecode = 3,               // bytes that are no text in the encoding
+  kDecode = 3,               // bytes that are not text in the encoding
   kSelfConnect = 4,          // the connection's two ends are the same socket
-  kUnexpectedHeartbeat = 5,  // a heartbeat where none are expected
+  kUnexpectedHeartbeat = 5,  // a heartbeat, but heartbeats are not expected
   kJson = 6                  // a text that is not JSON
 };
 
@@ -56,14 +57,14 @@ std::error_code make_error_code(Errc code) noexcept;
 
 class Error : public std::system_error {
  public:
-  // `operation` names what was tried ("read_until", "bind"), `peer` the other
-  // end or the address concerned; empty where there is none. `detail`, if
-  // given, stands in what() in place of the code's own message.
+  // `operation` names what was tried ("read_until", "bind"). `peer` is the
+  // other end, or the address that was used; empty if there is none. If
+  // `detail` is not empty, what() has it instead of the code's own message.
   Error(std::error_code code, std::string_view operation,
         std::string_view peer = {}, std::string_view detail = {});
 
-  // Copied, never moved from: what() of a moved-from exception would have
-  // nothing to say. So it is in the whole family.
+  // Copied, never moved, like every class here: what() of a moved-from
+  // exception would be empty.
   Error(const Error&) = default;
   Error& operator=(const Error&) = default;
   ~Error() override = default;
@@ -98,8 +99,8 @@ class BrokenPipeError final : public ConnectionError {
   using ConnectionError::ConnectionError;
 };
 
-// The end of the stream came before the message was complete. The bytes that
-// did come were taken from the reader and are in partial(), as in asyncio.
+// The stream ended before the message was complete. The bytes that came are
+// in partial() and no longer in the reader, as in asyncio.
 class IncompleteReadError final : public ConnectionError {
  public:
   IncompleteReadError(std::string_view operation, std::string_view peer,
@@ -109,7 +110,8 @@ class IncompleteReadError final : public ConnectionError {
   ~IncompleteReadError() override = default;
 
   const std::string& partial() const noexcept { return *partial_; }
-  // The number of bytes asked for; nothing if that is unknown (read_until).
+  // The number of bytes asked for; std::nullopt if that is unknown
+  // (read_until).
   std::optional<std::size_t> expected() const noexcept { return expected_; }
 
  private:
@@ -120,14 +122,14 @@ class IncompleteReadError final : public ConnectionError {
 // The deadline passed, or the kernel gave up trying to connect.
 //
 // After a read, all bytes that came stay in the reader: call again to resume.
-// After a write, see queued().
+// After a write, queued() says what happened to the message.
 class TimeoutError final : public Error {
  public:
   TimeoutError(std::string_view operation, std::string_view peer = {},
                bool queued = false);
-  // True if this was a write whose bytes are kept by the writer: drain() sends
-  // the rest of them, and writing them again would send them twice. False if
-  // nothing of the message was taken.
+  // True if the writer has queued the message: drain() sends the rest of it,
+  // and writing it again would send it twice. False if the writer has taken
+  // nothing of the message. False for all other operations.
   bool queued() const noexcept { return queued_; }
 
  private:
@@ -135,7 +137,7 @@ class TimeoutError final : public Error {
 };
 
 // No separator within the limit. The bytes stay in the reader, except after
-// read_line (see there); skip(consumed()) or discard_until() gets past them.
+// read_line (see there): drop them with skip(consumed()) or discard_until().
 class LimitOverrunError final : public Error {
  public:
   LimitOverrunError(std::string_view operation, std::string_view peer,
@@ -152,7 +154,7 @@ class LimitOverrunError final : public Error {
 // was consumed; the next read starts at the next one.
 class DecodeError final : public Error {
  public:
-  // `position` is the index in `data` of the first byte that is wrong.
+  // `data` is the message, `position` the index in it of the first wrong byte.
   DecodeError(std::string_view operation, std::string_view peer,
               std::string data, std::size_t position);
   DecodeError(const DecodeError&) = default;
@@ -167,8 +169,8 @@ class DecodeError final : public Error {
   std::size_t position_;
 };
 
-// The peer sends heartbeats and this side was not told to expect them. That
-// line was consumed; the next read starts at the next message.
+// The peer has sent a heartbeat, but HeartbeatOptions::expect is false. Exactly
+// the heartbeat was consumed; the next read starts at the next message.
 class UnexpectedHeartbeatError final : public Error {
  public:
   explicit UnexpectedHeartbeatError(std::string_view operation,
@@ -181,8 +183,8 @@ class ResolveError final : public Error {
   using Error::Error;
 };
 
-// The stop_token of the call was triggered. Nothing is lost: what TimeoutError
-// says of the reader and the writer holds here too.
+// The stop of the call was requested. Reader and writer are left as after
+// TimeoutError.
 class CancelledError final : public std::exception {
  public:
   explicit CancelledError(std::string_view operation,
@@ -192,6 +194,7 @@ class CancelledError final : public std::exception {
   ~CancelledError() override = default;
 
   const char* what() const noexcept override { return text_->c_str(); }
+  // As TimeoutError::queued().
   bool queued() const noexcept { return queued_; }
 
  private:
@@ -199,17 +202,18 @@ class CancelledError final : public std::exception {
   bool queued_;
 };
 
-// Throws the class of this family that fits `error_number`, an errno of an
-// operation on a connection: ECONNRESET gives ConnectionResetError, EPIPE
-// BrokenPipeError, and so on. What says that the peer is no longer there
-// (ETIMEDOUT from keepalive, EHOSTUNREACH, ENETDOWN...) gives ConnectionError.
+// Throws the class that fits `error_number`, an errno of an operation on a
+// connection: ConnectionResetError for ECONNRESET, BrokenPipeError for EPIPE,
+// and so on; ConnectionError if the peer is unreachable (ETIMEDOUT from
+// keepalive, EHOSTUNREACH, ENETDOWN...); Error if this machine lacks memory or
+// descriptors.
 [[noreturn]] void throw_connection_error(int error_number,
                                          std::string_view operation,
                                          std::string_view peer);
 
-// Throws for an errno of something that is not (yet) a connection: an Error,
-// but ConnectionRefusedError and its siblings, and TimeoutError, where those
-// are what happened.
+// Throws for an errno of an operation without a connection, or of connecting:
+// ConnectionRefusedError and its siblings, or TimeoutError, if the errno says
+// so; else Error.
 [[noreturn]] void throw_os_error(int error_number, std::string_view operation,
                                  std::string_view peer = {},
                                  std::string_view detail = {});

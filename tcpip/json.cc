@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <iterator>
+#include <limits>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -14,10 +16,10 @@ namespace {
 
 using nlohmann::json;
 
-// How much of a text an error shows, on either side of the place.
+// How many bytes of a text an error shows on either side of the position.
 constexpr std::size_t kExcerpt = 100;
 
-// Fit for a log: printable ASCII, on one line, of bounded length.
+// An excerpt fit for a log: printable ASCII, on one line, of bounded length.
 std::string excerpt_of(std::string_view text, std::size_t position) {
   const std::size_t begin =
       position > kExcerpt ? std::min(position, text.size()) - kExcerpt : 0;
@@ -37,13 +39,14 @@ std::string excerpt_of(std::string_view text, std::size_t position) {
   return result;
 }
 
-// What makes a text no JSON, and where.
+// Why a text is not JSON, and where.
 struct Fault {
   std::size_t position = 0;
   std::string reason;
 };
 
-// The parser tells where it is for a few of its errors only; this knows always.
+// Counts the bytes that the parser has taken, since the parser gives the
+// position of a few of its errors only.
 class CountingIterator {
  public:
   using iterator_category = std::input_iterator_tag;
@@ -74,12 +77,79 @@ class CountingIterator {
   std::size_t* count_;
 };
 
-// Makes a value of what the parser finds, refusing what the parser would
-// round, or would nest too deep.
+// A NaN, Infinity or -Infinity in a text, where a value may stand.
+struct NotFinite {
+  std::size_t position;
+  double value;
+};
+
+// The parser does not know these three spellings. It is given a stand-in of the
+// same length, so that positions stay right.
+struct Spelling {
+  std::string_view text;
+  std::string_view stand_in;
+  double value;
+};
+constexpr std::array<Spelling, 3> kSpellings = {
+    {{"NaN", "0e0", std::numeric_limits<double>::quiet_NaN()},
+     {"Infinity", "0.000000", std::numeric_limits<double>::infinity()},
+     {"-Infinity", "-0.000000", -std::numeric_limits<double>::infinity()}}};
+
+constexpr std::string_view kContinuesNumber = "0123456789eE";
+
+bool is_blank(char c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+// Puts the stand-ins into `text` and returns their positions. Behind the first
+// error in the text the result may be wrong; the parser does not get there.
+std::vector<NotFinite> replace_not_finite(std::string& text) {
+  std::vector<NotFinite> result;
+  std::string open;   // the brackets that are open here
+  char before = '[';  // the last byte that is not blank; first: expect a value
+  const auto may_begin_value = [&] {
+    if (before == ',') return open.ends_with('[');
+    return before == '[' || before == ':';
+  };
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (is_blank(c)) continue;
+    if (c == '"') {
+      for (++i; i < text.size() && text[i] != '"'; ++i) {
+        if (text[i] == '\\') ++i;
+      }
+    } else if (c == '[' || c == '{') {
+      open += c;
+    } else if (c == ']' || c == '}') {
+      if (!open.empty()) open.pop_back();
+    } else if ((c == 'N' || c == 'I' || c == '-') && may_begin_value()) {
+      const std::string_view rest = std::string_view(text).substr(i);
+      for (const Spelling& each : kSpellings) {
+        if (!rest.starts_with(each.text)) continue;
+        // Not before a digit: "Infinity5" would become 0.0000005, a number.
+        const std::string_view after = rest.substr(each.text.size());
+        if (!after.empty() && kContinuesNumber.find(after[0]) != after.npos) {
+          continue;
+        }
+        text.replace(i, each.text.size(), each.stand_in);
+        result.push_back({i, each.value});
+        i += each.text.size() - 1;
+        break;
+      }
+    }
+    before = c;
+  }
+  return result;
+}
+
+// Builds a value from what the parser finds. Refuses numbers that the parser
+// would round, and values that are nested too deep.
 class Builder final : public nlohmann::json_sax<json> {
  public:
-  Builder(std::string_view text, const std::size_t& taken) noexcept
-      : text_(text), taken_(taken) {}
+  // `not_finite` has the numbers that have a stand-in in `text`.
+  Builder(std::string_view text, std::vector<NotFinite> not_finite,
+          const std::size_t& taken) noexcept
+      : text_(text), not_finite_(std::move(not_finite)), taken_(taken) {}
 
   json take() { return std::move(root_); }
   Fault fault() const { return fault_; }
@@ -91,6 +161,10 @@ class Builder final : public nlohmann::json_sax<json> {
   bool number_float(number_float_t value, const string_t& token) override {
     if (token.find_first_not_of("-0123456789") == std::string::npos) {
       return fail(start_of(token), "an integer of more than 64 bits");
+    }
+    if (next_not_finite_ < not_finite_.size() &&
+        not_finite_[next_not_finite_].position == start_of(token)) {
+      return add(not_finite_[next_not_finite_++].value);
     }
     return add(value);
   }
@@ -151,16 +225,17 @@ class Builder final : public nlohmann::json_sax<json> {
     fault_ = {position, std::move(reason)};
     return false;
   }
-  // Where the number begins that the parser has just read, and one byte more if
-  // there was one.
+  // Where `token` begins, a number that the parser has just read. The parser
+  // has taken one byte behind the number, if there is one.
   std::size_t start_of(const std::string& token) const {
     const std::size_t end =
         text_.substr(0, taken_).ends_with(token) ? taken_ : taken_ - 1;
     return end - std::min(end, token.size());
   }
   // "[json.exception...] parse error at line 1, column 2: syntax error while
-  // parsing value - invalid literal; last read: '...'; expected ...": what lies
-  // between. The text itself is shown by JsonDecodeError, made harmless.
+  // parsing value - invalid literal; last read: '...'; expected ...": returns
+  // the part from "syntax error" to "; last read". JsonDecodeError shows the
+  // text itself, as a harmless excerpt.
   static std::string reason_in(std::string_view what) {
     if (const auto colon = what.find(": "); colon != what.npos) {
       what.remove_prefix(colon + 2);
@@ -169,31 +244,42 @@ class Builder final : public nlohmann::json_sax<json> {
   }
 
   const std::string_view text_;
+  const std::vector<NotFinite> not_finite_;  // in the order of the text
+  std::size_t next_not_finite_ = 0;
   const std::size_t& taken_;  // how many bytes the parser has taken
   json root_;
-  std::vector<json*> open_;  // arrays and objects that are not complete
+  std::vector<json*> open_;  // the arrays and objects that are not complete
   string_t key_;
   Fault fault_;
 };
 
-// Throws JsonDecodeError with `operation` and `endpoint`'s peer.
-json parse(std::string_view text, const char* operation,
-           const BaseClientOrServer* endpoint) {
+// Throws JsonDecodeError with `operation` and the peer of `connection`, which
+// may be null.
+json parse(std::string_view text, const JsonOptions& options,
+           const char* operation, const ReadWriter* connection) {
+  std::string replaced;
+  std::vector<NotFinite> not_finite;
+  if (options.allow_nan &&
+      (text.find("NaN") != text.npos || text.find("Infinity") != text.npos)) {
+    replaced = text;
+    not_finite = replace_not_finite(replaced);
+  }
+  const std::string_view parsed = not_finite.empty() ? text : replaced;
   std::size_t taken = 0;
-  Builder builder(text, taken);
-  // Two things that the parser lets pass: it skips a byte-order mark, and takes
-  // a NUL for the end of the text.
+  Builder builder(parsed, std::move(not_finite), taken);
+  // The parser does not refuse two faults: it skips a byte-order mark, and
+  // takes a NUL for the end of the text.
   Fault fault{0, "a byte-order mark"};
   if (!text.starts_with("\xef\xbb\xbf")) {
     const bool ok = json::sax_parse(
-        CountingIterator(text.data(), &taken),
-        CountingIterator(text.data() + text.size(), &taken), &builder);
+        CountingIterator(parsed.data(), &taken),
+        CountingIterator(parsed.data() + parsed.size(), &taken), &builder);
     const std::size_t nul = text.find('\0');
     if (ok && nul == text.npos) return builder.take();
     fault = ok ? Fault{nul, "a NUL"} : builder.fault();
   }
   throw JsonDecodeError(operation,
-                        endpoint ? endpoint->peer_address().to_string() : "",
+                        connection ? internal::subject_of(*connection) : "",
                         text, fault.position, fault.reason);
 }
 
@@ -201,26 +287,69 @@ json parse(std::string_view text, const char* operation,
   throw std::invalid_argument(fmt::format("{}: {}", operation, what));
 }
 
-// Throws if `data` is no JSON; `depth` containers are around it.
-void check(const json& data, std::size_t depth, const char* operation) {
+// Throws if `data` cannot be written as JSON; `depth` containers are around it.
+// Sets not_finite if it contains a NaN or an infinity.
+void check(const json& data, const JsonOptions& options, std::size_t depth,
+           const char* operation, bool& not_finite) {
   if (data.is_structured()) {
     if (depth == kMaxJsonDepth) {
       refuse(operation, fmt::format("nested deeper than {}", kMaxJsonDepth));
     }
-    for (const json& each : data) check(each, depth + 1, operation);
-  } else if (data.is_number_float()) {
-    if (!std::isfinite(data.get<double>())) {
-      refuse(operation, "NaN and infinities are not JSON");
+    for (const json& each : data) {
+      check(each, options, depth + 1, operation, not_finite);
     }
+  } else if (data.is_number_float()) {
+    if (std::isfinite(data.get<double>())) return;
+    if (!options.allow_nan) {
+      refuse(operation,
+             "NaN and infinities are not JSON; see JsonOptions::allow_nan");
+    }
+    not_finite = true;
   } else if (data.is_binary() || data.is_discarded()) {
     refuse(operation, "a binary or discarded value is not JSON");
   }
 }
 
-std::string format(const json& data, const char* operation) {
-  check(data, 0, operation);
+std::string dump(const json& data) { return data.dump(-1, ' ', true); }
+
+// As json::dump(), but writes NaN and infinities, where dump() writes null.
+void append(const json& data, std::string& result) {
+  if (data.is_array()) {
+    char separator = '[';
+    for (const json& each : data) {
+      result += separator;
+      append(each, result);
+      separator = ',';
+    }
+    result += data.empty() ? "[]" : "]";
+  } else if (data.is_object()) {
+    char separator = '{';
+    for (const auto& [key, each] : data.items()) {
+      result += separator;
+      result += dump(key);
+      result += ':';
+      append(each, result);
+      separator = ',';
+    }
+    result += data.empty() ? "{}" : "}";
+  } else if (data.is_number_float() && std::isnan(data.get<double>())) {
+    result += "NaN";
+  } else if (data.is_number_float() && std::isinf(data.get<double>())) {
+    result += data.get<double>() > 0 ? "Infinity" : "-Infinity";
+  } else {
+    result += dump(data);
+  }
+}
+
+std::string format(const json& data, const JsonOptions& options,
+                   const char* operation) {
+  bool not_finite = false;
+  check(data, options, 0, operation, not_finite);
   try {
-    return data.dump(-1, ' ', true);
+    if (!not_finite) return dump(data);
+    std::string result;
+    append(data, result);
+    return result;
   } catch (const json::exception&) {
     refuse(operation, "a string is not valid UTF-8");
   }
@@ -237,31 +366,47 @@ JsonDecodeError::JsonDecodeError(std::string_view operation,
       text_(std::make_shared<const std::string>(excerpt_of(text, position))),
       position_(position) {}
 
-json read_json(BaseClientOrServer& endpoint, const Wait& wait) {
-  return parse(endpoint.read_str(wait), "read_json", &endpoint);
+json read_json(const ReadWriter& connection, const Wait& wait) {
+  return read_json(connection, JsonOptions(), wait);
 }
 
-std::optional<json> try_read_json(BaseClientOrServer& endpoint) {
-  const std::optional<std::string> text = endpoint.try_read_str();
+json read_json(const ReadWriter& connection, const JsonOptions& options,
+               const Wait& wait) {
+  return parse(internal::read_text(connection, "read_json", wait), options,
+               "read_json", &connection);
+}
+
+std::optional<json> try_read_json(const ReadWriter& connection,
+                                  const JsonOptions& options) {
+  const std::optional<std::string> text =
+      internal::try_read_text(connection, "try_read_json");
   if (!text) return std::nullopt;
-  return parse(*text, "try_read_json", &endpoint);
+  return parse(*text, options, "try_read_json", &connection);
 }
 
-void write_json(BaseClientOrServer& endpoint, const json& data,
+void write_json(const ReadWriter& connection, const json& data,
                 const Wait& wait) {
-  endpoint.write_str(format(data, "write_json"), wait);
+  write_json(connection, data, JsonOptions(), wait);
 }
 
-bool try_write_json(BaseClientOrServer& endpoint, const json& data) {
-  return endpoint.try_write_str(format(data, "try_write_json"));
+void write_json(const ReadWriter& connection, const json& data,
+                const JsonOptions& options, const Wait& wait) {
+  internal::write_text(connection, "write_json",
+                       format(data, options, "write_json"), wait);
 }
 
-json parse_json(std::string_view text) {
-  return parse(text, "parse_json", nullptr);
+bool try_write_json(const ReadWriter& connection, const json& data,
+                    const JsonOptions& options) {
+  return internal::try_write_text(connection, "try_write_json",
+                                  format(data, options, "try_write_json"));
 }
 
-std::string format_json(const json& data) {
-  return format(data, "format_json");
+json parse_json(std::string_view text, const JsonOptions& options) {
+  return parse(text, options, "parse_json", nullptr);
+}
+
+std::string format_json(const json& data, const JsonOptions& options) {
+  return format(data, options, "format_json");
 }
 
 }  // namespace tcpip

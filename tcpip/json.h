@@ -1,19 +1,30 @@
-// JSON messages: one JSON text in one text message, as read_json and write_json
-// of lsst.ts.tcpip have it, over the library nlohmann-json.
+// JSON messages: one JSON text in one text message, like read_json and
+// write_json of lsst.ts.tcpip. Uses the library nlohmann-json.
 //
 //   nlohmann::json command = tcpip::read_json(server, stop);
 //   tcpip::write_json(server, {{"id", command.at("id")}, {"ok", true}}, 1s);
 //
-// JSON is what RFC 8259 says and nothing beyond it: no NaN or Infinity, no
-// byte-order mark, no comments, no lone surrogates. Also refused is what would
-// not survive the journey into a C++ value: an integer that neither
-// std::int64_t nor std::uint64_t can hold, a number beyond the range of double,
-// and arrays and objects nested deeper than kMaxJsonDepth. Of two equal keys in
-// an object the last counts.
+// JSON is what RFC 8259 allows and nothing else, unless JsonOptions says
+// otherwise: no NaN or Infinity, no byte-order mark, no comments, no lone
+// surrogates.
 //
-// A target of its own, //tcpip:json. Its users need nlohmann-json's headers.
+// Controllers written in Python may send NaN: json.dumps() writes it, without a
+// warning, for a sensor that is disconnected. To read from such a controller,
+// or to send NaN, set allow_nan:
 //
-// Threads: as BaseClientOrServer's read_str() and write_str().
+//   read_json(client, {.allow_nan = true}, 2s);  // {"temperature": NaN}
+//
+// A text that a C++ value cannot hold unchanged throws JsonDecodeError too, and
+// the connection lives: an integer beyond std::int64_t and std::uint64_t
+// (Python's integers have no bound; the nearest double would be another
+// number), a number beyond the range of double, and arrays and objects nested
+// deeper than kMaxJsonDepth. If an object has the same key twice, the last one
+// counts.
+//
+// Has a target of its own, //tcpip:json, whose users need nlohmann-json's
+// headers.
+//
+// Threads: as ReadWriter's read_str() and write_str().
 #ifndef TCPIP_JSON_H_
 #define TCPIP_JSON_H_
 
@@ -24,8 +35,8 @@
 #include <string>
 #include <string_view>
 
-#include "tcpip/base_client_or_server.h"
 #include "tcpip/error.h"
+#include "tcpip/read_writer.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
@@ -44,12 +55,12 @@ class JsonDecodeError final : public Error {
   JsonDecodeError& operator=(const JsonDecodeError&) = default;
   ~JsonDecodeError() override = default;
 
-  // The text, or what of it is fit for a log: at most 200 bytes around the
-  // position, with "..." for what is left out, as printable ASCII alone: \xNN,
-  // \" and \\ for all else. what() has it too.
+  // An excerpt of the text, fit for a log: at most 200 bytes around the
+  // position, "..." for the rest, in printable ASCII (\xNN, \" and \\ for all
+  // other bytes). what() has it too.
   const std::string& text() const noexcept { return *text_; }
-  // The index in the (UTF-8) text of the first byte that is wrong; the text's
-  // length if it ended too early.
+  // The index in the (UTF-8) text of the first wrong byte; the text's length if
+  // the text ends too early.
   std::size_t position() const noexcept { return position_; }
 
  private:
@@ -57,24 +68,42 @@ class JsonDecodeError final : public Error {
   std::size_t position_;
 };
 
+// Python's extensions of JSON; off unless asked for.
+struct JsonOptions {
+  // Reads and writes NaN, Infinity and -Infinity, spelled exactly so, as
+  // Python's json module does by default. If false, reading one of them throws
+  // JsonDecodeError, and writing one throws std::invalid_argument. A number
+  // beyond the range of double (1e400) is refused either way.
+  bool allow_nan = false;
+};
+
 // Reads one message. Throws what read_str() throws, and JsonDecodeError.
-nlohmann::json read_json(BaseClientOrServer& endpoint, const Wait& wait = {});
-// The same without waiting: nothing if it is not all there yet.
-std::optional<nlohmann::json> try_read_json(BaseClientOrServer& endpoint);
+nlohmann::json read_json(const ReadWriter& connection, const Wait& wait = {});
+nlohmann::json read_json(const ReadWriter& connection,
+                         const JsonOptions& options, const Wait& wait = {});
+// The same without waiting: std::nullopt if not all of it has come yet.
+std::optional<nlohmann::json> try_read_json(const ReadWriter& connection,
+                                            const JsonOptions& options = {});
 
-// Writes one message, of ASCII alone (all else as \u escapes), so that it can
-// be in any encoding. Throws what write_str() throws; std::invalid_argument,
-// with nothing sent, for what is no JSON: NaN and infinities, strings that are
-// not UTF-8, binary values, what is nested deeper than kMaxJsonDepth.
-void write_json(BaseClientOrServer& endpoint, const nlohmann::json& data,
+// Writes one message, in ASCII (other characters as \u escapes), which every
+// encoding has. Throws what write_str() throws; std::invalid_argument, with
+// nothing sent, for NaN and infinities (see JsonOptions), strings that are not
+// UTF-8, binary values, and values nested deeper than kMaxJsonDepth.
+void write_json(const ReadWriter& connection, const nlohmann::json& data,
                 const Wait& wait = {});
+void write_json(const ReadWriter& connection, const nlohmann::json& data,
+                const JsonOptions& options, const Wait& wait = {});
 // The same without waiting, as try_write_str().
-bool try_write_json(BaseClientOrServer& endpoint, const nlohmann::json& data);
+bool try_write_json(const ReadWriter& connection, const nlohmann::json& data,
+                    const JsonOptions& options = {});
 
-// What read_json() makes of a text, and write_json() of a value; for programs
-// that have the text from elsewhere, a StreamReader for one.
-nlohmann::json parse_json(std::string_view text);
-std::string format_json(const nlohmann::json& data);
+// The conversions of read_json() and write_json() alone, for programs that get
+// the text in another way, from a StreamReader for example. Throw
+// JsonDecodeError, and std::invalid_argument.
+nlohmann::json parse_json(std::string_view text,
+                          const JsonOptions& options = {});
+std::string format_json(const nlohmann::json& data,
+                        const JsonOptions& options = {});
 
 }  // namespace tcpip
 

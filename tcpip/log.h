@@ -1,8 +1,8 @@
 // Where the library's messages go: nowhere, until the program gives a sink.
 //
-// Threads: Log is a value that may be copied and used from any thread. The sink
-// is called from whichever thread has something to say, never under a lock of
-// the library; it must therefore be thread-safe. What it throws is dropped.
+// Threads: Log is a value; a const Log may be used and copied from any thread.
+// The sink must be thread-safe: any thread may call it, several at once, but
+// never under a lock of the library. What the sink throws is dropped.
 #ifndef TCPIP_LOG_H_
 #define TCPIP_LOG_H_
 
@@ -52,8 +52,7 @@ class Log {
   std::string name_;
 };
 
-// A sink for programs that have none of their own: one line on stderr for each
-// message, written by one system call.
+// A sink that writes each message to stderr, as one line by one system call.
 Log::Sink stderr_sink();
 
 }  // namespace tcpip

@@ -6,24 +6,25 @@
 #include "tcpip/base/mutex.h"
 #include "tcpip/endpoint/accept_loop.h"
 #include "tcpip/endpoint/endpoint_core.h"
+#include "tcpip/endpoint/link.h"
 #include "tcpip/endpoint/make_core.h"
+#include "tcpip/listener.h"
 
 namespace tcpip {
 namespace internal {
 
-// What start() finds out and other threads ask for.
+// What start() sets and other threads may read.
 struct ServerBase::Listening {
   Mutex mutex;
   std::vector<Address> addresses TCPIP_GUARDED_BY(mutex);
 };
 
-ServerBase::ServerBase(std::shared_ptr<EndpointCore> core,
-                       std::optional<std::string> host, int port,
-                       ListenOptions listen, Worker client_reader)
-    : BaseClientOrServer(std::move(core)),
+ServerBase::ServerBase(const ServerOptions& options, const char* what,
+                       std::optional<std::string> host, Worker client_reader)
+    : BaseClientOrServer(make_core(options, what)),
       host_(std::move(host)),
-      asked_port_(port),
-      listen_(listen),
+      asked_port_(options.port),
+      listen_(options.listen),
       client_reader_(std::move(client_reader)),
       listening_(std::make_unique<Listening>()) {}
 
@@ -58,8 +59,10 @@ void ServerBase::start(const Wait& wait) {
   }
 }
 
-void ServerBase::close_client() { core().close_link(); }
-void ServerBase::basic_close_client() { core().close_link(true); }
+void ServerBase::close_client() { core().close_current_link(); }
+void ServerBase::basic_close_client() {
+  core().close_current_link(/*keep_should_be_connected=*/true);
+}
 void ServerBase::close() { core().close(); }
 
 int ServerBase::port() const {
@@ -76,11 +79,21 @@ std::vector<Address> ServerBase::addresses() const {
 
 }  // namespace internal
 
-OneClientServer::OneClientServer(OneClientServerOptions options)
-    : ServerBase(
-          internal::make_core(options, this, options.socket, "OneClientServer"),
-          options.host, options.port, options.listen, {}) {}
+OneClientServer::OneClientServer(ServerOptions options)
+    : ServerBase(options, "OneClientServer", options.host, {}) {
+  if (options.begin || options.read_after_callback) {
+    throw std::invalid_argument(
+        "OneClientServer: begin and read_after_callback are for read-loop "
+        "servers");
+  }
+}
 
 OneClientServer::~OneClientServer() { core().release(); }
+
+std::optional<Connection> OneClientServer::wait_client(const Wait& wait) {
+  const auto link = core().hand_out_link(wait);
+  if (!link) return std::nullopt;
+  return Connection(link->record);
+}
 
 }  // namespace tcpip

@@ -2,22 +2,20 @@
 //
 //   tcpip::OneClientServer server({.host = "127.0.0.1", .port = 4000});
 //   server.start();
-//   if (server.wait_connected(10s)) server.write_str(server.read_str(2s));
+//   while (auto client = server.wait_client()) echo(*client);
 //
 // While a client is connected, others are turned away: they read the end of the
-// stream, and the server's log says so. A client that has gone does not block
-// the next one, even if bytes of it are still unread. A client that has sent
-// FIN (`nc -N`) counts as gone once what it sent is read, as in lsst.ts.tcpip:
-// a reply does not reach it.
+// stream, and the server logs it. A client that has gone does not block the
+// next one, even if some of its bytes are still unread. A client that has sent
+// FIN (`nc -N`) counts as gone once everything that it sent is read, as in
+// lsst.ts.tcpip: no reply reaches it.
 //
-// Threads: as BaseClientOrServer. start() makes one thread, which accepts and
-// which notices that the client has gone; and one more that runs
-// connect_callback if there is one and no queue was given.
+// Threads: as BaseClientOrServer. start() starts the accept thread, which
+// accepts clients and notices that a client has gone; and, if there is a
+// connect_callback and no queue, the dispatcher, which runs it.
 #ifndef TCPIP_ONE_CLIENT_SERVER_H_
 #define TCPIP_ONE_CLIENT_SERVER_H_
 
-#include <chrono>
-#include <cstddef>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -26,60 +24,12 @@
 
 #include "tcpip/address.h"
 #include "tcpip/base_client_or_server.h"
-#include "tcpip/callback_queue.h"
 #include "tcpip/connection_event.h"
-#include "tcpip/constants.h"
-#include "tcpip/log.h"
-#include "tcpip/socket.h"
-#include "tcpip/thread_hook.h"
+#include "tcpip/error.h"
+#include "tcpip/options.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
-
-// Options of a server of class Server.
-template <class Server>
-struct BasicServerOptions {
-  // A name or a numeric address to listen on. Absent or empty: all interfaces.
-  std::optional<std::string> host = {};
-  int port = 0;  // 0: any that is free, see port()
-  // Appears in error messages and, as a child of `log`, in log lines.
-  std::string name = {};
-  Log log = {};
-  // Where connect_callback runs; must outlive the server. Null: on a thread
-  // of the server's own.
-  CallbackQueue* callbacks = nullptr;
-  // Called once for each change, connected and disconnected by turns. What it
-  // throws is logged. It may call any member, close() and the destructor too.
-  std::function<void(Server&, const ConnectionEvent&)> connect_callback = {};
-  // Of text messages. The encoding by one of Python's names or aliases:
-  // utf-8 (strict), utf-16, utf-32 (both with a byte-order mark), utf-16-le,
-  // utf-16-be, utf-32-le, utf-32-be, latin-1, ascii. The terminator is any
-  // bytes but none; it is sent as it is, not encoded.
-  std::string encoding = std::string(kDefaultEncoding);
-  std::string terminator = std::string(kDefaultTerminator);
-  // Sends kHeartbeat and the terminator, at once and then every
-  // heartbeat_interval, as long as a peer is connected.
-  bool send_heartbeats = false;
-  std::chrono::milliseconds heartbeat_interval = kDefaultHeartbeatInterval;
-  // Expects the same of the peer: one within max_heartbeat_interval of the
-  // connection and of the one before, or the connection ends
-  // (DisconnectReason::kHeartbeatLost). They are taken out of what is read; see
-  // BaseClientOrServer.
-  bool expect_heartbeats = false;
-  std::chrono::milliseconds max_heartbeat_interval =
-      kDefaultMaxHeartbeatInterval;
-  std::size_t limit = kDefaultLimit;  // the longest message for read_until
-  // No further message is taken while more than this is unsent.
-  std::size_t write_limit = kDefaultWriteLimit;
-  // Address family, backlog, address reuse.
-  ListenOptions listen = {};
-  SocketOptions socket = {};
-  // Read-loop servers only: do not read from a client before connect_callback
-  // has returned for it, as in lsst.ts.tcpip. Without, a slow callback, or a
-  // queue that is not drained, does not hold up reading.
-  bool read_after_callback = false;
-  ThreadStartHook thread_start_hook = {};
-};
 
 namespace internal {
 
@@ -87,47 +37,49 @@ namespace internal {
 class ServerBase : public BaseClientOrServer {
  public:
   // Binds, listens and starts the threads; port() is known when it returns.
-  // The wait is for resolving the host. May be called once. Throws
-  // std::logic_error the second time and after close(); what Listener's
-  // constructor throws (Error with the address, if it is in use); Error if a
-  // thread or descriptor cannot be had. After a failure the server is closed
-  // and nothing of it is left.
+  // The wait is for resolving the host. May be called once. Throws what
+  // Listener's constructor throws; std::logic_error the second time and after
+  // close(); ConnectionError if close() is called meanwhile; Error if there can
+  // be no thread or descriptor. After a failure the server is closed.
   void start(const Wait& wait = {});
 
-  // Ends the connection, if there is one, and goes on serving. Wakes every
-  // blocked call, sends what the kernel takes at once, then FIN; never waits.
-  // The client reads our last bytes and the end of the stream, even if it is
-  // still sending (for up to a second; and unless a read without a stop token
-  // had to be woken: then it may meet a reset behind our last bytes).
+  // Ends the current connection, if there is one, and goes on serving. Sends
+  // what the kernel takes at once, then FIN; wakes every blocked call; never
+  // waits. The client reads our last bytes and the end of the stream, even if
+  // it goes on sending for up to a second. (If a read without a stop token had
+  // to be woken, such a client may meet a reset behind our last bytes; see
+  // Socket::close.)
   void close_client();
-  // The same but leaves should_be_connected() as it is.
+  // The same, but leaves should_be_connected() as it is.
   void basic_close_client();
-  // Stops serving, for good. When it returns no thread, callback or descriptor
-  // of the server is left, and its port is free. Takes no longer than a
-  // callback or handler that is running, and 0.1 s if the client does not take
-  // our last bytes. Idempotent, from any thread; in the server's own callback
-  // it does not wait for that one, and that one is the last; in the read
-  // handler it returns at once, and what it does is complete when the handler
-  // has returned.
+  // Ends the current connection and the server. When it returns, no thread,
+  // callback or descriptor of the server is left, and its port is free. It
+  // waits for a callback or read handler that is running, and up to 0.1 s if
+  // the client does not take our last bytes. Idempotent, from any thread.
   //
-  // The disconnected event comes before it returns if connect_callback has a
-  // thread of its own, or if the calling thread is the one that drains the
-  // queue; else it is dropped.
+  // Called in one of the server's own callbacks, it does not wait for that
+  // callback, which is then the last. In the read handler it returns at once,
+  // and the rest ends when the handler has returned. Nor does it wait for a
+  // thread that waits for the calling thread, as when the callbacks of two
+  // objects close each other; that thread ends when its function has returned.
+  //
+  // The disconnected event runs before close() returns if the server has a
+  // dispatcher, or if the calling thread is the one that drains the queue.
+  // Otherwise the event is dropped.
   void close();
 
   const std::optional<std::string>& host() const noexcept { return host_; }
-  // The port, once started; before that the one that was asked for. It is the
-  // same on all sockets.
+  // The port, the same on all sockets; before start() the one of the options.
   int port() const;
   // The address of each listening socket; empty before start().
   std::vector<Address> addresses() const;
 
  protected:
   using Worker = std::function<void(EndpointCore&)>;
-  // `client_reader`, if not empty, runs on a thread of its own.
-  ServerBase(std::shared_ptr<EndpointCore> core,
-             std::optional<std::string> host, int port, ListenOptions listen,
-             Worker client_reader);
+  // `what` is the class's name, for messages. `client_reader`, if not empty, is
+  // the work of the client reader, a thread of its own.
+  ServerBase(const ServerOptions& options, const char* what,
+             std::optional<std::string> host, Worker client_reader);
   ~ServerBase();
 
  private:
@@ -141,16 +93,22 @@ class ServerBase : public BaseClientOrServer {
 
 }  // namespace internal
 
-class OneClientServer;
-using OneClientServerOptions = BasicServerOptions<OneClientServer>;
-
 class OneClientServer final : public internal::ServerBase {
  public:
-  // Does not listen yet. Throws std::invalid_argument for a port outside
-  // 0...65535, an empty terminator, an unknown encoding, a limit of 0.
-  explicit OneClientServer(OneClientServerOptions options);
+  using Options = ServerOptions;
+
+  // Does not listen yet. Throws as Client's constructor, and
+  // std::invalid_argument for an option that is for read-loop servers only.
+  explicit OneClientServer(ServerOptions options);
   // close(). Safe inside the server's own callback.
   ~OneClientServer();
+
+  // Waits for the next client: one that has connected after those that earlier
+  // calls returned. std::nullopt when the server is closed and at the deadline;
+  // throws CancelledError at the stop. Skips a client that has come and gone
+  // meanwhile and left nothing to read. No client is accepted while another is
+  // connected: close() its Connection when you have served it.
+  std::optional<Connection> wait_client(const Wait& wait = {});
 };
 
 }  // namespace tcpip

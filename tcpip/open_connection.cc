@@ -1,38 +1,41 @@
 #include "tcpip/open_connection.h"
 
+#include <memory>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "tcpip/address.h"
+#include "tcpip/connect.h"
+#include "tcpip/socket.h"
 
 namespace tcpip {
 namespace {
 
-Connection streams(const std::shared_ptr<Socket>& socket, std::size_t limit) {
+Streams streams(const std::shared_ptr<Socket>& socket, std::size_t limit) {
   return {StreamReader(socket, limit), StreamWriter(socket)};
 }
 
 }  // namespace
 
-Connection open_connection(std::string_view host, int port,
-                           const OpenConnectionOptions& options,
-                           const Wait& wait) {
+Streams open_connection(std::string_view host, int port,
+                        const OpenConnectionOptions& options,
+                        const Wait& wait) {
   if (options.limit == 0) {
     throw std::invalid_argument("open_connection: the limit must be positive");
   }
   const std::vector<Address> addresses =
       resolve(host, port, wait, options.connect.family);
-  return streams(connect_socket(addresses, options.connect, wait,
-                                host_and_port(host, port)),
+  return streams(connect_socket(addresses, options.connect, options.socket,
+                                wait, host_and_port(host, port)),
                  options.limit);
 }
 
-Connection open_connection(std::string_view host, int port, const Wait& wait) {
+Streams open_connection(std::string_view host, int port, const Wait& wait) {
   return open_connection(host, port, OpenConnectionOptions{}, wait);
 }
 
-Connection open_connection(UniqueFd fd, std::size_t limit) {
+Streams open_connection(UniqueFd fd, std::size_t limit) {
   return streams(std::make_shared<Socket>(std::move(fd)), limit);
 }
 

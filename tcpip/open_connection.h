@@ -5,46 +5,47 @@
 #define TCPIP_OPEN_CONNECTION_H_
 
 #include <cstddef>
-#include <memory>
-#include <string>
 #include <string_view>
 
 #include "tcpip/constants.h"
-#include "tcpip/socket.h"
+#include "tcpip/options.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
+#include "tcpip/unique_fd.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
 
 // auto [reader, writer] = tcpip::open_connection("127.0.0.1", 4000);
-struct Connection {
+struct Streams {
   StreamReader reader;
   StreamWriter writer;
 };
 
 struct OpenConnectionOptions {
   std::size_t limit = kDefaultLimit;  // of the reader
-  ConnectOptions connect = {};        // socket options, family, local address
+  ConnectOptions connect = {};        // address family, local address
+  SocketOptions socket = {};
 };
 
-// Resolves the host and connects to the first of its addresses that answers,
-// all within one wait. An empty host means this machine, as None in asyncio.
+// Resolves the host and connects to the first of its addresses that answers.
+// The wait covers all of that. An empty host means this machine, as None does
+// in asyncio.
 //
 // Throws std::invalid_argument for a port outside 0...65535 or a limit of 0;
 // ResolveError; ConnectionRefusedError, or Error with the errno (EHOSTUNREACH,
 // ENETUNREACH, EADDRNOTAVAIL...); TimeoutError; CancelledError. Nothing is left
 // open after a failure.
-Connection open_connection(std::string_view host, int port,
-                           const OpenConnectionOptions& options,
-                           const Wait& wait = {});
-Connection open_connection(std::string_view host, int port,
-                           const Wait& wait = {});
+Streams open_connection(std::string_view host, int port,
+                        const OpenConnectionOptions& options,
+                        const Wait& wait = {});
+Streams open_connection(std::string_view host, int port, const Wait& wait = {});
 
-// Streams over a connected stream socket that the program has made itself (a
-// Unix-domain socket, one end of a socketpair); takes it over. Throws Error if
-// it is no such socket, and closes it.
-Connection open_connection(UniqueFd fd, std::size_t limit = kDefaultLimit);
+// Takes over a connected stream socket that the program has made itself (a
+// Unix-domain socket, one end of a socketpair) and returns its streams. Throws
+// as Socket's constructor; std::invalid_argument for a limit of 0. After a
+// failure `fd` is closed.
+Streams open_connection(UniqueFd fd, std::size_t limit = kDefaultLimit);
 
 }  // namespace tcpip
 

@@ -1,10 +1,10 @@
-// TCP sockets: a connection's end, and a set of listening sockets.
+// One end of a connection.
 //
 // Threads: one thread at a time receives, one at a time sends; everything else
-// may be called from any thread at any time. close() only marks the socket,
-// says goodbye to the peer and wakes whoever is blocked. The descriptor is
-// closed by the destructor, when the last owner has let go: its number can
-// never come to mean another connection under a thread that still uses it.
+// may be called from any thread at any time. close() marks the socket, sends
+// FIN and wakes the threads that are blocked. The destructor closes the
+// descriptor, once the last owner has gone: otherwise the kernel could give the
+// number to another connection while a thread still uses it.
 #ifndef TCPIP_SOCKET_H_
 #define TCPIP_SOCKET_H_
 
@@ -13,14 +13,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
-#include <string>
-#include <string_view>
-#include <vector>
+#include <system_error>
 
 #include "tcpip/address.h"
-#include "tcpip/constants.h"
+#include "tcpip/io_result.h"
+#include "tcpip/options.h"
 #include "tcpip/unique_fd.h"
 #include "tcpip/wait.h"
 
@@ -30,88 +28,83 @@ namespace internal {
 class Waker;
 }
 
-// Set on every connection when it is made.
-struct SocketOptions {
-  bool no_delay = true;  // TCP_NODELAY: do not hold small writes back
-  bool keepalive = true;
-  std::chrono::seconds keepalive_time = kKeepaliveTime;
-  std::chrono::seconds keepalive_interval = kKeepaliveInterval;
-  int keepalive_probes = kKeepaliveProbes;
-  // TCP_USER_TIMEOUT; zero leaves it to the kernel (some 15 minutes). It also
-  // ends a connection whose peer is alive but has not read for so long.
-  std::chrono::milliseconds user_timeout = kUserTimeout;
-  int send_buffer = 0;     // SO_SNDBUF in bytes; 0 leaves it to the kernel
-  int receive_buffer = 0;  // SO_RCVBUF, likewise
-};
-
-// How a transfer ended. kOk with a count of 0 from receive() is the end of the
-// stream.
-enum class IoStatus { kOk, kTimeout, kStopped, kClosed, kError };
-struct IoResult {
-  IoStatus status = IoStatus::kOk;
-  std::size_t count = 0;
-  int error_number = 0;  // where status is kError
+// A socket option that the kernel has refused, or none.
+struct RefusedOption {
+  std::error_code error = {};  // none: all options were set
+  const char* name = "";       // "TCP_NODELAY", for messages
 };
 
 class Socket {
  public:
   // Takes over a connected stream socket (TCP or Unix-domain), in blocking or
-  // non-blocking mode, and leaves its options as they are, but for SO_RCVTIMEO,
-  // which must not be set. Throws Error if it is none; the descriptor is then
-  // closed.
+  // non-blocking mode. SO_RCVTIMEO must not be set, since receive() uses it;
+  // all other options stay as they are. Throws Error if `fd` is not a stream
+  // socket, or is a listening one; `fd` is then closed.
   explicit Socket(UniqueFd fd);
   ~Socket();
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
 
-  // Receives at least one byte, at most `size`. Never throws for what happens
-  // on the connection; throws Error if the wait itself is not possible
-  // (EMFILE for its eventfd), and then nothing was received.
-  IoResult receive(void* data, std::size_t size, const Wait& wait);
-  // The same without waiting, also after close(): kTimeout if there is nothing.
+  // Nothing below throws; the result says how the call ended.
+
+  // Receives at least one byte, at most `size`. kOk with a count of 0 is the
+  // end of the stream. kError with the errno of lost_error() if the connection
+  // is lost. kError with another errno if the call was not possible (EMFILE for
+  // its eventfd, ENOMEM): nothing was received, and the connection lives.
+  //
+  // This is the one call of the library that may block in recv() instead of
+  // poll(): if `wait` has no stop token, and either no deadline or one that is
+  // at least 50 ms away. A plain recv() with SO_RCVTIMEO makes a local round
+  // trip an eighth faster.
+  IoResult receive(void* data, std::size_t size, const Wait& wait) noexcept;
+  // The same without waiting, also after close(): kTimeout if there is nothing
+  // to receive.
   IoResult receive_now(void* data, std::size_t size) noexcept;
-  // Sends what the kernel takes without blocking: kTimeout if nothing.
+  // Sends what the kernel takes without blocking; kTimeout if it takes nothing.
   struct Piece {
     const void* data;
     std::size_t size;
   };
   IoResult send_now(std::span<const Piece> pieces) noexcept;
-  // kOk when send_now() has a chance, or the connection failed. Throws Error
-  // as receive() does.
-  IoStatus wait_sendable(const Wait& wait);
-  // kOk when receive() would return at once, with bytes, end or error.
-  IoStatus wait_receivable(const Wait& wait);
+  // kOk when send_now() will not report kTimeout at once, or when it will
+  // report an error. kError if the wait is not possible; the connection lives.
+  IoResult wait_sendable(const Wait& wait) noexcept;
+  // kOk when receive() will return at once, with bytes, the end of the stream
+  // or an error. kError as wait_sendable().
+  IoResult wait_receivable(const Wait& wait) noexcept;
 
-  // Sends FIN after what was sent; receiving goes on. Returns an errno or 0.
-  int shutdown_send() noexcept;
+  // Sends FIN behind what was sent; receiving goes on.
+  std::error_code shutdown_send() noexcept;
   // Marks the socket closed, sends FIN, wakes every blocked call, which then
-  // returns kClosed. Idempotent. A peer that goes on sending meets a reset
-  // behind our last bytes if a receive() without a stop token was blocked, as
-  // that one cannot be woken otherwise; else see linger().
+  // returns kClosed. Idempotent. If a receive() is blocked in recv(), only a
+  // shutdown for receiving too can wake that call; a peer that goes on sending
+  // is then reset behind our last bytes. Otherwise linger() prevents the reset.
   void close() noexcept;
   bool is_closed() const noexcept { return closed_.load(); }
 
-  // After close(): reads and drops what the peer still sends, for as long as
-  // the peer lacks some of our bytes and the deadline has not passed. Closing
-  // the descriptor while bytes arrive would reset the connection, and the peer
-  // would lose our last ones.
+  // After close(): reads and drops what the peer still sends, until the peer
+  // has acknowledged all our bytes or has closed too, or the deadline passes.
+  // Without it, bytes that arrive after the descriptor is closed would make
+  // the kernel reset the connection, and the peer would lose our last bytes.
   void linger(Deadline deadline) noexcept;
-  // One step of that without blocking: false when the peer is done as well.
+  // Reads and drops what has come, without blocking. False if the peer has
+  // closed too.
   bool linger_step() noexcept;
 
-  // The bytes that receive() would find now; and those not yet acknowledged.
+  // How many bytes receive() would find now.
   std::size_t receivable() const noexcept;
+  // How many sent bytes the peer has not acknowledged.
   std::size_t unacknowledged() const noexcept;
-  // True if the peer has sent its FIN or a reset, even behind unread bytes.
+  // True if the peer has sent FIN or a reset, even behind unread bytes.
   bool peer_hung_up() const noexcept;
-  // True if the peer's end of stream is the next thing to receive. An error
-  // found on the way is kept for receive().
+  // True if the next receive() will find the end of the stream or an error, or
+  // after close(). The error is kept for receive().
   bool at_end() noexcept;
-  // The errno that ended the connection, as far as a call has met it; or 0.
+  // The errno that ended the connection, if a call has met it; else 0.
   int lost_error() const noexcept { return lost_error_.load(); }
 
-  // Throws Error if an option is refused.
-  void set_options(const SocketOptions& options);
+  // Sets the options up to the first that the kernel refuses.
+  RefusedOption set_options(const SocketOptions& options) noexcept;
 
   const Address& local_address() const noexcept { return local_; }
   const Address& peer_address() const noexcept { return peer_; }
@@ -120,10 +113,11 @@ class Socket {
 
  private:
   IoResult receive_plain(void* data, std::size_t size,
-                         std::chrono::microseconds timeout);
+                         std::chrono::microseconds timeout) noexcept;
   IoResult ended() const noexcept;
   IoResult failed(int error_number) noexcept;
-  IoStatus wait_for(short events, const Wait& wait, internal::Waker& waker);
+  IoResult wait_for(short events, const Wait& wait,
+                    internal::Waker& waker) noexcept;
 
   const UniqueFd fd_;
   Address local_;
@@ -131,83 +125,16 @@ class Socket {
   std::atomic<bool> closed_{false};
   // True while a thread is in recv() without a poll: only SHUT_RD wakes it.
   std::atomic<bool> in_plain_receive_{false};
-  // SO_RCVTIMEO, as it is set; the receiving thread's.
+  // The value of SO_RCVTIMEO. Only the receiving thread uses it.
   std::chrono::microseconds receive_timeout_{0};
-  // The kernel reports a reset once, to whichever call comes first; the other
-  // direction must hear of it too.
+  // The kernel reports a reset once, to whichever call comes first. This keeps
+  // it for the calls in the other direction. While a call may have been given
+  // the error and has not stored it yet, may_have_error_ counts it.
   std::atomic<int> lost_error_{0};
-  // Separate, so that one wait does not take the other's signal.
+  mutable std::atomic<int> may_have_error_{0};
+  // Two, so that one wait does not clear the other's signal.
   const std::unique_ptr<internal::Waker> receive_waker_;
   const std::unique_ptr<internal::Waker> send_waker_;
-};
-
-struct ConnectOptions {
-  SocketOptions socket = {};
-  AddressFamily family = AddressFamily::kAny;
-  std::string local_host = {};  // bind to this address first, if not empty
-  int local_port = 0;
-};
-
-// Connects to the first of `addresses` that answers, all under one wait: an
-// address that does not answer takes no more than its share of the time. Never
-// returns a socket that is connected to itself. `peer` is for messages.
-//
-// Throws Error, by its class or code() (ConnectionRefusedError, EHOSTUNREACH,
-// EADDRNOTAVAIL...), naming every address if they failed differently;
-// TimeoutError; CancelledError.
-std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
-                                       const ConnectOptions& options,
-                                       const Wait& wait, std::string_view peer);
-
-struct ListenOptions {
-  AddressFamily family = AddressFamily::kAny;
-  int backlog = kDefaultBacklog;
-  bool reuse_address = true;
-  bool reuse_port = false;
-};
-
-// One listening socket for each address of a host.
-class Listener {
- public:
-  // Binds and listens. An absent or empty host means all interfaces, IPv4 and
-  // IPv6 each with a socket of its own (IPV6_V6ONLY). Port 0 takes a free
-  // port, the same on every socket. A machine without IPv6 gets IPv4 alone.
-  //
-  // Throws std::invalid_argument for a port or backlog out of range, and what
-  // resolve() throws; Error with the address if it is in use or not ours.
-  Listener(const std::optional<std::string>& host, int port,
-           const ListenOptions& options = {}, const Wait& wait = {});
-  ~Listener();
-  Listener(const Listener&) = delete;
-  Listener& operator=(const Listener&) = delete;
-
-  struct Accepted {
-    UniqueFd fd;
-    Address peer;
-  };
-  // The next connection; one thread at a time. Throws TimeoutError,
-  // CancelledError, ConnectionError once close() was called; Error for a lack
-  // of descriptors or memory, after which the connection still waits to be
-  // accepted.
-  Accepted accept(const Wait& wait = {});
-  // Without waiting, on the socket of that index: a connection, or nothing; or
-  // with `error_number` set if descriptors or memory lack.
-  std::optional<Accepted> try_accept(std::size_t index, int& error_number);
-
-  // Stops listening and wakes accept(). Connections that were not accepted are
-  // reset. The descriptors are closed by the destructor.
-  void close() noexcept;
-
-  std::uint16_t port() const noexcept { return addresses_.front().port(); }
-  const std::vector<Address>& addresses() const noexcept { return addresses_; }
-  std::span<const UniqueFd> sockets() const noexcept { return sockets_; }
-
- private:
-  std::vector<UniqueFd> sockets_;
-  std::vector<Address> addresses_;
-  std::string name_;
-  std::atomic<bool> closed_{false};
-  const std::unique_ptr<internal::Waker> waker_;
 };
 
 }  // namespace tcpip

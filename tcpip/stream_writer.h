@@ -15,79 +15,97 @@
 
 #include "tcpip/address.h"
 #include "tcpip/constants.h"
-#include "tcpip/socket.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
 
+class Socket;
+namespace internal {
+class Sender;
+struct StreamAccess;
+}  // namespace internal
+
 class StreamWriter {
  public:
-  StreamWriter() noexcept;  // of no connection: writes throw ConnectionError
+  // Without a connection: every write throws ConnectionError.
+  StreamWriter() noexcept;
   explicit StreamWriter(std::shared_ptr<Socket> socket);
   StreamWriter(StreamWriter&& other) noexcept;
   StreamWriter& operator=(StreamWriter&& other) noexcept;
-  // close(). What was not sent by then is dropped: drain() first.
+  // close(), which drops what the kernel does not take at once: drain() first.
+  // A writer that Connection::writer() gave does not close the connection.
   ~StreamWriter();
 
-  // Sends what the kernel takes at once and keeps the rest for drain(). Never
-  // blocks, however much it is. Throws ConnectionError after write_eof() or
-  // close(), or if the connection is lost (and then keeps nothing). The first
-  // write after the peer has closed still succeeds, as with any TCP socket;
-  // only reading tells for sure.
+  // Sends what the kernel takes at once and queues the rest. Never blocks,
+  // whatever the size. Throws ConnectionError after write_eof() or close(), or
+  // if the connection is lost; then nothing stays queued. The first write after
+  // the peer has closed still succeeds, as with any TCP socket; only a read
+  // finds out.
   void write(std::string_view data);
-  // All parts, one after the other, as one write; no separators are added.
+  // Writes all parts as one message; adds no separators.
   void write_lines(std::span<const std::string_view> parts);
   void write_lines(std::initializer_list<std::string_view> parts) {
     write_lines(std::span(parts.begin(), parts.size()));
   }
-  // Returns when everything written so far has been handed to the kernel: more
-  // than asyncio, which waits for a low-water mark. Throws ConnectionError if
-  // the connection is lost or closed with bytes unsent; TimeoutError or
-  // CancelledError with the unsent bytes kept: drain() again resumes.
+  // Waits until the kernel has all bytes written so far (asyncio waits for a
+  // low-water mark only). Throws ConnectionError if the connection is lost or
+  // closed with bytes unsent. After TimeoutError and CancelledError the unsent
+  // bytes stay queued: drain() again resumes.
   void drain(const Wait& wait = {});
 
-  // write() and drain() for a program that keeps writing against its deadline:
-  // takes the message only when no more than `max_unsent` bytes of earlier ones
-  // are unsent, and waits for that first. TimeoutError::queued() and
-  // CancelledError::queued() tell whether it was taken.
+  // write() and drain() in one. First waits until no more than `max_unsent`
+  // bytes of earlier messages are unsent, so that a program that goes on after
+  // time-outs does not pile up messages. TimeoutError::queued() and
+  // CancelledError::queued() tell whether this message is queued.
   void write_and_drain(std::span<const std::string_view> parts,
                        std::size_t max_unsent, const Wait& wait = {});
 
-  // As write_lines(), unless earlier bytes are still unsent: then false, and
-  // nothing is taken. For a loop that has a newer message next time.
+  // As write_lines(); but if earlier bytes are still unsent, returns false and
+  // takes nothing. For a loop that will have a newer message next time.
   bool try_write_lines(std::span<const std::string_view> parts);
 
-  // Half-close: sends FIN once everything written is sent. What is unsent goes
-  // with the next drain(). Reading goes on. Idempotent.
+  // Half-close: sends FIN once everything written is sent, if need be in the
+  // next drain(). Reading goes on. Idempotent. Throws ConnectionError after
+  // close().
   void write_eof();
   bool can_write_eof() const noexcept { return true; }
 
   // Closes the connection: sends what the kernel takes at once, then FIN, and
   // wakes every thread that is blocked in this writer or its reader. Never
-  // blocks. Idempotent. The descriptor is closed when the reader is gone too.
+  // blocks. Idempotent. The descriptor is closed when the reader is destroyed
+  // too.
   void close() noexcept;
-  // After close(): waits until the peer's kernel has all bytes that were sent,
-  // or is done itself, but not beyond the deadline. No reader may be in use.
+  // After close(): waits until the peer's kernel has acknowledged all sent
+  // bytes, the peer has closed too, or the deadline passes. Drops what the peer
+  // still sends, so no thread may read meanwhile.
   void linger(Deadline deadline) noexcept;
   // True after close(), and once the connection is known to be lost.
   bool is_closing() const noexcept;
 
-  // The bytes that drain() would have to send.
+  // How many bytes are queued: drain() would send them.
   std::size_t unsent() const noexcept;
   Address local_address() const noexcept;
   Address peer_address() const noexcept;
-  // The socket's descriptor, for getsockopt() and the like, or -1. Not yours.
+  // The socket's descriptor, for getsockopt() and the like; -1 without a
+  // connection. Owned by the socket; do not close it.
   int native_handle() const noexcept;
 
  private:
-  class Impl;
-  std::shared_ptr<Impl> impl_;
+  friend struct internal::StreamAccess;
+
+  internal::Sender& connected(const char* operation) const;
+
+  void let_go() noexcept;
+
+  std::shared_ptr<internal::Sender> sender_;  // null without a connection
+  // False for one of several: the connection is a client's or server's.
+  bool closes_ = true;
 };
 
-// drain(), close(), and a short wait until the peer's kernel has all of it; the
-// counterpart of closing and awaiting wait_closed(). Loss of the connection and
-// a deadline are no errors here: the connection is closed either way. Throws
-// CancelledError if stopped, and then too it is closed.
+// drain(), close() and linger() for kCloseLingerTime at most: the counterpart
+// of close() and wait_closed() in asyncio. The connection is closed in every
+// case. A lost connection or a passed deadline is not an error here; throws
+// CancelledError at a stop.
 void close_stream_writer(StreamWriter& writer, const Wait& wait = kCloseWait);
 
 }  // namespace tcpip

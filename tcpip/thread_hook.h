@@ -1,7 +1,7 @@
 // Lets a program set up the threads that the library starts.
 //
-// Threads: the hook is called in the new thread, before anything else runs
-// there, with all signals blocked and the thread's name already set.
+// Threads: the hook is called in the new thread, before the thread's work, with
+// all signals blocked and the thread's name set.
 #ifndef TCPIP_THREAD_HOOK_H_
 #define TCPIP_THREAD_HOOK_H_
 
@@ -11,17 +11,18 @@
 namespace tcpip {
 
 enum class ThreadRole {
-  kAccept,    // a server's accept loop; also notices that its client has gone
-  kReader,    // a read-loop server's client reader: runs the read handler
-  kMonitor,   // a client's: notices that the server has gone
-  kDispatch,  // runs callbacks, where the program gave no queue
+  kAccept,    // accept thread of a server: accepts, and watches the client
+  kReader,    // client reader of a read-loop server: runs the read handler
+  kMonitor,   // monitor thread of a client: watches the server
+  kDispatch,  // dispatcher: runs callbacks if the program gave no queue; also
+              // the thread of a CallbackThread
   kResolve    // looks up one host name; never passed to a hook
 };
 
 std::string_view to_string(ThreadRole role) noexcept;
 
-// To set priority, affinity or another name (pthread_self() is the thread). An
-// exception from it is logged and the thread runs on without.
+// For setting priority, affinity or another name (pthread_self() is the new
+// thread). An exception from the hook is logged, and the thread goes on.
 using ThreadStartHook = std::function<void(ThreadRole role)>;
 
 }  // namespace tcpip

@@ -9,8 +9,8 @@ namespace tcpip {
 void UniqueFd::reset(int fd) noexcept {
   const int old = std::exchange(fd_, fd);
   if (old < 0) return;
-  // Linux releases the number even when close() is interrupted: no retry. The
-  // caller's errno must survive a clean-up on the way out.
+  // No retry: Linux frees the number even if a signal interrupts close(). Keep
+  // errno, since a destructor may run between a failed call and the look at it.
   const int saved = errno;
   ::close(old);
   errno = saved;

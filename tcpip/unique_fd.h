@@ -23,7 +23,7 @@ class UniqueFd {
   explicit operator bool() const noexcept { return fd_ >= 0; }
   // Gives the descriptor to the caller, who closes it.
   int release() noexcept { return std::exchange(fd_, -1); }
-  // Closes what is held and takes `fd`.
+  // Closes the descriptor that is held, if there is one, and takes `fd`.
   void reset(int fd = -1) noexcept;
 
  private:

@@ -9,7 +9,7 @@ bool Deadline::has_passed() const noexcept {
 
 Deadline::Clock::duration Deadline::remaining() const noexcept {
   if (is_never()) return Clock::duration::max();
-  // The smallest time point cannot be subtracted from without overflow.
+  // min() minus any time point overflows.
   if (when_ == Clock::time_point::min()) return Clock::duration::zero();
   const Clock::time_point now = Clock::now();
   return now >= when_ ? Clock::duration::zero() : when_ - now;

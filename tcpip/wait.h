@@ -1,17 +1,18 @@
 // How long a blocking call may take, and what may interrupt it.
 //
-// Every call of this library that can block takes a Wait as its last parameter,
-// by default forever. It covers the whole operation, not one system call:
+// Every call of this library that can block takes a Wait as its last parameter;
+// the default is to wait forever. The Wait covers the whole operation, not one
+// system call:
 //
 //   reader.read_line();                 // forever
 //   reader.read_line(2s);               // TimeoutError after two seconds
 //   reader.read_line(deadline);         // ... at that point in time
-//   reader.read_line(stop);             // CancelledError at the stop
+//   reader.read_line(stop);             // CancelledError when it is requested
 //   reader.read_line({2s, stop});       // both
 //   reader.read_line(Wait::none());     // what is there now, else TimeoutError
 //
-// A requested stop wins over everything. A deadline that has passed still lets
-// the call take what is there without waiting.
+// A requested stop wins over everything else. A call whose deadline has passed
+// still takes what is there without waiting.
 //
 // Threads: Deadline and Wait are values.
 #ifndef TCPIP_WAIT_H_
@@ -33,14 +34,14 @@ class Deadline {
   constexpr Deadline() noexcept = default;  // never passes
   constexpr explicit Deadline(Clock::time_point when) noexcept : when_(when) {}
 
-  // That long from now. Saturates: a duration that the clock cannot hold gives
-  // a deadline that never passes; a negative one (or a floating-point NaN) one
-  // that has passed.
+  // That long from now. A duration that is too long for the clock gives a
+  // deadline that never passes; a negative one, or NaN, gives a deadline that
+  // has passed.
   template <class Rep, class Period>
   static Deadline after(std::chrono::duration<Rep, Period> duration) noexcept {
     using Seconds = std::chrono::duration<double>;
     const Seconds seconds = std::chrono::duration_cast<Seconds>(duration);
-    // Written so that NaN counts as nothing to wait for.
+    // Not `seconds <= zero`: that is false for NaN.
     if (!(seconds > Seconds::zero())) return Deadline(Clock::time_point::min());
     if (seconds >= kLongest) return Deadline();
     return Deadline(Clock::now() +
@@ -58,7 +59,7 @@ class Deadline {
   auto operator<=>(const Deadline&) const = default;
 
  private:
-  // A hundred years: far beyond use, far within what the clock can add.
+  // A hundred years: longer than anybody waits, and the clock can add it.
   static constexpr std::chrono::duration<double> kLongest{100.0 * 365 * 86400};
 
   Clock::time_point when_ = Clock::time_point::max();
@@ -85,7 +86,7 @@ struct Wait {
     return Wait(Deadline(Deadline::Clock::time_point::min()));
   }
 
-  // Neither deadline nor stop: nothing but the connection can end the call.
+  // Neither deadline nor stop: only the connection can end the call.
   bool is_forever() const noexcept {
     return deadline.is_never() && !stop.stop_possible();
   }

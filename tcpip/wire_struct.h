@@ -1,5 +1,6 @@
-// Binary messages: structs read from and written to a connection as they lie in
-// memory. wire_type.h says which types may be, and has BigEndian.
+// Binary messages: reads and writes structs as the bytes that they have in
+// memory. wire_type.h says which types are allowed; byte_order.h, which it
+// includes, has BigEndian and LittleEndian.
 //
 //   Header header;
 //   read_into(reader, header, 2s);
@@ -10,7 +11,6 @@
 #define TCPIP_WIRE_STRUCT_H_
 
 #include <cstddef>
-#include <limits>
 #include <span>
 #include <string_view>
 
@@ -21,28 +21,44 @@
 
 namespace tcpip {
 
-// Reads sizeof(T) bytes into `data`, which is left untouched on any failure.
-// Throws as StreamReader::read_exactly does; after TimeoutError and
-// CancelledError the bytes that came are kept, and calling again resumes.
+namespace internal {
+
+void read_struct(StreamReader& reader, std::span<std::byte> out,
+                 const Wait& wait);
+bool try_read_struct(StreamReader& reader, std::span<std::byte> out);
+void write_structs(StreamWriter& writer,
+                   std::span<const std::string_view> parts, const Wait& wait);
+
+}  // namespace internal
+
+// Reads sizeof(T) bytes into `data`, which is untouched after any failure.
+// Throws as StreamReader::read_exactly().
 template <class T>
 void read_into(StreamReader& reader, T& data, const Wait& wait = {}) {
-  reader.read_exactly(internal::wire_target(data), wait);
+  internal::read_struct(reader, internal::wire_target(data), wait);
 }
 
-// Writes the bytes of all structs as one message, contiguous whoever else
-// writes, and drains. The last argument may be a Wait, or what converts to one:
+// The same without waiting: false, with `data` untouched, if not all of the
+// struct has come yet.
+template <class T>
+bool try_read_into(StreamReader& reader, T& data) {
+  return internal::try_read_struct(reader, internal::wire_target(data));
+}
+
+// Writes the bytes of all structs as one message, which no other thread's bytes
+// interrupt, and drains. The last argument may be a Wait, or what converts to
+// one:
 //   write_from(writer, header, body, 2s);
 //   write_from(writer, header, body, Wait(2s, stop));
-// Throws as StreamWriter::write and drain do. After TimeoutError and
-// CancelledError the message stays queued, and drain() sends the rest; unless
-// the stop was requested before the call: then nothing of it was taken.
+// Throws as StreamWriter::write() and drain(). After TimeoutError and
+// CancelledError the message stays queued, and drain() sends the rest. If the
+// stop was requested before the call, the writer has taken nothing; queued()
+// tells.
 template <class... Args>
 void write_from(StreamWriter& writer, const Args&... structs_and_wait) {
   internal::pack_wire(
       [&writer](std::span<const std::string_view> parts, const Wait& wait) {
-        // Whatever is unsent; but nothing of it if a stop is requested already.
-        writer.write_and_drain(parts, std::numeric_limits<std::size_t>::max(),
-                               wait);
+        internal::write_structs(writer, parts, wait);
       },
       structs_and_wait...);
 }

@@ -1,29 +1,28 @@
-// Which types may cross the wire as they lie in memory, and numbers in a fixed
-// byte order to build them from; the counterpart of ctypes.Structure.
+// Which types may be sent as the bytes that they have in memory; pack() and
+// unpack(). The counterpart of ctypes.Structure.
 //
 //   struct Header {
-//     BigEndian<std::uint32_t> id;
-//     BigEndian<double> tai;
-//     LittleEndian<std::int16_t> axis;
+//     BigEndian<std::uint32_t> id{};
+//     BigEndian<double> tai{};
+//     LittleEndian<std::int16_t> axis{};
 //   };
 //   std::string bytes = pack(Header{.id = 5, .tai = now, .axis = -1});
 //
-// The wire has exactly the bytes that the struct has in memory. Plain numbers
-// therefore travel in this machine's byte order; BigEndian and LittleEndian do
-// not, need no alignment and so make no padding.
+// Exactly the struct's bytes in memory are sent. A plain number is therefore
+// sent in this machine's byte order. BigEndian and LittleEndian (byte_order.h)
+// have a fixed one; they need no alignment and so make no padding.
 //
-// What is no plain data is refused by the compiler, with a message that says
-// what to do: types that are not trivially copyable, pointers and references,
-// unions, and padding (the unused bytes before an aligned member, whose content
-// is whatever the stack held). See allow_padding and allow_opaque.
+// The compiler refuses everything else, with a message that says what to do:
+// types that are not trivially copyable, pointers and references, unions, and
+// padding (the unused bytes before an aligned member, which hold whatever was
+// in memory before). See allow_padding and allow_opaque.
 //
-// Values that come from the wire are not checked. Where the peer may send
-// anything, do not declare
-//  * bool: any byte but 0 and 1 makes its use undefined. Take
+// Received values are not checked. If the peer may send anything, do not use
+//  * bool: using one with a byte other than 0 and 1 is undefined. Use
 //    BigEndian<bool>, which reads every byte but 0 as true, or std::uint8_t;
 //  * an enum without an underlying type, for the same reason. With one
-//    (enum class, or enum E : std::uint8_t) any value is defined, though it may
-//    be none of yours.
+//    (enum class, or enum E : std::uint8_t) every value is defined, but it may
+//    not be one of your enumerators.
 //
 // Threads: values.
 #ifndef TCPIP_WIRE_TYPE_H_
@@ -32,7 +31,6 @@
 #include <array>
 #include <bit>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <span>
@@ -43,23 +41,24 @@
 #include <type_traits>
 #include <utility>
 
+#include "tcpip/byte_order.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
 
-// Set it for a struct whose padding is meant, because the peer's struct has it
-// too. The padding is sent as zeros, never as what memory held, and ignored
-// when it comes in. At namespace scope, before the first use:
+// Set it for a struct that is meant to have padding, as the peer's struct has
+// too. Padding is sent as zeros, never as what memory held; received padding is
+// ignored. At namespace scope, before the first use:
 //   template <>
 //   inline constexpr bool tcpip::allow_padding<MyStruct> = true;
 template <class T>
 inline constexpr bool allow_padding = false;
 
 // Set it for a struct that the compiler cannot look through: one with a union,
-// with bit-fields or std::complex (clang), or whose constructors are none of
-// them constexpr. It goes out byte by byte as it is; padding is cleared only as
-// far as the compiler finds it, so clear such an object (std::memset) before
-// filling it in. It is for you to see that there is no pointer inside.
+// with bit-fields or std::complex (clang), or without a constexpr constructor.
+// The struct is sent byte by byte. Only padding that the compiler finds is
+// cleared, so clear such an object (std::memset) before you fill it in. You
+// must make sure that it holds no pointer.
 template <class T>
 inline constexpr bool allow_opaque = false;
 
@@ -70,7 +69,7 @@ struct PlainBytes {
   std::array<std::byte, sizeof(T)> bytes;
 };
 
-// A signed char, unlike a std::byte, must not be made of padding.
+// Unlike a std::byte, a signed char cannot be made from a byte of padding.
 template <class T>
 struct DefiniteBytes {
   signed char bytes[sizeof(T)];
@@ -84,10 +83,10 @@ struct BytesOne {
   ByteOne bytes[sizeof(T)];
 };
 
-// C++20 cannot list a struct's members, but evaluating std::bit_cast at compile
-// time makes the compiler look at every one of them. Each of these is a
-// constant expression only if it finds what the name says. None has a loop:
-// compilers limit the steps, and a struct may hold a megabyte.
+// C++20 cannot list a struct's members, but a std::bit_cast at compile time
+// makes the compiler look at each of them. Each of these functions is a
+// constant expression only if what its name says is true. They have no loops:
+// compilers limit the number of steps, and a struct may have a megabyte.
 template <class T>
 constexpr bool has_no_pointer() {
   static_cast<void>(std::bit_cast<T>(PlainBytes<T>{}));
@@ -99,8 +98,8 @@ constexpr bool has_no_gap() {
       std::bit_cast<DefiniteBytes<T>>(std::bit_cast<T>(PlainBytes<T>{})));
   return true;
 }
-// gcc counts the unused bytes of a long double as definite; but it refuses to
-// make one of this pattern, which is no number on x87.
+// gcc counts the unused bytes of a long double as definite. But it refuses to
+// make a long double from this pattern, which is not a number on x87.
 template <class T>
 constexpr bool has_no_long_double() {
 #if !defined(__clang__)
@@ -157,17 +156,17 @@ template <class T>
 constexpr void check_wire_struct() {
   if constexpr (IsWait<T>) {
     static_assert(kNever<T>,
-                  "tcpip: a wait (duration, Deadline, stop_token, Wait) is no "
+                  "tcpip: a wait (duration, Deadline, stop_token, Wait) is not "
                   "data and must be the last argument. To send a time, put it "
                   "into a struct or send its count().");
   } else if constexpr (!StructOrNumber<T>) {
     static_assert(kNever<T>,
-                  "tcpip: this is no struct, number or enum. Of an array make "
-                  "a std::array or a struct; of a pointer, what it points to; "
-                  "send text with write_str or write.");
+                  "tcpip: this is not a struct, number or enum. Put an array "
+                  "into a std::array or a struct; pass the object itself, not "
+                  "a pointer to it; send text with write_str or write.");
   } else if constexpr (!std::is_trivially_copyable_v<T>) {
     static_assert(kNever<T>,
-                  "tcpip: this type cannot travel as bytes because it is not "
+                  "tcpip: this type cannot be sent as bytes because it is not "
                   "trivially copyable: it holds a string, a vector, a virtual "
                   "function, a constructor that copies... Use only numbers, "
                   "enums, std::array, and structs of them.");
@@ -175,12 +174,12 @@ constexpr void check_wire_struct() {
   } else if constexpr (!VisibleBytes<T>) {
     static_assert(kNever<T>,
                   "tcpip: this type holds a pointer or reference (string_view "
-                  "and span do). What that points to would not be sent: put "
-                  "the data itself into the struct. Or it holds what the "
-                  "compiler cannot look through: a union (std::optional), for "
-                  "clang a bit-field; or it has constructors and none is "
-                  "constexpr: make one so. If there is no pointer inside, opt "
-                  "in with 'template <> inline constexpr bool "
+                  "and span do), and what it points to would not be sent: put "
+                  "the data itself into the struct. Or the compiler cannot "
+                  "look through this type: it holds a union (std::optional) "
+                  "or, for clang, a bit-field; or it has constructors and none "
+                  "is constexpr: make one constexpr. If there is no pointer "
+                  "inside, opt in with 'template <> inline constexpr bool "
                   "tcpip::allow_opaque<MyStruct> = true;'.");
   } else if constexpr (!allow_padding<T> && !WithoutPadding<T>) {
     static_assert(kNever<T>,
@@ -195,11 +194,12 @@ constexpr void check_wire_struct() {
 }
 
 #if !__has_builtin(__builtin_clear_padding)
-// What one constant expression can search within clang's limit of steps.
+// clang's limit of steps allows a constant expression to search this many
+// bytes.
 inline constexpr std::size_t kMaxPadded = 128 * 1024;
 
-// 0xff for a byte of a member, 0 for one of padding. (A byte of which a part
-// is padding would be of a bit-field, which these compilers do not look into.)
+// 0xff for a byte of a member, 0 for a byte of padding. (Only a bit-field could
+// share a byte with padding, and these compilers do not look into those.)
 template <class T>
 constexpr std::array<std::byte, sizeof(T)> find_members() {
   std::array<std::byte, sizeof(T)> result{};
@@ -232,8 +232,8 @@ void clear_padding(std::byte* bytes) noexcept {
 #endif
 }
 
-// The bytes of a struct: of the object itself where they are all definite, else
-// of a copy with its padding cleared.
+// The bytes of a struct: those of the object itself if it has no padding, else
+// those of a copy with the padding cleared.
 template <class T, bool = WithoutPadding<T>>
 class WireView {
  public:
@@ -256,7 +256,7 @@ class WireView<T, false> {
   alignas(T) std::byte copy_[sizeof(T)];
 };
 
-// Padded structs of more bytes than this go by way of the heap.
+// Copies of more bytes than this are made on the heap.
 inline constexpr std::size_t kMaxStackCopy = 4096;
 
 template <class Send, class... Ts>
@@ -280,10 +280,10 @@ void pack_structs(const Send& send, const Wait& wait, const Ts&... structs) {
   }
 }
 
-// What every write_from() does with its arguments, one or more structs and then
-// perhaps something that is a Wait: one call of
+// What every write_from() does with its arguments: one or more structs, then
+// perhaps a Wait or what converts to one. Makes one call of
 //   send(std::span<const std::string_view> parts, const Wait& wait)
-// The parts are the structs' bytes, in order, and valid during that call.
+// The parts are the bytes of the structs, in order, and valid during that call.
 template <class Send, class... Args>
 void pack_wire(const Send& send, const Args&... args) {
   static_assert(sizeof...(Args) > 0, "tcpip: there is no struct to write.");
@@ -316,36 +316,6 @@ std::span<std::byte> wire_target(T& data) noexcept {
   }
 }
 
-template <std::size_t kSize>
-struct UnsignedOf;
-template <>
-struct UnsignedOf<1> {
-  using Type = std::uint8_t;
-};
-template <>
-struct UnsignedOf<2> {
-  using Type = std::uint16_t;
-};
-template <>
-struct UnsignedOf<4> {
-  using Type = std::uint32_t;
-};
-template <>
-struct UnsignedOf<8> {
-  using Type = std::uint64_t;
-};
-
-constexpr std::uint8_t swap_bytes(std::uint8_t x) noexcept { return x; }
-constexpr std::uint16_t swap_bytes(std::uint16_t x) noexcept {
-  return __builtin_bswap16(x);
-}
-constexpr std::uint32_t swap_bytes(std::uint32_t x) noexcept {
-  return __builtin_bswap32(x);
-}
-constexpr std::uint64_t swap_bytes(std::uint64_t x) noexcept {
-  return __builtin_bswap64(x);
-}
-
 }  // namespace internal
 
 // The bytes of all structs, one after the other.
@@ -361,9 +331,10 @@ std::string pack(const Ts&... structs) {
   return result;
 }
 
-// The reverse for one struct, as for a body that was read with
-// read_exactly_view() once its header had told what it is. Throws
-// std::invalid_argument, data untouched, unless there are sizeof(T) bytes.
+// The reverse for one struct: for example for a body whose type the header has
+// told, and which was read with read_exactly_view(). Throws
+// std::invalid_argument, with `data` untouched, unless there are sizeof(T)
+// bytes.
 template <class T>
 void unpack(std::string_view bytes, T& data) {
   const std::span<std::byte> target = internal::wire_target(data);
@@ -374,74 +345,6 @@ void unpack(std::string_view bytes, T& data) {
   }
   std::memcpy(target.data(), bytes.data(), target.size());
 }
-
-// A number, enum or bool that lies in memory in that byte order. It has
-// alignment 1, is zero unless initialised, and converts from and to T, so that
-// it computes and compares as a T does. Bits are kept exactly: NaN payloads,
-// -0. A bool is one byte; any but 0 reads as true.
-template <class T, std::endian kOrder>
-class WireNumber {
-  static_assert(std::is_arithmetic_v<T> || std::is_enum_v<T>,
-                "tcpip: BigEndian and LittleEndian are for numbers and enums.");
-  static_assert(!std::is_same_v<T, long double>,
-                "tcpip: long double has padding and differs between machines; "
-                "use double.");
-
- public:
-  using value_type = T;
-
-  constexpr WireNumber() noexcept = default;
-  constexpr WireNumber(T value) noexcept : bytes_(store(value)) {}
-  constexpr WireNumber& operator=(T value) noexcept {
-    bytes_ = store(value);
-    return *this;
-  }
-
-  constexpr operator T() const noexcept { return value(); }
-  constexpr T value() const noexcept {
-    const Raw raw = in_order(std::bit_cast<Raw>(bytes_));
-    if constexpr (std::is_same_v<T, bool>) {
-      return raw != 0;
-    } else {
-      return std::bit_cast<T>(raw);
-    }
-  }
-
-  constexpr WireNumber& operator+=(T other) noexcept {
-    return *this = static_cast<T>(value() + other);
-  }
-  constexpr WireNumber& operator-=(T other) noexcept {
-    return *this = static_cast<T>(value() - other);
-  }
-  constexpr WireNumber& operator|=(T other) noexcept {
-    return *this = static_cast<T>(value() | other);
-  }
-  constexpr WireNumber& operator&=(T other) noexcept {
-    return *this = static_cast<T>(value() & other);
-  }
-  constexpr WireNumber& operator++() noexcept {
-    return *this += static_cast<T>(1);
-  }
-
- private:
-  using Raw = typename internal::UnsignedOf<sizeof(T)>::Type;
-  using Bytes = std::array<std::byte, sizeof(T)>;
-
-  static constexpr Raw in_order(Raw raw) noexcept {
-    return kOrder == std::endian::native ? raw : internal::swap_bytes(raw);
-  }
-  static constexpr Bytes store(T value) noexcept {
-    return std::bit_cast<Bytes>(in_order(std::bit_cast<Raw>(value)));
-  }
-
-  Bytes bytes_{};
-};
-
-// Network byte order.
-template <class T>
-using BigEndian = WireNumber<T, std::endian::big>;
-template <class T>
-using LittleEndian = WireNumber<T, std::endian::little>;
 
 }  // namespace tcpip
 

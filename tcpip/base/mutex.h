@@ -2,6 +2,8 @@
 //
 // Every Mutex of this library names the data it guards (TCPIP_GUARDED_BY), and
 // no code of the program's (callback, handler, log sink, hook) runs under one.
+//
+// Threads: every member may be called from any thread.
 #ifndef TCPIP_BASE_MUTEX_H_
 #define TCPIP_BASE_MUTEX_H_
 
@@ -62,7 +64,8 @@ class CondVar {
  public:
   void notify_all() noexcept { condition_.notify_all(); }
 
-  // Waits, with `mutex` released, until `done()`, which is called under it.
+  // Waits until done() is true. `mutex` is held on entry, on return and in
+  // done(), and released while the thread waits.
   template <class Predicate>
   WaitResult wait(Mutex& mutex, const Wait& wait, Predicate done)
       TCPIP_REQUIRES(mutex) TCPIP_NO_THREAD_SAFETY_ANALYSIS {
@@ -84,7 +87,7 @@ class CondVar {
       ready =
           condition_.wait_until(mutex, wait.deadline.when(), std::move(done));
     }
-    // A stop wins also over what came while this thread was waking up.
+    // A stop also wins over done() that became true while this thread woke up.
     if (wait.stop.stop_requested()) return WaitResult::kStopped;
     return ready ? WaitResult::kReady : WaitResult::kTimeout;
   }

@@ -6,11 +6,10 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <ctime>
 #include <stop_token>
-
-#include "tcpip/error.h"
 
 namespace tcpip::internal {
 
@@ -19,21 +18,21 @@ Waker::~Waker() {
   if (fd >= 0) ::close(fd);
 }
 
-int Waker::open() {
-  int fd = fd_.load();
-  if (fd >= 0) return fd;
+std::error_code Waker::open() noexcept {
+  int none = fd_.load();
+  if (none >= 0) return {};
   const int made = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (made < 0) throw_os_error(errno, "eventfd");
-  if (fd_.compare_exchange_strong(fd, made)) return made;
-  ::close(made);  // another thread was first
-  return fd;
+  if (made < 0) return {errno, std::generic_category()};
+  // Another thread may have opened it meanwhile.
+  if (!fd_.compare_exchange_strong(none, made)) ::close(made);
+  return {};
 }
 
 void Waker::signal() noexcept {
   const int fd = fd_.load();
   if (fd < 0) return;
   const std::uint64_t one = 1;
-  // Fails only when the counter is full, and then it is readable anyway.
+  // The write fails only if the counter is full; then the fd is readable too.
   while (::write(fd, &one, sizeof one) < 0 && errno == EINTR) {
   }
 }
@@ -46,7 +45,7 @@ void Waker::clear() noexcept {
   }
 }
 
-int poll_until(std::span<pollfd> fds, Deadline deadline) {
+IoResult poll_until(std::span<pollfd> fds, Deadline deadline) noexcept {
   using std::chrono::nanoseconds;
   using std::chrono::seconds;
   for (;;) {
@@ -61,32 +60,36 @@ int poll_until(std::span<pollfd> fds, Deadline deadline) {
     }
     const int ready =
         ::ppoll(fds.data(), static_cast<nfds_t>(fds.size()), limit, nullptr);
-    if (ready >= 0) return ready;
-    if (errno != EINTR) throw_os_error(errno, "poll");
+    if (ready > 0) return {IoStatus::kOk, static_cast<std::size_t>(ready)};
+    if (ready == 0) return {IoStatus::kTimeout};
+    if (errno != EINTR) return {IoStatus::kError, 0, errno};
   }
 }
 
-WaitResult wait_ready(int fd, short events, const Wait& wait, Waker& waker) {
-  if (wait.stop.stop_requested()) return WaitResult::kStopped;
-  std::array<pollfd, 2> fds{pollfd{fd, events, 0},
-                            pollfd{waker.open(), POLLIN, 0}};
-  int ready = 0;
-  if (wait.stop.stop_possible()) {
-    {
-      const std::stop_callback on_stop(wait.stop,
-                                       [&waker]() noexcept { waker.signal(); });
-      ready = poll_until(fds, wait.deadline);
-    }
-    // The callback is gone, so whatever it signalled can be taken back. A
-    // signal of somebody else's is lost too: the state behind it is set first.
-    if (wait.stop.stop_requested()) {
-      waker.clear();
-      return WaitResult::kStopped;
-    }
-  } else {
-    ready = poll_until(fds, wait.deadline);
+IoResult wait_ready(int fd, short events, const Wait& wait,
+                    Waker& waker) noexcept {
+  if (wait.stop.stop_requested()) return {IoStatus::kStopped};
+  if (const std::error_code error = waker.open()) {
+    return {IoStatus::kError, 0, error.value()};
   }
-  return ready == 0 ? WaitResult::kTimeout : WaitResult::kReady;
+  std::array<pollfd, 2> fds{pollfd{fd, events, 0},
+                            pollfd{waker.fd(), POLLIN, 0}};
+  if (!wait.stop.stop_possible()) return poll_until(fds, wait.deadline);
+  IoResult result;
+  {
+    const std::stop_callback on_stop(wait.stop,
+                                     [&waker]() noexcept { waker.signal(); });
+    result = poll_until(fds, wait.deadline);
+  }
+  // on_stop is destroyed, so it signals no more: clear what it has signalled,
+  // or the next wait would end at once. This may clear another thread's signal
+  // too. That loses nothing: that thread has changed the state first, and the
+  // next wait looks at the state before it polls.
+  if (wait.stop.stop_requested()) {
+    waker.clear();
+    return {IoStatus::kStopped};
+  }
+  return result;
 }
 
 }  // namespace tcpip::internal

@@ -1,8 +1,10 @@
-// The place that blocks on file descriptors. (The one other is the plain recv
-// of Socket::receive, when a call has neither deadline nor stop.)
+// The functions that block on file descriptors. (Socket::receive may block in
+// recv() instead; its comment says when.) Nothing here throws: errors are
+// values.
 //
-// Threads: a Waker may be signalled from any thread; all else belongs to the
-// thread that waits.
+// Threads: open(), fd() and signal() of a Waker may be called from any thread;
+// clear() only from the thread that waits. The functions may be called from any
+// thread.
 #ifndef TCPIP_BASE_POLLER_H_
 #define TCPIP_BASE_POLLER_H_
 
@@ -10,14 +12,15 @@
 
 #include <atomic>
 #include <span>
+#include <system_error>
 
-#include "tcpip/base/mutex.h"
+#include "tcpip/io_result.h"
 #include "tcpip/wait.h"
 
 namespace tcpip::internal {
 
-// An eventfd that ends a poll. It is made by the first open(), so that a
-// connection that never waits with a deadline or a stop does not pay for it.
+// An eventfd that ends a poll. The first open() makes it, so that a connection
+// that never polls does not need one.
 class Waker {
  public:
   Waker() noexcept = default;
@@ -25,11 +28,14 @@ class Waker {
   Waker(const Waker&) = delete;
   Waker& operator=(const Waker&) = delete;
 
-  // Returns the descriptor. Throws Error if there can be none (EMFILE).
-  int open();
-  // Makes every poll on it return, now and later, until clear(). Does nothing
-  // while there is no descriptor: the waiter must look at the state that it
-  // waits for after open() and before it polls.
+  // Makes the descriptor, unless there is one already. Returns an error
+  // (EMFILE, ENFILE, ENOMEM) if it cannot be made.
+  std::error_code open() noexcept;
+  // The descriptor, for poll(), or -1 before open(). Owned by the Waker.
+  int fd() const noexcept { return fd_.load(); }
+  // Makes every poll on the descriptor return at once, until clear(). Does
+  // nothing before open(). So the waiter must call open(), then look at the
+  // state that it waits for, then poll: otherwise it could miss a signal.
   void signal() noexcept;
   void clear() noexcept;
 
@@ -37,15 +43,18 @@ class Waker {
   std::atomic<int> fd_{-1};
 };
 
-// ppoll() until something is ready or the deadline has passed; EINTR is
-// invisible. Returns the number of entries with revents, 0 at the deadline.
-// Throws Error if the kernel refuses (ENOMEM).
-int poll_until(std::span<pollfd> fds, Deadline deadline);
+// Polls until a descriptor is ready or the deadline has passed; goes on after
+// EINTR. kOk with the number of entries that have revents, kTimeout at the
+// deadline, kError if the kernel refuses (ENOMEM).
+IoResult poll_until(std::span<pollfd> fds, Deadline deadline) noexcept;
 
-// Waits until `fd` has one of `events` (or is hung up, or failed), or `waker`
-// was signalled: both are kReady, and the caller looks at its own state. A stop
-// requested of `wait` signals `waker` for the time of the call.
-WaitResult wait_ready(int fd, short events, const Wait& wait, Waker& waker);
+// Waits until `fd` has one of `events` (or POLLHUP or POLLERR), or until
+// `waker` is signalled. Both give kOk; the caller then looks at its own state.
+// kStopped when the stop of `wait` is requested, kTimeout at the deadline,
+// kError if the wait is not possible (EMFILE for the waker's descriptor,
+// ENOMEM).
+IoResult wait_ready(int fd, short events, const Wait& wait,
+                    Waker& waker) noexcept;
 
 }  // namespace tcpip::internal
 

@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <exception>
+#include <string>
 #include <system_error>
 #include <utility>
 
 #include "tcpip/base/poller.h"
 #include "tcpip/constants.h"
-#include "tcpip/error.h"
 
 namespace tcpip::internal {
 namespace {
@@ -23,31 +23,41 @@ constexpr std::chrono::milliseconds kLongestPause{1000};
 void AcceptLoop::run() {
   while (!core_.is_closing()) {
     try {
-      const std::shared_ptr<Link> client = core_.current();
-      if (wait_for_work(client)) core_.note_hang_up(client);
+      const std::shared_ptr<Link> client = core_.link();
+      const IoResult polled = wait_for_work(client.get());
+      if (polled.status == IoStatus::kError) {
+        rest("poll: " + std::generic_category().message(polled.error_number));
+        continue;
+      }
+      if (hung_up_) core_.note_hang_up(*client);
       if (core_.is_closing()) break;
-      see_off(false);
+      close_ended(false);
       for (std::size_t i = 0; i < acceptable_.size(); ++i) {
         if (acceptable_[i]) accept_all(i);
       }
     } catch (const std::exception& e) {
-      // Memory is short, for this loop or for the kernel. It may be poll that
-      // fails, so only a pause keeps this from being a busy loop.
-      if (pause_.count() == 0) {
-        core_.log().error(fmt::format("accept loop: {}", e.what()));
-      }
-      back_off(0);
-      core_.pause(*accept_again_);
+      rest(e.what());
     }
   }
   listener_->close();
-  see_off(true);
+  close_ended(true);
 }
 
-// Waits for something to do. True if the client has hung up.
-bool AcceptLoop::wait_for_work(const std::shared_ptr<Link>& client) {
+// Pauses after a failure for lack of memory. Without a pause run() could become
+// a busy loop, since poll() itself may be what fails.
+void AcceptLoop::rest(std::string_view why) {
+  if (pause_.count() == 0) {
+    core_.log().error(fmt::format("accept loop: {}", why));
+  }
+  back_off(0);
+  core_.pause(*accept_again_);
+}
+
+// Polls everything that the accept thread watches. kError if the wait was not
+// possible.
+IoResult AcceptLoop::wait_for_work(Link* client) {
   std::vector<pollfd> fds;
-  fds.push_back({core_.waker().open(), POLLIN, 0});
+  fds.push_back({core_.waker().fd(), POLLIN, 0});
   const bool watch = client && !client->hung_up;
   if (watch) fds.push_back({client->socket->native_handle(), POLLRDHUP, 0});
   if (accept_again_ && accept_again_->has_passed()) accept_again_.reset();
@@ -62,52 +72,52 @@ bool AcceptLoop::wait_for_work(const std::shared_ptr<Link>& client) {
     fds.push_back({lingering.socket->native_handle(), POLLIN | POLLRDHUP, 0});
   }
   Deadline deadline = accept_again_.value_or(Deadline());
-  if (client) deadline = std::min(deadline, core_.tend_heartbeats(client));
+  if (client) deadline = std::min(deadline, core_.tend_heartbeats(*client));
   if (!lingering_.empty()) {
     deadline = std::min(deadline, lingering_.front().deadline);
   }
-  poll_until(fds, deadline);
-  // Taken back before the state behind it is looked at: nothing gets lost.
+  const IoResult polled = poll_until(fds, deadline);
+  if (polled.status == IoStatus::kError) return polled;
+  // Clear the signal before run() looks at the core's state: a change after
+  // that look signals again.
   if (fds.front().revents != 0) core_.waker().clear();
   acceptable_.assign(listener_->sockets().size(), false);
   for (std::size_t i = first_listener; i < first_lingering; ++i) {
     acceptable_[i - first_listener] = fds[i].revents != 0;
   }
-  return watch && fds[1].revents != 0;
+  hung_up_ = watch && fds[1].revents != 0;
+  return polled;
 }
 
 void AcceptLoop::accept_all(std::size_t index) {
-  // No more in a row than the queue holds; then the client's turn comes again.
+  // Bounded, so that a flood of new clients cannot keep the loop from watching
+  // the current one.
   for (int i = 0; i < kDefaultBacklog; ++i) {
-    int error_number = 0;
-    std::optional<Listener::Accepted> accepted =
-        listener_->try_accept(index, error_number);
-    if (error_number != 0) back_off(error_number);
-    if (!accepted) return;
+    Listener::Attempt attempt = listener_->try_accept(index);
+    if (attempt.error) back_off(attempt.error.value());
+    if (attempt.status != IoStatus::kOk) return;
     pause_ = std::chrono::milliseconds(0);
-    welcome(std::move(*accepted));
+    admit(std::move(attempt.accepted));
   }
 }
 
-void AcceptLoop::welcome(Listener::Accepted accepted) {
+void AcceptLoop::admit(Listener::Accepted accepted) {
   const std::string peer = accepted.peer.to_string();
   auto socket = std::make_shared<Socket>(std::move(accepted.fd));
   const auto set_options = [&] {
-    try {
-      socket->set_options(core_.config().socket);
-    } catch (const Error& e) {
-      // The kernel refuses them on a connection that is reset already, which
-      // the program is told of like any other: connected, then disconnected.
-      if (!socket->peer_hung_up()) core_.log().warning(e.what());
+    const RefusedOption refused = socket->set_options(core_.config().socket);
+    // The kernel refuses options on a connection that is already reset. The
+    // program is told of such a one as usual: connected, then disconnected.
+    if (refused.error && !socket->peer_hung_up()) {
+      core_.log().warning(
+          fmt::format("{}: {}", refused.name, refused.error.message()));
     }
   };
-  // Before the program can see the connection; but not for one that will most
-  // likely be turned away.
+  // Set the options before the program can see the connection. But do not spend
+  // time on a connection that will most likely be turned away.
   const bool expected = !core_.connected();
   if (expected) set_options();
-  auto link =
-      std::make_shared<Link>(socket, accepted.peer, core_.config().limit);
-  switch (core_.admit(std::move(link))) {
+  switch (core_.admit(core_.make_link(socket, accepted.peer))) {
     case EndpointCore::Admission::kAccepted:
       if (!expected) set_options();
       core_.log().info(fmt::format("{} connected", peer));
@@ -126,7 +136,7 @@ void AcceptLoop::welcome(Listener::Accepted accepted) {
 
 void AcceptLoop::back_off(int error_number) {
   if (pause_.count() == 0 && error_number != 0) {
-    // Once for each shortage, not once for each try.
+    // Log once for each shortage, not once for each try.
     core_.log().error(
         fmt::format("accept: {}; trying again until it works",
                     std::generic_category().message(error_number)));
@@ -141,8 +151,9 @@ void AcceptLoop::linger(std::shared_ptr<Socket> socket) {
   lingering_.push_back({std::move(socket), Deadline::after(kLingerTime)});
 }
 
-// Drops what ended connections still send, and those that are through with it.
-void AcceptLoop::see_off(bool closing) {
+// Drops what ended connections still send, and closes those whose peers have
+// closed too or whose time is up. `closing`: lingers for the last time.
+void AcceptLoop::close_ended(bool closing) {
   std::erase_if(lingering_, [](const Lingering& lingering) {
     return !lingering.socket->linger_step() || lingering.deadline.has_passed();
   });
@@ -150,7 +161,8 @@ void AcceptLoop::see_off(bool closing) {
     linger(std::move(socket));
   }
   if (!closing) return;
-  // A close that comes right after close_client() does not cut it short.
+  // A close() right after close_client() must not make the client lose our last
+  // bytes.
   const Deadline deadline = Deadline::after(kCloseLingerTime);
   for (const Lingering& lingering : lingering_) {
     lingering.socket->linger(deadline);

@@ -1,8 +1,8 @@
-// What a server's accept thread does: lets one client in, turns the others
-// away, notices that the client has gone, and sees ended connections off.
+// What a server's accept thread does: admits one client, turns the others away,
+// notices that the client has gone, and lingers for ended connections.
 //
-// Threads: run() is the accept thread; nothing else touches the object. It runs
-// no code of the program's but the log sink.
+// Threads: only the accept thread uses the object. Of the program's code it
+// runs the log sink, and stop callbacks of a connection that it ends.
 #ifndef TCPIP_ENDPOINT_ACCEPT_LOOP_H_
 #define TCPIP_ENDPOINT_ACCEPT_LOOP_H_
 
@@ -11,10 +11,12 @@
 #include <deque>
 #include <memory>
 #include <optional>
-#include <stop_token>
+#include <string_view>
 #include <vector>
 
 #include "tcpip/endpoint/endpoint_core.h"
+#include "tcpip/io_result.h"
+#include "tcpip/listener.h"
 #include "tcpip/socket.h"
 #include "tcpip/wait.h"
 
@@ -25,7 +27,7 @@ class AcceptLoop {
   AcceptLoop(EndpointCore& core, std::shared_ptr<Listener> listener)
       : core_(core), listener_(std::move(listener)) {}
 
-  // Until the core is closing.
+  // Returns when the core is closing.
   void run();
 
  private:
@@ -34,20 +36,23 @@ class AcceptLoop {
     Deadline deadline;
   };
 
-  bool wait_for_work(const std::shared_ptr<Link>& client);
+  IoResult wait_for_work(Link* client);
+  void rest(std::string_view why);
   void accept_all(std::size_t index);
-  void welcome(Listener::Accepted accepted);
+  void admit(Listener::Accepted accepted);
   void back_off(int error_number);
   void linger(std::shared_ptr<Socket> socket);
-  void see_off(bool closing);
+  void close_ended(bool closing);
 
   EndpointCore& core_;
   const std::shared_ptr<Listener> listener_;
   std::deque<Lingering> lingering_;  // the earliest deadline first
-  // While the machine has no descriptors or memory: not to accept before then.
+  // Set while the machine lacks descriptors or memory: when to accept again.
   std::optional<Deadline> accept_again_;
-  std::chrono::milliseconds pause_{0};
-  std::vector<bool> acceptable_;  // which listening sockets have somebody
+  std::chrono::milliseconds pause_{0};  // the last back-off; 0: no shortage
+  // What wait_for_work() has found.
+  std::vector<bool> acceptable_;  // the listening sockets with a new client
+  bool hung_up_ = false;          // the client has hung up
 };
 
 }  // namespace tcpip::internal

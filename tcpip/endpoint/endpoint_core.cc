@@ -3,52 +3,106 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <exception>
+#include <optional>
 #include <stdexcept>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
-#include "tcpip/base/named_thread.h"
 #include "tcpip/constants.h"
+#include "tcpip/stream/receiver.h"
+#include "tcpip/stream/sender.h"
 
 namespace tcpip::internal {
 namespace {
 
-// How soon, and how late, to look again for a heartbeat that is overdue.
-constexpr std::chrono::milliseconds kShortestDoubt{20};
-constexpr std::chrono::milliseconds kLongestDoubt{1000};
+// How many bytes have come and are not read.
+std::size_t unread_bytes(const Link& link) noexcept {
+  const std::size_t receivable = link.socket->receivable();
+  return receivable + static_cast<std::size_t>(link.receiver->unread());
+}
 
-// What broke the connection; no error if the peer closed it.
+// True if everything that the peer sent before its end has been read, and no
+// read is under way. Looks at the socket, then at is_reading(), then at
+// unread(): in another order, bytes that a read takes from the socket in
+// between would be missed. See Receiver::is_reading().
+bool is_drained(const Link& link) noexcept {
+  return (link.receiver->has_ended() || link.socket->at_end()) &&
+         !link.receiver->is_reading() && link.receiver->unread() == 0;
+}
+
+// The error that broke the connection; no error if the peer closed it.
 std::error_code lost_error(const Link& link) noexcept {
   const int lost = link.socket->lost_error();
   if (lost == 0) return {};
   return {lost, std::generic_category()};
 }
 
+// How many stop callbacks of connections the calling thread is inside of.
+thread_local int stop_callbacks = 0;
+
+// Runs the program's stop callbacks, and those that wake waiting threads, one
+// after the other. A thread that waits for this stop may thus wake only when a
+// callback of the program's has returned. So close() in one does not wait.
+void request_stop(std::stop_source& stop) noexcept {
+  ++stop_callbacks;
+  stop.request_stop();
+  --stop_callbacks;
+}
+
 }  // namespace
 
-void check_port(int port, const char* what) {
-  if (port >= 0 && port <= 65535) return;
-  throw std::invalid_argument(
-      fmt::format("{}: port {} is not in 0...65535", what, port));
+Link::Link(std::shared_ptr<EndpointCore> endpoint_core,
+           std::shared_ptr<Socket> connected_socket, const Address& peer,
+           std::size_t limit, const HeartbeatOptions& heartbeat_options,
+           Heartbeats::TimePoint connected)
+    : core(std::move(endpoint_core)),
+      socket(std::move(connected_socket)),
+      record(std::make_shared<ConnectionRecord>(core, peer,
+                                                socket->local_address())),
+      receiver(std::make_shared<Receiver>(socket, limit)),
+      sender(std::make_shared<Sender>(socket)),
+      heartbeats(heartbeat_options, connected) {}
+
+// For a Link that was never admitted; EndpointCore has closed the others.
+Link::~Link() { sender->close(); }
+
+std::shared_ptr<const TextFormat> ConnectionRecord::format() const {
+  const std::shared_ptr<EndpointCore> core = endpoint.lock();
+  return core ? core->format() : nullptr;
+}
+
+void Link::read_ended(bool lost) noexcept {
+  try {
+    core->read_ended(*this, lost);
+  } catch (const std::exception& e) {
+    // There was no memory for the event. The connection is still current, and
+    // the next call that finds it lost tries again.
+    core->log().error(e.what());
+  }
 }
 
 struct EndpointCore::Ended {
   explicit Ended(EndpointCore& c) noexcept : core(c) {}
-  // Runs after the lock is released: sends what can be sent, says goodbye,
-  // wakes whoever is blocked, and then everybody who waits for a change.
+  // Runs after the lock is released, since it runs stop callbacks and the log
+  // sink. Sends what the kernel takes, then FIN; wakes all threads that are
+  // blocked in the connection or wait for a change.
   ~Ended() {
     if (!link) return;
-    link->writer.close();
-    link->stop.request_stop();
+    link->sender->close();
+    request_stop(link->record->stop);
     core.changed_.notify_all();
     core.waker_.signal();
+    const std::string peer = link->record->peer.to_string();
     if (unread > 0) {
-      core.log().warning(fmt::format("{} unread bytes from {} are dropped",
-                                     unread, link->peer.to_string()));
+      core.log().warning(
+          fmt::format("{} unread bytes from {} are dropped", unread, peer));
     }
-    core.log().info(fmt::format("connection to {} ended: {}",
-                                link->peer.to_string(), to_string(reason)));
+    core.log().info(
+        fmt::format("connection to {} ended: {}", peer, to_string(reason)));
   }
   Ended(const Ended&) = delete;
   Ended& operator=(const Ended&) = delete;
@@ -60,27 +114,16 @@ struct EndpointCore::Ended {
 };
 
 EndpointCore::EndpointCore(EndpointConfig config,
-                           std::shared_ptr<const TextFormat> format,
-                           const void* owner)
-    : config_(std::move(config)), owner_(owner), format_(std::move(format)) {
+                           std::shared_ptr<const TextFormat> format)
+    : config_(std::move(config)), format_(std::move(format)), workers_([this] {
+        // Without the lock, wait_done() could miss this between its look at the
+        // workers and its wait.
+        const MutexLock lock(mutex_);
+        changed_.notify_all();
+      }) {
   if (config_.limit == 0) {
     throw std::invalid_argument("the limit must be positive");
   }
-  const HeartbeatConfig& heartbeats = config_.heartbeats;
-  if (std::min(heartbeats.interval, heartbeats.max_interval).count() <= 0) {
-    throw std::invalid_argument("a heartbeat interval must be positive");
-  }
-}
-
-EndpointCore::~EndpointCore() {
-  // Normally there are none left. If the last reference went in one of them,
-  // that one cannot be joined.
-  std::vector<std::jthread> workers;
-  {
-    const MutexLock lock(mutex_);
-    workers.swap(workers_);
-  }
-  for (std::jthread& worker : workers) join_or_detach(worker);
 }
 
 DisconnectReason EndpointCore::reason_for(std::error_code error) noexcept {
@@ -111,63 +154,48 @@ void EndpointCore::begin_start() {
 }
 
 void EndpointCore::start_dispatcher() {
-  std::shared_ptr<CallbackThread> dispatcher;
-  // A queue is tied to this object even without a connect_callback: a read
-  // handler may post to it.
+  // With the program's queue, make an owner even without a connect_callback: a
+  // read handler may post.
+  std::unique_ptr<CallbackQueue> own_queue;
   if (config_.callbacks == nullptr) {
     if (!config_.on_event) return;
-    dispatcher = std::make_shared<CallbackThread>(CallbackThread::Options{
-        .name = "tcpip-callback",
-        .log = config_.log,
-        .thread_start_hook = config_.thread_start_hook});
+    own_queue = std::make_unique<CallbackQueue>();
   }
-  auto callbacks = std::make_shared<CallbackOwner>(
-      dispatcher ? dispatcher->queue() : *config_.callbacks, owner_);
-  const MutexLock lock(mutex_);
-  if (closing_) return;  // `dispatcher` ends here
-  dispatcher_ = std::move(dispatcher);
-  callbacks_ = std::move(callbacks);
+  CallbackQueue* const own = own_queue.get();
+  auto callbacks =
+      std::make_shared<EventOwner>(own != nullptr ? *own : *config_.callbacks);
+  {
+    const MutexLock lock(mutex_);
+    if (closing_) return;
+    own_queue_ = std::move(own_queue);
+    callbacks_ = std::move(callbacks);
+  }
+  if (own == nullptr) return;
+  start_worker(ThreadRole::kDispatch, "tcpip-callback",
+               [own](EndpointCore& core, const std::stop_token&) {
+                 QueueThread::drain(*own, core.log());
+               });
 }
 
 void EndpointCore::start_worker(
     ThreadRole role, const char* name,
     std::function<void(EndpointCore&, std::stop_token)> work) {
-  waker_.open();
-  auto body = [self = shared_from_this(),
-               work = std::move(work)](std::stop_token stop) {
-    struct End {
-      EndpointCore& core;
-      ~End() { core.worker_ended(); }
-    } const end{*self};
-    work(*self, std::move(stop));
-  };
-  const MutexLock lock(mutex_);
-  if (closing_) throw_connection_error(ENOTCONN, "start", config_.name);
-  // Reserved first: a thread that was started must not be lost.
-  workers_.reserve(workers_.size() + 1);
-  worker_ids_.reserve(worker_ids_.size() + 1);
-  workers_.push_back(start_thread({.role = role,
-                                   .name = name,
-                                   .hook = config_.thread_start_hook,
-                                   .log = config_.log},
-                                  std::move(body)));
-  // Here, not in the thread: its hook may call close() before its work begins.
-  worker_ids_.push_back(workers_.back().get_id());
-  ++live_workers_;
-}
-
-void EndpointCore::worker_ended() {
-  const MutexLock lock(mutex_);
-  std::erase(worker_ids_, std::this_thread::get_id());
-  --live_workers_;
-  changed_.notify_all();
-}
-
-bool EndpointCore::is_worker_thread() const {
-  for (const std::thread::id id : worker_ids_) {
-    if (id == std::this_thread::get_id()) return true;
+  if (const std::error_code error = waker_.open()) {
+    throw_os_error(error.value(), "eventfd");
   }
-  return false;
+  const bool started =
+      workers_.start({.role = role,
+                      .name = name,
+                      .hook = config_.thread_start_hook,
+                      .log = config_.log},
+                     [self = shared_from_this(),
+                      work = std::move(work)](std::stop_token stop) mutable {
+                       // Destroy what the work holds of the program's before
+                       // the thread counts as ended.
+                       const auto once = std::exchange(work, nullptr);
+                       once(*self, std::move(stop));
+                     });
+  if (!started) throw_connection_error(ENOTCONN, "start", config_.name);
 }
 
 bool EndpointCore::is_closing() const {
@@ -175,125 +203,80 @@ bool EndpointCore::is_closing() const {
   return closing_;
 }
 
-bool EndpointCore::tell_all_to_end(bool keep_should_be_connected) {
-  std::vector<std::stop_source> stops;
-  std::shared_ptr<CallbackOwner> callbacks;
-  bool is_worker = false;
+// Each step has no effect the second time. So calls at the same time, with
+// their steps in any order, do together what one call does.
+void EndpointCore::tell_all_to_end(bool keep_should_be_connected, bool waits) {
+  std::optional<Ended> ended(std::in_place, *this);
+  std::shared_ptr<EventOwner> callbacks;
+  CallbackQueue* own_queue = nullptr;
   {
+    // The end of the connection comes with `closing_`: an accept thread that
+    // sees the one finds the socket of the other in take_ended().
     const MutexLock lock(mutex_);
     closing_ = true;
-    is_worker = is_worker_thread();
-    // Counted from here on, or wait_done() could think that all is over.
-    if (!is_worker) ++closers_;
+    end_here(keep_should_be_connected, *ended);
+    // Set together with closing_: otherwise wait_done() could return true
+    // before the wait has begun.
+    if (waits) ending_ = true;
     callbacks = callbacks_;
-    for (std::jthread& worker : workers_) {
-      stops.push_back(worker.get_stop_source());
-    }
+    own_queue = own_queue_.get();
   }
+  // Wakes a read handler that waits for room in the queue.
   if (callbacks) callbacks->refuse_posts();
-  end_for_good(keep_should_be_connected);
-  for (std::stop_source& stop : stops) stop.request_stop();
+  ended.reset();
+  // After the last event is queued: the dispatcher runs that event, then ends.
+  if (own_queue != nullptr) QueueThread::close(*own_queue);
+  workers_.request_stop();
   waker_.signal();
   changed_.notify_all();
-  return !is_worker;
 }
 
-void EndpointCore::join_workers() {
-  std::vector<std::jthread> workers;
-  {
-    const MutexLock lock(mutex_);
-    // One caller joins, the others wait for it.
-    while (joining_) {
-      changed_.wait(mutex_, {},
-                    [this]() TCPIP_REQUIRES(mutex_) { return !joining_; });
-    }
-    if (workers_.empty()) return;
-    workers.swap(workers_);
-    joining_ = true;
-  }
-  for (std::jthread& worker : workers) worker.join();
-  const MutexLock lock(mutex_);
-  joining_ = false;
-  changed_.notify_all();
-}
-
-void EndpointCore::end_callbacks() {
-  std::shared_ptr<CallbackThread> dispatcher;
-  std::shared_ptr<CallbackOwner> callbacks;
-  {
-    const MutexLock lock(mutex_);
-    dispatcher = dispatcher_;
-    callbacks = callbacks_;
-  }
-  if (dispatcher) {
-    dispatcher->close();
-  } else if (callbacks) {
-    // What the program has posted for this object may throw; closing goes on.
-    try {
-      callbacks->retire();
-    } catch (const std::exception& e) {
-      log().error(fmt::format("callback failed: {}", e.what()));
-    } catch (...) {
-      log().error("callback failed with an unknown exception");
-    }
-  }
-}
-
-void EndpointCore::close(bool keep_should_be_connected) {
-  // A callback that closes may also destroy the object.
-  const std::shared_ptr<EndpointCore> self = shared_from_this();
-  if (!tell_all_to_end(keep_should_be_connected)) {
-    end_dispatcher_later();
-    return;
-  }
-  join_workers();
-  // A client has no accept thread that would have done it.
+void EndpointCore::wait_until_ended() {
+  // A thread of ours may wait for a stop whose callbacks run in this thread; it
+  // is let go.
+  if (stop_callbacks == 0) workers_.join();
+  // A client has no accept thread, which would have lingered.
   const Deadline deadline = Deadline::after(kCloseLingerTime);
   for (const std::shared_ptr<Socket>& socket : take_ended()) {
     socket->linger(deadline);
   }
-  end_callbacks();
-  closer_ended();
-}
-
-// For a close() in a worker thread, which must not wait: the dispatcher ends by
-// itself, behind the last event, be there another close() to join it or not.
-void EndpointCore::end_dispatcher_later() {
-  std::shared_ptr<CallbackThread> dispatcher;
-  std::shared_ptr<CallbackOwner> callbacks;
-  {
-    const MutexLock lock(mutex_);
-    if (!dispatcher_) return;
-    dispatcher = dispatcher_;
-    callbacks = callbacks_;
-    ++closers_;
-  }
-  // Also if the callback is dropped, because somebody else closes.
-  std::shared_ptr<void> end(
-      nullptr, [self = shared_from_this()](void*) { self->closer_ended(); });
-  callbacks->post_event([dispatcher = std::move(dispatcher),
-                         end = std::move(end)] { dispatcher->close(); });
-}
-
-void EndpointCore::closer_ended() {
+  retire_callbacks();
   const MutexLock lock(mutex_);
-  --closers_;
+  ended_for_good_ = true;
   changed_.notify_all();
+}
+
+// The core's own queue is empty now, unless the dispatcher could not be joined:
+// it is the calling thread, or is inside a callback that waits for the calling
+// thread. The callbacks behind that one must not run after close().
+void EndpointCore::retire_callbacks() {
+  const std::shared_ptr<EventOwner> owner = callbacks();
+  if (!owner) return;
+  // A callback that the program has posted may throw; closing goes on.
+  try {
+    owner->retire();
+  } catch (const std::exception& e) {
+    log().error(fmt::format("callback failed: {}", e.what()));
+  } catch (...) {
+    log().error("callback failed with an unknown exception");
+  }
+}
+
+void EndpointCore::close(bool keep_should_be_connected) {
+  // A callback that calls close(), or that runs in close(), may destroy the
+  // public object.
+  const std::shared_ptr<EndpointCore> self = shared_from_this();
+  const bool waits = stop_callbacks == 0 &&
+                     (!workers_.is_current_thread() ||
+                      workers_.is_current_thread(ThreadRole::kDispatch));
+  tell_all_to_end(keep_should_be_connected, waits);
+  if (waits) wait_until_ended();
 }
 
 void EndpointCore::release() {
   const std::shared_ptr<EndpointCore> self = shared_from_this();
-  close();
-  std::vector<std::jthread> workers;
-  {
-    const MutexLock lock(mutex_);
-    if (!is_worker_thread()) return;
-    workers.swap(workers_);
-  }
-  // The object is destroyed in a worker thread, which goes on to the end of its
-  // function with a reference of its own to this core.
-  for (std::jthread& worker : workers) join_or_detach(worker);
-  end_callbacks();
+  tell_all_to_end(/*keep_should_be_connected=*/false, /*waits=*/true);
+  wait_until_ended();
 }
 
 void EndpointCore::pause(Deadline deadline) {
@@ -306,7 +289,8 @@ bool EndpointCore::wait_done(const Wait& wait) {
   const MutexLock lock(mutex_);
   const WaitResult result =
       changed_.wait(mutex_, wait, [this]() TCPIP_REQUIRES(mutex_) {
-        return closing_ && live_workers_ == 0 && closers_ == 0;
+        return closing_ && (ended_for_good_ || !ending_) &&
+               running_callbacks_ == 0 && workers_.all_ended();
       });
   if (result == WaitResult::kStopped) {
     throw CancelledError("wait_done", config_.name);
@@ -334,71 +318,24 @@ void EndpointCore::set_terminator(std::string terminator) {
 
 // --- The connection ---
 
-bool EndpointCore::has_link_here() const {
-  const std::uint64_t bound = bound_generation();
-  return current_ && (bound == 0 || bound == current_->generation);
-}
-
-const EndpointCore::Bound* EndpointCore::bound() const {
-  for (auto bound = bound_.rbegin(); bound != bound_.rend(); ++bound) {
-    if (bound->thread == std::this_thread::get_id()) return &*bound;
-  }
-  return nullptr;
-}
-
-std::uint64_t EndpointCore::bound_generation() const {
-  const Bound* const here = bound();
-  return here == nullptr ? 0 : here->generation;
-}
-
-EndpointCore::Binding::Binding(EndpointCore& core, std::uint64_t generation,
-                               std::optional<bool> should_be)
-    : core_(core) {
-  const MutexLock lock(core_.mutex_);
-  core_.bound_.push_back({std::this_thread::get_id(), generation, should_be});
-}
-
-EndpointCore::Binding::~Binding() {
-  const MutexLock lock(core_.mutex_);
-  for (auto bound = core_.bound_.end(); bound != core_.bound_.begin();) {
-    --bound;
-    if (bound->thread == std::this_thread::get_id()) {
-      core_.bound_.erase(bound);
-      return;
-    }
-  }
-}
-
 bool EndpointCore::connected() const {
   const MutexLock lock(mutex_);
-  return has_link_here();
+  return current_ != nullptr;
 }
 
 bool EndpointCore::should_be_connected() const {
   const MutexLock lock(mutex_);
-  const Bound* const here = bound();
-  // Else a connection that this side has ended would seem to be lost, as soon
-  // as the next one is there.
-  if (here != nullptr && here->generation != generation_) {
-    return here->should_be.value_or(should_have_been_connected_);
-  }
   return should_be_connected_;
 }
 
-std::uint64_t EndpointCore::generation() const {
+std::uint64_t EndpointCore::connection_count() const {
   const MutexLock lock(mutex_);
-  const std::uint64_t bound = bound_generation();
-  return bound == 0 ? generation_ : bound;
+  return count_;
 }
 
-Address EndpointCore::peer_address() const {
+std::shared_ptr<Link> EndpointCore::link() const {
   const MutexLock lock(mutex_);
-  return has_link_here() ? current_->peer : Address();
-}
-
-std::shared_ptr<Link> EndpointCore::current() const {
-  const MutexLock lock(mutex_);
-  return has_link_here() ? current_ : nullptr;
+  return current_;
 }
 
 bool EndpointCore::is_current(const Link& link) const {
@@ -418,212 +355,226 @@ bool EndpointCore::wait_connected(const Wait& wait) {
   return current_ != nullptr;
 }
 
-std::shared_ptr<Link> EndpointCore::wait_for_link(std::uint64_t generation) {
+std::shared_ptr<Link> EndpointCore::wait_for_link(std::uint64_t after,
+                                                  const Wait& wait) {
   const MutexLock lock(mutex_);
-  changed_.wait(mutex_, {}, [this, generation]() TCPIP_REQUIRES(mutex_) {
-    return closing_ || (current_ && current_->generation > generation);
-  });
-  return closing_ ? nullptr : current_;
+  return wait_for_newer(after, wait);
+}
+
+std::shared_ptr<Link> EndpointCore::hand_out_link(const Wait& wait) {
+  const MutexLock lock(mutex_);
+  std::shared_ptr<Link> link = wait_for_newer(handed_out_, wait);
+  if (link) handed_out_ = link->record->number;
+  return link;
+}
+
+std::shared_ptr<Link> EndpointCore::wait_for_newer(const std::uint64_t& after,
+                                                   const Wait& wait) {
+  const auto is_there = [&]() TCPIP_REQUIRES(mutex_) {
+    return current_ && current_->record->number > after;
+  };
+  const WaitResult result = changed_.wait(
+      mutex_, wait,
+      [&]() TCPIP_REQUIRES(mutex_) { return closing_ || is_there(); });
+  if (result == WaitResult::kStopped) {
+    throw CancelledError("wait_client", config_.name);
+  }
+  return !closing_ && is_there() ? current_ : nullptr;
 }
 
 void EndpointCore::wait_until_told(const Link& link) {
   const MutexLock lock(mutex_);
   changed_.wait(mutex_, {}, [this, &link]() TCPIP_REQUIRES(mutex_) {
     return current_.get() != &link || !config_.on_event ||
-           told_generation_ >= link.generation;
+           told_ >= link.record->number;
   });
 }
 
-EndpointCore::Admission EndpointCore::admit(std::shared_ptr<Link> link) {
+std::shared_ptr<Link> EndpointCore::make_link(std::shared_ptr<Socket> socket,
+                                              const Address& peer) {
+  // Not make_shared: the record's weak_ptr would keep the memory of the Link as
+  // long as the program keeps a Connection.
+  std::shared_ptr<Link> link(new Link(shared_from_this(), std::move(socket),
+                                      peer, config_.limit, config_.heartbeats,
+                                      std::chrono::steady_clock::now()));
+  link->record->live = link;
+  link->receiver->set_observer(link);
+  return link;
+}
+
+EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link) {
   {
-    // The old connection's stop is requested, as this block ends, before the
-    // new one's event is queued: so nothing that was posted for the old one,
-    // with its stop token, comes behind that event.
+    // The end of this block requests the stop of the old connection, before the
+    // event of the new one is queued. So what the old one's read handler posts
+    // with its stop token never stands behind that event.
     Ended ended(*this);
     const MutexLock lock(mutex_);
     if (closing_) return Admission::kClosing;
     if (current_) {
-      // Of a peer that has gone we may not have heard yet, or it left bytes
-      // that nobody has read: neither is a reason to turn its successor away.
+      // The old peer may be gone without our having noticed, or may have left
+      // unread bytes. Neither justifies rejecting the new one.
       if (!current_->hung_up && !current_->socket->peer_hung_up()) {
         return Admission::kRefused;
       }
-      // A thread that is inside a read has its own view of the buffer; then the
-      // kernel's has to do.
-      const bool drained = current_->reading ? current_->socket->at_end()
-                                             : is_drained(*current_);
-      if (!drained) {
-        ended.unread = current_->socket->receivable() +
-                       (current_->reading ? 0 : current_->reader.buffered());
+      const bool at_end = current_->socket->at_end();
+      ended.unread = unread_bytes(*current_);
+      if (at_end && ended.unread == 0) {
+        end_drained_link(ended);
+      } else {
+        end_link(DisconnectReason::kReplaced, lost_error(*current_), ended);
       }
-      const std::error_code error = lost_error(*current_);
-      end_link(std::shared_ptr<Link>(current_),
-               drained ? reason_for(error) : DisconnectReason::kReplaced, error,
-               ended);
     }
   }
   const MutexLock lock(mutex_);
   if (closing_) return Admission::kClosing;
-  link->generation = ++generation_;
-  link->heard = std::chrono::steady_clock::now();
+  link->record->number = count_ + 1;
+  const Heartbeats::TimePoint now = std::chrono::steady_clock::now();
+  link->heartbeats = Heartbeats(config_.heartbeats, now);
+  post_event(
+      {.connected = true, .connection = Connection(link->record), .time = now});
+  ++count_;
   should_be_connected_ = true;
-  current_ = std::move(link);
-  post_event({.connected = true,
-              .peer = current_->peer,
-              .generation = generation_,
-              .time = current_->heard});
+  current_ = link;
   changed_.notify_all();
   return Admission::kAccepted;
 }
 
-void EndpointCore::end_link(const std::shared_ptr<Link>& link,
-                            DisconnectReason reason, std::error_code error,
+// Ends the current connection.
+void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
                             Ended& ended) {
-  if (!link || current_ != link) return;
-  ended.link = link;
-  ended.reason = reason;
-  ended_.push_back(link->socket);
-  should_have_been_connected_ = should_be_connected_;
+  // First everything that may fail for lack of memory: after a failure nothing
+  // has changed.
+  ended_.reserve(ended_.size() + 1);
   post_event({.connected = false,
               .reason = reason,
               .error = error,
-              .peer = link->peer,
-              .generation = link->generation,
+              .connection = Connection(current_->record),
               .time = std::chrono::steady_clock::now()});
-  current_ = nullptr;  // last: `link` may be a reference to it
+  ended_.push_back(current_->socket);
+  current_->record->over = true;
+  ended.reason = reason;
+  ended.link = std::move(current_);
+  current_ = nullptr;
 }
 
-bool EndpointCore::is_drained(const Link& link) const {
-  return link.reader.buffered() == 0 &&
-         (link.reader.has_ended() || link.socket->at_end());
+// Ends the current connection because it is lost.
+void EndpointCore::end_lost_link(DisconnectReason reason, std::error_code error,
+                                 Ended& ended) {
+  // The program may have closed the socket itself, through
+  // Connection::writer(): then this side has ended the connection.
+  if (current_->socket->is_closed()) {
+    end_here(/*keep_should_be_connected=*/false, ended);
+  } else {
+    end_link(reason, error, ended);
+  }
 }
 
-void EndpointCore::lose(const std::shared_ptr<Link>& link,
-                        DisconnectReason reason, std::error_code error) {
+void EndpointCore::end_drained_link(Ended& ended) {
+  const std::error_code error = lost_error(*current_);
+  end_lost_link(reason_for(error), error, ended);
+}
+
+void EndpointCore::lose(const Link& link, DisconnectReason reason,
+                        std::error_code error) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
-  end_link(link, reason, error, ended);
+  if (current_.get() == &link) end_lost_link(reason, error, ended);
 }
 
-void EndpointCore::note_hang_up(const std::shared_ptr<Link>& link) {
+// This and read_ended() end the connection once its peer has gone and its last
+// byte is read, whichever comes last. They cannot miss each other: this sets
+// hung_up, then looks at is_reading(); a read first makes is_reading() false,
+// then read_ended() looks at hung_up. Both run under the mutex, so at least one
+// of the two sees what the other has done.
+void EndpointCore::note_hang_up(Link& link) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
-  if (current_ != link) return;
-  link->hung_up = true;
-  // A read that is under way looks for itself when it ends.
-  if (link->reading || !is_drained(*link)) return;
-  const std::error_code error = lost_error(*link);
-  end_link(link, reason_for(error), error, ended);
+  if (current_.get() != &link) return;
+  link.hung_up = true;
+  // If a read is under way, its read_ended() ends the connection.
+  if (is_drained(link)) end_drained_link(ended);
+}
+
+void EndpointCore::read_ended(const Link& link, bool lost) {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  if (current_.get() != &link) return;
+  if (!lost && !link.hung_up && !link.receiver->has_ended()) return;
+  if (!lost && !is_drained(link)) return;
+  end_drained_link(ended);
 }
 
 // --- Heartbeats ---
 
-Deadline EndpointCore::tend_heartbeats(const std::shared_ptr<Link>& link) {
-  const HeartbeatConfig& heartbeats = config_.heartbeats;
-  Deadline look_again;
-  if (!heartbeats.send && !heartbeats.expect) return look_again;
-  // Who has hung up hears no heartbeat, and is waited for no longer.
-  if (link->hung_up) return look_again;
-  const Link::TimePoint now = std::chrono::steady_clock::now();
-  if (heartbeats.send) {
-    if (now >= link->next_beat) {
-      send_heartbeat(link);
-      // By the clock, not by when this thread got to it; but none in a bunch.
-      link->next_beat += heartbeats.interval;
-      if (link->next_beat <= now) link->next_beat = now + heartbeats.interval;
-    }
-    look_again = Deadline(link->next_beat);
-  }
-  if (heartbeats.expect && is_overdue(*link, now, look_again)) {
-    log().warning(fmt::format("no heartbeat from {} within {} ms",
-                              link->peer.to_string(),
-                              heartbeats.max_interval.count()));
-    lose(link, DisconnectReason::kHeartbeatLost);
-  }
-  return look_again;
-}
-
-// Never waits. Behind a message that is not wholly sent it is queued, like any
-// message; unless the peer reads nothing at all.
-void EndpointCore::send_heartbeat(const std::shared_ptr<Link>& link) {
-  const std::shared_ptr<const TextFormat> text = format();
-  try {
-    if (link->writer.unsent() > config_.write_limit) return;
-    link->writer.write_lines({kHeartbeat, text->terminator()});
-  } catch (const ConnectionError&) {
-    note_hang_up(link);  // what has come can still be read
-  }
-}
-
-// A heartbeat that came in time, but that nobody has read yet, counts: a slow
-// reader, or a program that was stopped for a while, is not the peer's fault.
-// So once one is overdue, what has come by then is given time to be read, and
-// for as long as more keeps coming.
-bool EndpointCore::is_overdue(Link& link, Link::TimePoint now,
-                              Deadline& look_again) {
-  const auto most = config_.heartbeats.max_interval;
-  Link::TimePoint heard;
-  std::uint64_t unread = 0;
-  const std::uint64_t received = link.reader.received();
+Deadline EndpointCore::tend_heartbeats(Link& link) {
+  const HeartbeatOptions& options = config_.heartbeats;
+  if (!options.send && !options.expect) return {};
+  // A peer that has sent FIN is neither sent heartbeats nor expected to send
+  // any.
+  if (link.hung_up) return {};
+  // consumed() first, for the reason given in Receiver::unread().
+  const std::uint64_t consumed = link.receiver->consumed();
+  const std::uint64_t received = link.receiver->received();
+  Heartbeats::Verdict verdict;
   {
     const MutexLock lock(mutex_);
-    if (current_.get() != &link) return false;
-    heard = link.heard;
-    // A thread inside a read has seen all that was received.
-    if (!link.reading) unread = link.reader.buffered();
+    if (current_.get() != &link) return {};
+    verdict =
+        link.heartbeats.look(std::chrono::steady_clock::now(), received,
+                             received - consumed, link.socket->receivable());
   }
-  if (now < heard + most) {
-    link.doubt.reset();
-    look_again = std::min(look_again, Deadline(heard + most));
-    return false;
+  if (verdict.send) send_heartbeat(link);
+  if (verdict.lost) {
+    log().warning(fmt::format("no heartbeat from {} within {} ms",
+                              link.record->peer.to_string(),
+                              options.max_interval.count()));
+    lose(link, DisconnectReason::kHeartbeatLost);
   }
-  const std::uint64_t arrived = received + link.socket->receivable();
-  if (!link.doubt) {
-    link.doubt = {now, arrived, arrived};
-  } else {
-    if (arrived > link.doubt->arrived) {
-      link.doubt->arrived = arrived;
-      link.doubt->since = now;
-    }
-    if (received - unread >= link.doubt->suspect ||
-        now - link.doubt->since >= most) {
-      return true;
-    }
+  return verdict.look_again;
+}
+
+// Never waits. Behind a message that is not completely sent, the heartbeat is
+// queued like any message. Above the write limit it is left out, or heartbeats
+// would pile up if the peer does not read.
+void EndpointCore::send_heartbeat(Link& link) {
+  const std::shared_ptr<const TextFormat> text = format();
+  try {
+    if (link.sender->unsent() > config_.write_limit) return;
+    const std::array<std::string_view, 2> parts{kHeartbeat, text->terminator()};
+    link.sender->write("heartbeat", parts);
+  } catch (const ConnectionError&) {
+    // Not lose(): what has come can still be read. And nothing if the program
+    // itself sends no more, after write_eof().
+    if (link.sender->is_closing()) note_hang_up(link);
   }
-  const auto pause = std::clamp<std::chrono::milliseconds>(
-      most / 20, kShortestDoubt, kLongestDoubt);
-  look_again = std::min(look_again, Deadline(now + pause));
-  return false;
 }
 
 void EndpointCore::note_heartbeat(Link& link, const char* operation) {
   if (!expects_heartbeats()) {
-    throw UnexpectedHeartbeatError(operation, link.peer.to_string());
+    throw UnexpectedHeartbeatError(operation, link.record->peer.to_string());
   }
   const MutexLock lock(mutex_);
-  link.heard = std::chrono::steady_clock::now();
+  link.heartbeats.heard(std::chrono::steady_clock::now());
 }
 
-void EndpointCore::handle_received_heartbeat() {
-  constexpr const char* kOperation = "handle_received_heartbeat";
-  note_heartbeat(*link_of_this_thread(kOperation), kOperation);
-}
+// --- Ending the connection from this side ---
 
 void EndpointCore::end_here(bool keep_should_be_connected, Ended& ended) {
   if (!keep_should_be_connected) should_be_connected_ = false;
-  end_link(std::shared_ptr<Link>(current_), DisconnectReason::kClosedHere, {},
-           ended);
+  if (!current_) return;
+  if (!keep_should_be_connected) current_->record->should_be_connected = false;
+  end_link(DisconnectReason::kClosedHere, {}, ended);
 }
 
-void EndpointCore::close_link(bool keep_should_be_connected) {
+void EndpointCore::close_link(const Link& link) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
-  // Not the business of a thread whose own connection is over.
-  if (bound_generation() != 0 && !has_link_here()) return;
-  end_here(keep_should_be_connected, ended);
+  if (current_.get() == &link) {
+    end_here(/*keep_should_be_connected=*/false, ended);
+  }
 }
 
-void EndpointCore::end_for_good(bool keep_should_be_connected) {
+void EndpointCore::close_current_link(bool keep_should_be_connected) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   end_here(keep_should_be_connected, ended);
@@ -636,60 +587,45 @@ std::vector<std::shared_ptr<Socket>> EndpointCore::take_ended() {
   return result;
 }
 
-std::shared_ptr<Link> EndpointCore::link_of_this_thread(
-    const char* operation) const {
-  std::shared_ptr<Link> link = current();
-  if (!link) throw_connection_error(ENOTCONN, operation, config_.name);
-  return link;
-}
+// --- Callbacks ---
 
-// --- Transfers ---
-
-std::shared_ptr<Link> EndpointCore::begin_read(const char* operation) {
-  bool taken = false;
-  {
-    const MutexLock lock(mutex_);
-    if (has_link_here()) {
-      taken = current_->reading;
-      if (!taken) {
-        current_->reading = true;
-        return current_;
-      }
-    }
+class EndpointCore::CallbackRun {
+ public:
+  explicit CallbackRun(EndpointCore& core) : core_(core) {
+    const MutexLock lock(core_.mutex_);
+    ++core_.running_callbacks_;
   }
-  if (!taken) throw_connection_error(ENOTCONN, operation, config_.name);
-  throw std::logic_error(fmt::format(
-      "{}: another thread is already reading this connection", operation));
-}
-
-void EndpointCore::end_read(const std::shared_ptr<Link>& link,
-                            const ConnectionError* failure) {
-  Ended ended(*this);
-  const MutexLock lock(mutex_);
-  link->reading = false;
-  if (current_ != link) return;
-  if (failure != nullptr) {
-    end_link(link, reason_for(failure->code()),
-             failure->code() == Errc::kIncompleteRead ? std::error_code()
-                                                      : failure->code(),
-             ended);
-  } else if ((link->hung_up || link->reader.has_ended()) && is_drained(*link)) {
-    const std::error_code error = lost_error(*link);
-    end_link(link, reason_for(error), error, ended);
+  ~CallbackRun() {
+    const MutexLock lock(core_.mutex_);
+    --core_.running_callbacks_;
+    core_.changed_.notify_all();
   }
+  CallbackRun(const CallbackRun&) = delete;
+  CallbackRun& operator=(const CallbackRun&) = delete;
+
+ private:
+  EndpointCore& core_;
+};
+
+CallbackQueue::Callback EndpointCore::counted(
+    CallbackQueue::Callback callback) {
+  return [self = shared_from_this(), callback = std::move(callback)]() mutable {
+    const CallbackRun run(*self);
+    // Destroy what the callback holds before it counts as ended.
+    const auto once = std::exchange(callback, nullptr);
+    once();
+  };
 }
 
 void EndpointCore::post_event(ConnectionEvent event) {
   if (!callbacks_ || !config_.on_event) return;
-  callbacks_->post_event(
-      [self = shared_from_this(), event, should_be = should_be_connected_] {
-        self->run_event(event, should_be);
-      });
+  callbacks_->post_event([self = shared_from_this(), event = std::move(event)] {
+    self->run_event(event);
+  });
 }
 
-void EndpointCore::run_event(const ConnectionEvent& event,
-                             bool should_be_connected) {
-  const Binding binding(*this, event.generation, should_be_connected);
+void EndpointCore::run_event(const ConnectionEvent& event) {
+  const CallbackRun run(*this);
   try {
     config_.on_event(event);
   } catch (const std::exception& e) {
@@ -698,8 +634,41 @@ void EndpointCore::run_event(const ConnectionEvent& event,
     log().error("connect_callback failed with an unknown exception");
   }
   const MutexLock lock(mutex_);
-  if (event.connected) told_generation_ = event.generation;
+  if (event.connected) told_ = std::max(told_, event.connection.number());
   changed_.notify_all();
+}
+
+std::shared_ptr<EventOwner> EndpointCore::callbacks() const {
+  const MutexLock lock(mutex_);
+  return callbacks_;
+}
+
+std::shared_ptr<EventOwner> EndpointCore::callbacks_to_post(
+    const char* operation, const CallbackQueue::Callback& callback) const {
+  if (!callback) {
+    throw std::invalid_argument(
+        fmt::format("{}: the callback is empty", operation));
+  }
+  if (config_.callbacks == nullptr && !config_.on_event) {
+    throw std::logic_error(fmt::format(
+        "{}: there is neither a queue nor a connect_callback, and so nothing "
+        "that runs callbacks",
+        operation));
+  }
+  return callbacks();
+}
+
+bool EndpointCore::post(CallbackQueue::Callback callback) {
+  const std::shared_ptr<EventOwner> owner = callbacks_to_post("post", callback);
+  return owner && owner->post(counted(std::move(callback)));
+}
+
+void EndpointCore::post_wait(CallbackQueue::Callback callback,
+                             const Wait& wait) {
+  const std::shared_ptr<EventOwner> owner =
+      callbacks_to_post("post_wait", callback);
+  if (!owner) throw CancelledError("post_wait", config_.name);
+  owner->post_wait(counted(std::move(callback)), wait);
 }
 
 }  // namespace tcpip::internal

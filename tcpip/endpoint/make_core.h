@@ -1,60 +1,21 @@
-// From the public options of a client or server to its core.
+// Makes the core of a client or server from its public options.
 //
-// Threads: runs in the constructor.
+// Threads: called by the constructors; the functions may be called from any
+// thread.
 #ifndef TCPIP_ENDPOINT_MAKE_CORE_H_
 #define TCPIP_ENDPOINT_MAKE_CORE_H_
 
-#include <algorithm>
-#include <chrono>
 #include <memory>
-#include <utility>
 
 #include "tcpip/endpoint/endpoint_core.h"
-#include "tcpip/endpoint/text.h"
-#include "tcpip/socket.h"
+#include "tcpip/options.h"
 
 namespace tcpip::internal {
 
-// So that the clock can add it: an interval beyond is as good as this one.
-inline constexpr std::chrono::hours kLongestInterval{100 * 365 * 24};
-
-inline std::chrono::milliseconds bounded(std::chrono::milliseconds interval) {
-  return std::min<std::chrono::milliseconds>(interval, kLongestInterval);
-}
-
-// Throws as the public constructors do. `owner` is only remembered.
-template <class Options, class Owner>
-std::shared_ptr<EndpointCore> make_core(const Options& options, Owner* owner,
-                                        const SocketOptions& socket,
-                                        const char* what) {
-  check_port(options.port, what);
-  EndpointConfig config{
-      .name = options.name,
-      .log = options.log.child(options.name),
-      .callbacks = options.callbacks,
-      .on_event = {},
-      .thread_start_hook = options.thread_start_hook,
-      .heartbeats = {.send = options.send_heartbeats,
-                     .interval = bounded(options.heartbeat_interval),
-                     .expect = options.expect_heartbeats,
-                     .max_interval = bounded(options.max_heartbeat_interval)},
-      .limit = options.limit,
-      .write_limit = options.write_limit,
-      .socket = socket,
-  };
-  if (options.connect_callback) {
-    config.on_event = [owner, callback = options.connect_callback](
-                          const ConnectionEvent& event) {
-      callback(*owner, event);
-    };
-  }
-  return std::make_shared<EndpointCore>(
-      std::move(config),
-      std::make_shared<const TextFormat>(
-          std::make_shared<const TextCodec>(options.encoding),
-          options.terminator),
-      owner);
-}
+// Throw as the public constructors do; `what` is the class's name.
+std::shared_ptr<EndpointCore> make_core(const ClientOptions& options);
+std::shared_ptr<EndpointCore> make_core(const ServerOptions& options,
+                                        const char* what);
 
 }  // namespace tcpip::internal
 

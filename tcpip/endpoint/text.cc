@@ -21,7 +21,7 @@ struct Name {
   Encoding encoding;
 };
 
-// Python's names for its codecs, and then their aliases.
+// Python's names for its codecs, and their aliases.
 constexpr Name kNames[] = {
     {"utf_8", Encoding::kUtf8},        {"ascii", Encoding::kAscii},
     {"latin_1", Encoding::kLatin1},    {"utf_16", Encoding::kUtf16},
@@ -99,8 +99,7 @@ constexpr std::endian kOtherOrder = std::endian::native == std::endian::little
                                         ? std::endian::big
                                         : std::endian::little;
 
-// U+FEFF in an encoding of two or four bytes a unit, in this machine's order;
-// its bytes backwards are the mark of the other order.
+// U+FEFF in code units of two or four bytes, in this machine's byte order.
 std::string byte_order_mark(std::size_t unit) {
   std::string mark(unit, '\0');
   mark[0] = '\xff';
@@ -111,7 +110,7 @@ std::string byte_order_mark(std::size_t unit) {
   return mark;
 }
 
-// The name that iconv has for it.
+// iconv's name for the encoding; `order` counts for utf-16 and utf-32.
 const char* iconv_name(Encoding encoding, std::endian order) {
   const bool little = order == std::endian::little;
   switch (encoding) {
@@ -136,7 +135,7 @@ const char* iconv_name(Encoding encoding, std::endian order) {
   return "UTF-8";
 }
 
-// The index of the first byte above that one.
+// The index of the first byte above `most`.
 std::optional<std::size_t> find_above(std::string_view text,
                                       unsigned char most) noexcept {
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -149,8 +148,8 @@ std::optional<std::size_t> find_non_ascii(std::string_view text) noexcept {
   return find_above(text, 0x7f);
 }
 
-// The index of the first character of valid UTF-8 that the encoding lacks.
-// iconv() is not asked, since glibc's drops some characters without a word.
+// The index of the first character of `text`, which is valid UTF-8, that the
+// encoding lacks. iconv() cannot tell: glibc's silently drops some characters.
 std::optional<std::size_t> find_unencodable(std::string_view text,
                                             Encoding encoding) noexcept {
   if (encoding == Encoding::kAscii) return find_non_ascii(text);
@@ -159,10 +158,10 @@ std::optional<std::size_t> find_unencodable(std::string_view text,
   return std::nullopt;
 }
 
-// True if the peer would find `end` in `text` + `end` before the end of it.
+// True if `end` occurs in `text` + `end` before its place at the end.
 bool ends_early(std::string_view text, std::string_view end) {
   if (text.find(end) != std::string_view::npos) return true;
-  // Also where the text's last bytes and the terminator's first make one.
+  // It may also begin in the text and end in the terminator.
   for (std::size_t n = 1; n < end.size(); ++n) {
     if (text.ends_with(end.substr(0, n)) && end.starts_with(end.substr(n))) {
       return true;
@@ -174,7 +173,7 @@ bool ends_early(std::string_view text, std::string_view end) {
 }  // namespace
 
 std::optional<Encoding> find_encoding(std::string_view name) {
-  // What Python's encodings.normalize_encoding() makes of it, in small letters.
+  // As Python's encodings.normalize_encoding(), in lower case.
   std::string normal;
   bool gap = false;
   for (const char c : name) {
@@ -184,7 +183,7 @@ std::optional<Encoding> find_encoding(std::string_view name) {
       normal += upper ? static_cast<char>(c - 'A' + 'a') : c;
       gap = false;
     } else if (c <= '\0') {
-      return std::nullopt;  // NUL, or no ASCII
+      return std::nullopt;  // NUL, or not ASCII
     } else {
       gap = true;
     }
@@ -207,8 +206,8 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text) noexcept {
       ++i;
       continue;
     }
-    // The range of the second byte shuts out overlong forms, surrogates and
-    // what lies beyond U+10FFFF (RFC 3629, section 4).
+    // The range of the second byte excludes overlong forms, surrogates and
+    // characters above U+10FFFF (RFC 3629, section 4).
     std::size_t length = 0;
     unsigned low = 0x80;
     unsigned high = 0xbf;
@@ -253,7 +252,7 @@ std::optional<std::size_t> Converter::convert(std::string_view in,
                                               std::size_t room) {
   const std::size_t start = out.size();
   out.resize(start + room);
-  // iconv() does not write through it, its type only says so.
+  // iconv() does not write to its input, whatever its type says.
   char* from = const_cast<char*>(in.data());
   std::size_t from_left = in.size();
   char* to = out.data() + start;
@@ -261,11 +260,11 @@ std::optional<std::size_t> Converter::convert(std::string_view in,
   std::size_t replaced = 0;
   {
     const MutexLock lock(mutex_);
-    ::iconv(handle_, nullptr, nullptr, nullptr, nullptr);  // as if new
+    ::iconv(handle_, nullptr, nullptr, nullptr, nullptr);  // resets the state
     replaced = ::iconv(handle_, &from, &from_left, &to, &to_left);
   }
   out.resize(start + room - to_left);
-  // Some iconvs put another character for one that they lack, and count these.
+  // Some iconvs replace a character that they lack, and count such characters.
   if (replaced == 0) return std::nullopt;
   return in.size() - from_left;
 }
@@ -310,7 +309,7 @@ std::optional<std::size_t> TextCodec::decode(std::string_view bytes,
     decoder = other_decoder_.get();
   }
   bytes.remove_prefix(skipped);
-  // A byte of Latin-1 becomes two at most; two of UTF-16, three.
+  // One byte of Latin-1 becomes at most two; two bytes of UTF-16 at most three.
   const auto wrong = decoder->convert(bytes, text, 2 * bytes.size());
   if (!wrong) return std::nullopt;
   return skipped + *wrong;
@@ -326,7 +325,7 @@ std::string_view TextCodec::encode(std::string_view text, std::string& storage,
   if (!wrong) {
     if (!encoder_) return text;
     storage = mark_;
-    // A byte of UTF-8 becomes one code unit at most.
+    // One byte of UTF-8 becomes at most one code unit.
     wrong = encoder_->convert(text, storage, unit_ * text.size());
     if (!wrong) return storage;
   }

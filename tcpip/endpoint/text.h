@@ -1,10 +1,10 @@
-// Text as it goes over the wire: encodings, terminators, heartbeat lines.
+// The bytes of text messages: encodings, terminators, heartbeats.
 //
-// A text message is the text in some encoding, and then the terminator's bytes
-// as they are, not encoded. The terminator ends the message wherever its bytes
-// stand, be it in the middle of a wide code unit: so does lsst.ts.tcpip read,
-// and so a message that is no text can never swallow the next one. For the same
-// reason a text whose bytes contain the terminator is not sent.
+// A text message is the encoded text and then the terminator's bytes, which are
+// not encoded. The terminator ends the message wherever its bytes stand, even
+// in the middle of a wide code unit. lsst.ts.tcpip reads in the same way, and a
+// message that is not text can thus never swallow the next message. For the
+// same reason a text whose bytes contain the terminator is not sent.
 //
 // Threads: TextCodec and TextFormat do not change after construction and may be
 // used by any number of threads at once.
@@ -36,8 +36,8 @@ enum class Encoding {
   kUtf32Be
 };
 
-// The encoding that Python has under that name: names and aliases are those of
-// its codecs, in any case, with hyphens, blanks and the like for underscores.
+// The encoding that has this name in Python: the names and aliases of its
+// codecs, in upper or lower case, with hyphens or blanks for underscores.
 std::optional<Encoding> find_encoding(std::string_view name);
 
 // The index of the first byte that does not belong to well-formed UTF-8 (RFC
@@ -47,7 +47,7 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text) noexcept;
 // iconv() from one encoding to another.
 class Converter {
  public:
-  // iconv's names. Throws Error if the system's iconv lacks one of them.
+  // Takes the names of iconv. Throws Error if the system's iconv lacks one.
   Converter(const char* to, const char* from);
   ~Converter();
   Converter(const Converter&) = delete;
@@ -60,44 +60,45 @@ class Converter {
 
  private:
   Mutex mutex_;
-  const ::iconv_t handle_ TCPIP_PT_GUARDED_BY(mutex_);  // it has a state
+  const ::iconv_t handle_ TCPIP_PT_GUARDED_BY(mutex_);  // has a state
 };
 
-// From UTF-8, which this library's strings are in, to an encoding and back, as
-// strict as Python's, with the same rules for byte-order marks: utf-16 and
-// utf-32 write one, and take one off, of whichever byte order; the others keep
-// U+FEFF as a character.
+// Converts between UTF-8, the encoding of this library's strings, and another
+// encoding. As strict as Python, and with Python's rules for byte-order marks:
+// utf-16 and utf-32 write one in this machine's byte order, and remove one of
+// either byte order; the other encodings keep U+FEFF as a character.
 class TextCodec {
  public:
-  // Throws std::invalid_argument if there is no such encoding.
+  // Throws std::invalid_argument if there is no such encoding; Error if the
+  // system's iconv lacks it.
   explicit TextCodec(std::string name);
   ~TextCodec();
 
   const std::string& name() const noexcept { return name_; }
 
-  // Appends the text to `text`. Returns the index of the first byte that is
-  // wrong, if there is one; `text` is then not to be used.
+  // Appends the decoded bytes to `text`. Returns the index of the first wrong
+  // byte, if there is one; the content of `text` is then undefined.
   std::optional<std::size_t> decode(std::string_view bytes,
                                     std::string& text) const;
   // The encoded text: a view of `text` itself or of `storage`. Throws
-  // std::invalid_argument if it is not UTF-8, or has a character that the
-  // encoding lacks; `operation` begins the message.
+  // std::invalid_argument if `text` is not UTF-8 or has a character that the
+  // encoding lacks; what() begins with `operation`.
   std::string_view encode(std::string_view text, std::string& storage,
                           const char* operation) const;
 
  private:
   const std::string name_;
   Encoding encoding_ = Encoding::kUtf8;
-  std::size_t unit_ = 1;  // bytes of a code unit
-  std::string mark_;      // what encode() begins with
-  std::string other_mark_;
-  // None of them for UTF-8 and ASCII, whose bytes are the text.
+  std::size_t unit_ = 1;    // bytes of a code unit
+  std::string mark_;        // the byte-order mark that encode() writes, or ""
+  std::string other_mark_;  // the mark of the other byte order
+  // All null for UTF-8 and ASCII, whose bytes are UTF-8 already.
   std::unique_ptr<Converter> decoder_;
-  std::unique_ptr<Converter> other_decoder_;  // of the other byte order
+  std::unique_ptr<Converter> other_decoder_;  // for the other byte order
   std::unique_ptr<Converter> encoder_;
 };
 
-// How a connection's text messages look.
+// The format of a connection's text messages: encoding and terminator.
 class TextFormat {
  public:
   // Throws std::invalid_argument for an empty terminator.
@@ -108,13 +109,13 @@ class TextFormat {
   }
   const std::string& terminator() const noexcept { return terminator_; }
 
-  // True for the word, not encoded, and the terminator, and nothing else.
+  // True if the message is kHeartbeat, not encoded, and the terminator.
   bool is_heartbeat(std::string_view message) const noexcept;
-  // The text of a message, which ends with the terminator. Throws DecodeError
-  // with `operation` and `peer`.
+  // The text of `message`, which must end with the terminator. Throws
+  // DecodeError with `operation` and `peer`.
   std::string decode(std::string_view message, const char* operation,
                      const Address& peer) const;
-  // As TextCodec's; and throws std::invalid_argument if the other end would
+  // As TextCodec::encode(). Also throws std::invalid_argument if the peer would
   // find the terminator before the end of the message.
   std::string_view encode(std::string_view text, std::string& storage,
                           const char* operation) const;

@@ -45,10 +45,18 @@ std::string disconnected(tcpip::DisconnectReason reason) {
 
 std::string describe(const ConnectionEvent& event) {
   std::string text = event.connected ? "connected" : disconnected(event.reason);
-  text += ", connection " + std::to_string(event.generation);
-  if (!event.peer.empty()) text += " with " + event.peer.to_string();
+  const tcpip::Connection& connection = event.connection;
+  text += ", connection " + std::to_string(connection.number());
+  if (const tcpip::Address peer = connection.peer_address(); !peer.empty()) {
+    text += " with " + peer.to_string();
+  }
   if (event.error) text += ": " + event.error.message();
   return text;
+}
+
+std::string summary(const ConnectionEvent& event) {
+  return std::string(event.connected ? "connected" : to_string(event.reason)) +
+         " " + std::to_string(event.connection.number());
 }
 
 ConnectionEvents::ConnectionEvents()
@@ -86,6 +94,23 @@ void ConnectionEvents::assert_none(const Wait& wait, Caller caller) const {
     fail_test("expected no connection event; there is: " + describe(*event),
               caller);
   }
+}
+
+bool ConnectionEvents::wait_for(std::size_t count, const Wait& wait) const {
+  return queue_->wait_for(count, "wait for connection events", wait);
+}
+
+std::vector<ConnectionEvent> ConnectionEvents::values() const {
+  return queue_->values();
+}
+
+std::string ConnectionEvents::text() const {
+  std::string text;
+  for (const ConnectionEvent& event : values()) {
+    if (!text.empty()) text += ", ";
+    text += summary(event);
+  }
+  return text;
 }
 
 std::size_t ConnectionEvents::size() const { return queue_->size(); }

@@ -8,6 +8,14 @@
 //   events.assert_next_disconnected(tcpip::DisconnectReason::kPeerClosed);
 //   events.assert_none();
 //
+// or all at once:
+//
+//   ASSERT_TRUE(events.wait_for(2));
+//   EXPECT_EQ(events.text(), "connected 1, peer closed 1");
+//
+// A callback runs later than the change that it tells of: wait for an event
+// before you look at it, also if connected() says already what you expect.
+//
 // The fixture in one_client_server_test_case.h has one of these for each of its
 // servers and clients.
 //
@@ -25,6 +33,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "tcpip/connection_event.h"
 #include "tcpip/testing/assertion.h"
@@ -58,6 +67,8 @@ const tcpip::ConnectionEvent& event_of(const First& /*endpoint*/,
 // "connected, connection 1 with 127.0.0.1:4000",
 // "disconnected (peer closed), connection 1 with 127.0.0.1:4000".
 std::string describe(const tcpip::ConnectionEvent& event);
+// "connected 1", "peer closed 1": the reason, and the connection's number.
+std::string summary(const tcpip::ConnectionEvent& event);
 
 // Copies share the events.
 class ConnectionEvents {
@@ -104,8 +115,17 @@ class ConnectionEvents {
   void assert_none(const tcpip::Wait& wait = tcpip::Wait::none(),
                    Caller caller = Caller::here()) const;
 
-  // Those that were not taken out.
+  // --- Those that are there: that have come and were not taken out ---
+
+  // True once there are that many; false if there are not at the deadline.
+  // Throws tcpip::CancelledError.
+  [[nodiscard]] bool wait_for(std::size_t count,
+                              const tcpip::Wait& wait = kPatience) const;
   std::size_t size() const;
+  // The oldest first.
+  std::vector<tcpip::ConnectionEvent> values() const;
+  // The summary() of each: "connected 1, peer closed 1".
+  std::string text() const;
   void clear() const;
 
  private:

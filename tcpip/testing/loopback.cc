@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "tcpip/error.h"
+#include "tcpip/listener.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
@@ -36,7 +37,7 @@ ConnectionPair unix_pair(std::size_t limit) {
 ConnectionPair tcp_pair(std::string_view host, std::size_t limit) {
   const tcpip::Wait wait(kPatience);
   tcpip::Listener listener(std::string(host), 0, {}, wait);
-  tcpip::Connection first =
+  tcpip::Streams first =
       tcpip::open_connection(host, listener.port(), {.limit = limit}, wait);
   tcpip::Listener::Accepted accepted = listener.accept(wait);
   // Anybody on this machine might have connected first.
@@ -44,7 +45,10 @@ ConnectionPair tcp_pair(std::string_view host, std::size_t limit) {
     accepted = listener.accept(wait);
   }
   const auto socket = std::make_shared<tcpip::Socket>(std::move(accepted.fd));
-  socket->set_options({});
+  const tcpip::RefusedOption refused = socket->set_options({});
+  if (refused.error) {
+    tcpip::throw_os_error(refused.error.value(), refused.name);
+  }
   return {std::move(first),
           {tcpip::StreamReader(socket, limit), tcpip::StreamWriter(socket)}};
 }

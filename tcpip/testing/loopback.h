@@ -29,8 +29,8 @@ std::ostream& operator<<(std::ostream& out, Transport transport);
 
 // The two ends of one connection.
 struct ConnectionPair {
-  tcpip::Connection first;
-  tcpip::Connection second;
+  tcpip::Streams first;
+  tcpip::Streams second;
 };
 
 // Both ends have the socket options of the library's own connections. `limit`

@@ -18,7 +18,7 @@
 // `Server` is tcpip::OneClientServer, tcpip::OneClientReadLoopServer,
 // TestOneClientReadLoopServer, or a class of yours: see TestableServer and
 // TestableServerOptions for what it must have. `Options` is Server::Options
-// where there is such a type, else tcpip::BasicServerOptions<Server>.
+// where there is such a type, else tcpip::ServerOptions.
 //
 // What the callbacks and handlers of servers and clients refer to must outlive
 // the body of the test, because they do: make it a member of your fixture; or
@@ -47,6 +47,7 @@
 #include "tcpip/connection_event.h"
 #include "tcpip/constants.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/options.h"
 #include "tcpip/testing/assertion.h"
 #include "tcpip/testing/connection_events.h"
 #include "tcpip/testing/wait_until.h"
@@ -56,8 +57,8 @@ namespace tcpip_testing {
 
 // What the fixture calls. port() is the one to connect to once start() has
 // returned; start() is given a tcpip::Wait if it takes one. connected() is true
-// while a client is. A generation(), if there is one, is OneClientServer's. The
-// destructor closes too.
+// while a client is. A connection_count(), if there is one, is
+// OneClientServer's. The destructor closes too.
 template <class Server>
 concept TestableServer = requires(Server& server) {
   server.start();
@@ -80,7 +81,7 @@ namespace internal {
 
 template <class Server>
 struct OptionsOf {
-  using Type = tcpip::BasicServerOptions<Server>;
+  using Type = tcpip::ServerOptions;
 };
 template <class Server>
 requires requires { typename Server::Options; }
@@ -144,7 +145,7 @@ class BaseOneClientServerTestCase : public ::testing::Test {
   // Makes a client and connects it to the server; to another host or port if
   // the options say so. Waits until the server has taken it, unless told not
   // to: without, a server that turns it away is no failure here. (A class of
-  // yours without generation(): until it is connected().)
+  // yours without connection_count(): until it is connected().)
   //
   // The client lives until the end of the test or close_all(). Throws what
   // Client's constructor and start() do.
@@ -153,13 +154,13 @@ class BaseOneClientServerTestCase : public ::testing::Test {
                                bool wait_connected = true,
                                std::chrono::milliseconds patience = kPatience,
                                Caller caller = Caller::here()) {
-    if (options.host.empty()) options.host = entry_of(server).host;
+    if (!options.host) options.host = entry_of(server).host;
     if (options.port == 0) options.port = server.port();
-    const std::uint64_t before = generation_of(server);
+    const std::uint64_t before = count_of(server);
     tcpip::Client& client = add_client(std::move(options), patience);
     const auto has_taken_it = [&] {
-      return has_generation() ? generation_of(server) > before
-                              : static_cast<bool>(server.connected());
+      return has_connection_count() ? count_of(server) > before
+                                    : static_cast<bool>(server.connected());
     };
     if (wait_connected && !wait_until(has_taken_it, patience)) {
       fail_test("the server does not take the client; does it serve another?",
@@ -170,7 +171,7 @@ class BaseOneClientServerTestCase : public ::testing::Test {
   // The same to whatever listens on that port.
   tcpip::Client& create_client(int port, tcpip::ClientOptions options = {},
                                std::chrono::milliseconds patience = kPatience) {
-    if (options.host.empty()) options.host = tcpip::kDefaultLocalhost;
+    if (!options.host) options.host = tcpip::kDefaultLocalhost;
     options.port = port;
     return add_client(std::move(options), patience);
   }
@@ -251,12 +252,12 @@ class BaseOneClientServerTestCase : public ::testing::Test {
     }
   }
 
-  static constexpr bool has_generation() {
-    return requires(Server & server) { server.generation(); };
+  static constexpr bool has_connection_count() {
+    return requires(Server & server) { server.connection_count(); };
   }
-  static std::uint64_t generation_of(Server& server) {
-    if constexpr (has_generation()) {
-      return server.generation();
+  static std::uint64_t count_of(Server& server) {
+    if constexpr (has_connection_count()) {
+      return server.connection_count();
     } else {
       return 0;
     }

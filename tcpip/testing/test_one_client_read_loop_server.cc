@@ -3,54 +3,18 @@
 #include <stdexcept>
 #include <utility>
 
-#include "tcpip/connection_event.h"
 #include "tcpip/testing/waitable_queue.h"
 
 namespace tcpip_testing {
-namespace {
-
-tcpip::OneClientReadLoopServerOptions inner_options(
-    TestOneClientReadLoopServer& outer,
-    TestOneClientReadLoopServer::Options&& options) {
-  tcpip::OneClientReadLoopServerOptions result{
-      .host = std::move(options.host),
-      .port = options.port,
-      .name = std::move(options.name),
-      .log = std::move(options.log),
-      .callbacks = options.callbacks,
-      .connect_callback = {},
-      .encoding = std::move(options.encoding),
-      .terminator = std::move(options.terminator),
-      .send_heartbeats = options.send_heartbeats,
-      .heartbeat_interval = options.heartbeat_interval,
-      .expect_heartbeats = options.expect_heartbeats,
-      .max_heartbeat_interval = options.max_heartbeat_interval,
-      .limit = options.limit,
-      .write_limit = options.write_limit,
-      .listen = options.listen,
-      .socket = options.socket,
-      .read_after_callback = options.read_after_callback,
-      .thread_start_hook = std::move(options.thread_start_hook),
-  };
-  if (options.connect_callback) {
-    result.connect_callback =
-        [&outer, callback = std::move(options.connect_callback)](
-            tcpip::OneClientReadLoopServer& /*server*/,
-            const tcpip::ConnectionEvent& event) { callback(outer, event); };
-  }
-  return result;
-}
-
-}  // namespace
 
 TestOneClientReadLoopServer::TestOneClientReadLoopServer(Options options,
                                                          Reply reply)
     : reply_(reply),
       data_(std::make_unique<internal::WaitableQueue<std::string>>()),
       server_(std::make_unique<tcpip::OneClientReadLoopServer>(
-          inner_options(*this, std::move(options)),
-          [this](tcpip::OneClientReadLoopServer& server, std::stop_token stop) {
-            read_and_dispatch(server, stop);
+          std::move(options),
+          [this](tcpip::Connection& client, std::stop_token stop) {
+            read_and_dispatch(client, stop);
           })) {}
 
 TestOneClientReadLoopServer::~TestOneClientReadLoopServer() { close(); }
@@ -70,13 +34,13 @@ std::size_t TestOneClientReadLoopServer::data_count() const {
 }
 
 void TestOneClientReadLoopServer::read_and_dispatch(
-    tcpip::OneClientReadLoopServer& server, const std::stop_token& stop) {
-  std::string message = server.read_str(stop);
+    const tcpip::Connection& client, const std::stop_token& stop) {
+  const std::string message = client.read_str(stop);
+  data_->push(message);
   if (fail_next_read_.exchange(false)) {
     throw std::runtime_error("fail_next_read() asked for it");
   }
-  data_->push(message);
-  if (reply_ == Reply::kEcho) server.write_str(message, stop);
+  if (reply_ == Reply::kEcho) client.write_str(message, stop);
 }
 
 }  // namespace tcpip_testing

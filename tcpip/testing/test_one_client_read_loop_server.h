@@ -2,12 +2,12 @@
 // and hands them to the test; the counterpart of lsst.ts.tcpip's class of that
 // name.
 //
-//   TestOneClientReadLoopServer server({.host = "127.0.0.1"});
+//   TestOneClientReadLoopServer server;  // on 127.0.0.1, on any free port
 //   server.start();
 //   MyClient client(server.port());
 //   client.move_to(180);
 //   EXPECT_EQ(server.get_next_data(), "move 180");
-//   server.server().write_str("ok");
+//   server.connection().write_str("ok");
 //
 // Threads: every member may be called from any thread at any time. start()
 // makes the threads of a tcpip::OneClientReadLoopServer.
@@ -21,7 +21,9 @@
 #include <stop_token>
 #include <string>
 
+#include "tcpip/connection.h"
 #include "tcpip/one_client_read_loop_server.h"
+#include "tcpip/options.h"
 #include "tcpip/testing/wait_until.h"
 #include "tcpip/wait.h"
 
@@ -34,7 +36,7 @@ class WaitableQueue;
 
 class TestOneClientReadLoopServer final {
  public:
-  using Options = tcpip::BasicServerOptions<TestOneClientReadLoopServer>;
+  using Options = tcpip::ServerOptions;
 
   // What the client gets for each message: nothing, as in Python, so that it
   // reads what the test writes and nothing else; or the message.
@@ -52,7 +54,8 @@ class TestOneClientReadLoopServer final {
   void start(const tcpip::Wait& wait = {}) { server_->start(wait); }
   int port() const { return server_->port(); }
   bool connected() const { return server_->connected(); }
-  std::uint64_t generation() const { return server_->generation(); }
+  std::uint64_t connection_count() const { return server_->connection_count(); }
+  tcpip::Connection connection() const { return server_->connection(); }
   bool wait_connected(const tcpip::Wait& wait = kPatience) {
     return server_->wait_connected(wait);
   }
@@ -71,13 +74,14 @@ class TestOneClientReadLoopServer final {
   // How many messages wait to be handed out.
   std::size_t data_count() const;
 
-  // The next message that comes is dropped and the read handler throws, as if
-  // it could not be dealt with: the server logs that and ends the connection.
-  // Holds for one message, whichever client it comes from.
+  // When the next message has come and is queued for get_next_data(), the read
+  // handler throws, as if the message could not be dealt with: the server logs
+  // that and ends the connection. Holds for one message, whichever client it
+  // comes from.
   void fail_next_read() noexcept { fail_next_read_ = true; }
 
  private:
-  void read_and_dispatch(tcpip::OneClientReadLoopServer& server,
+  void read_and_dispatch(const tcpip::Connection& client,
                          const std::stop_token& stop);
 
   const Reply reply_;

@@ -14,7 +14,7 @@ namespace tcpip_testing {
 
 // How long the kit waits unless it is told otherwise. Only a test that fails
 // waits that long, so it is generous: the machine may be busy.
-inline constexpr std::chrono::seconds kPatience{10};
+inline constexpr std::chrono::seconds kPatience{20};
 
 // Looks every millisecond whether `predicate()`. False if it is not after
 // `limit`; what it throws reaches the caller.

@@ -8,6 +8,7 @@
 #include <deque>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "tcpip/base/mutex.h"
 #include "tcpip/error.h"
@@ -42,6 +43,20 @@ class WaitableQueue {
     return value;
   }
 
+  // True once that many are there; false if they are not at the deadline.
+  // Throws CancelledError at the stop.
+  bool wait_for(std::size_t count, std::string_view operation,
+                const tcpip::Wait& wait) const {
+    using tcpip::internal::WaitResult;
+    const tcpip::internal::MutexLock lock(mutex_);
+    const WaitResult result =
+        changed_.wait(mutex_, wait, [this, count]() TCPIP_REQUIRES(mutex_) {
+          return values_.size() >= count;
+        });
+    if (result == WaitResult::kStopped) throw tcpip::CancelledError(operation);
+    return result != WaitResult::kTimeout;
+  }
+
   // Nobody waits any more; what is there can still be taken out.
   void close() {
     const tcpip::internal::MutexLock lock(mutex_);
@@ -54,6 +69,12 @@ class WaitableQueue {
     return values_.size();
   }
 
+  // Copies of those that are there; takes none out.
+  std::vector<T> values() const {
+    const tcpip::internal::MutexLock lock(mutex_);
+    return {values_.begin(), values_.end()};
+  }
+
   void clear() {
     const tcpip::internal::MutexLock lock(mutex_);
     values_.clear();
@@ -61,7 +82,7 @@ class WaitableQueue {
 
  private:
   mutable tcpip::internal::Mutex mutex_;
-  tcpip::internal::CondVar changed_;
+  mutable tcpip::internal::CondVar changed_;
   std::deque<T> values_ TCPIP_GUARDED_BY(mutex_);
   bool closed_ TCPIP_GUARDED_BY(mutex_) = false;
 };

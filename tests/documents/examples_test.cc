@@ -374,6 +374,24 @@ TEST_F(ControlLoop, StandsStillWhenItsClientIsGone) {
   EXPECT_EQ(server.stop(), 0);
 }
 
+TEST_F(ControlLoop, AnswersNobodyButTheClientThatAsked) {
+  Server server("control_loop");
+  for (int i = 0; i < 20; ++i) {
+    UniqueFd asks = server.connect();
+    send_all(asks, "stop\nstop\nstop\n");
+    if (i % 2 == 0) {
+      reset(std::move(asks));
+    } else {
+      asks.reset();
+    }
+    const UniqueFd next = server.connect();
+    for (int lines = 0; lines < 3; ++lines) {
+      EXPECT_TRUE(line_from(next).starts_with("position "));
+    }
+  }
+  EXPECT_EQ(server.stop(), 0);
+}
+
 struct Summary {
   long periods = 0;
   long missed = 0;

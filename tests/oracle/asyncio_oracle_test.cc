@@ -58,11 +58,11 @@ constexpr Difference kDifferences[] = {
     {"close-ends-reading", "`writer.close()`",
      "Ends reading: what the reader has not buffered is dropped too."},
     {"drain-throws-what-ended-the-writing", "`await writer.drain()`",
-     "it throws what ended the writing"},
+     "then it throws the error of that write"},
     {"drain-waits-for-all", "`await writer.drain()`",
      "waits until all is sent, not for a low-water mark"},
     {"drain-with-nothing-unsent-is-no-error", "`await writer.drain()`",
-     "With nothing unsent it is no error, unless a write has failed"},
+     "If nothing is unsent it does not throw, unless a write has failed"},
     {"error-once-a-read-has-met-it", "`reader.exception()`",
      "once a read has met the error"},
     {"failed-write-does-not-end-reading", "`reader.read(n)`",
@@ -70,7 +70,7 @@ constexpr Difference kDifferences[] = {
     {"interrupted-read-all-keeps-bytes", "`reader.read()`",
      "interrupted, it keeps what came, asyncio drops it"},
     {"loss-is-known-once-met", "`writer.is_closing()`",
-     "a loss counts once a read or a write has met it"},
+     "true after a loss only once a read or a write has found it"},
     {"negative-read-throws", "`reader.read()`",
      "`read(-1)` throws `std::invalid_argument`"},
     {"readline-over-limit-is-LimitOverrunError", "`reader.readline()`",
@@ -78,7 +78,7 @@ constexpr Difference kDifferences[] = {
     {"reset-delivers-first", "`reader.read(n)`",
      "bytes that came before a reset are delivered first, then the error"},
     {"second-reader-always-throws", "two readers at once",
-     "also if the second need not wait"},
+     "also if the second would not have to wait"},
     {"wait-closed-ignores-a-loss", "`await writer.wait_closed()`",
      "no error if the connection is lost"},
     {"write-after-close-throws", "`writer.write(data)`",
@@ -344,7 +344,7 @@ class ReaderScript final : public Script {
   int descriptor() const { return ours_.writer.native_handle(); }
 
   tcpip::UniqueFd peer_;
-  tcpip::Connection ours_;
+  tcpip::Streams ours_;
 };
 
 class WriterScript final : public Script {
@@ -453,7 +453,7 @@ class WriterScript final : public Script {
   static constexpr const char* kFalse = "false";
 
   tcpip::UniqueFd peer_;
-  tcpip::Connection ours_;
+  tcpip::Streams ours_;
   std::string taken_;
 };
 

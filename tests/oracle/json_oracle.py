@@ -5,11 +5,16 @@ json module makes of them, less what PORTING.md lists as refused in C++.
 
 Prints, for json_oracle_test.cc, a line each:
 
-    HEX bad NAME|syntax     refused: by difference NAME, or by Python too
-    HEX value               the value, as said by shape()
+    MODE HEX bad NAME|syntax     refused: by difference NAME, or by Python too
+    MODE HEX value DUMP          the value, as said by shape(), and the hex of
+                                 what json.dumps() makes of it; "-" if it holds
+                                 a number that C++ writes in other digits
+
+MODE is `strict`, or `nan` if NaN, Infinity and -Infinity are allowed.
 """
 
 import json
+import math
 import random
 import struct
 import sys
@@ -23,6 +28,10 @@ PIECES = [
     *("-Infinity", "+1", ".5", "1.", "1e", "--1", "0x1", "tru", "nul", "'a'"),
     *('""', '"a"', '"\\n\\t\\"\\\\\\/\\b\\f\\r"', '"\\u0000"', '"é€😀"', '"\x7f"'),
     *('"\\ud83d\\ude00"', '"\\ud800"', '"\\udc00\\ud800"', '"\\ud800x"', '"\\x"'),
+    *("NaN", "Infinity", "-Infinity", "[NaN]", "NaNNaN", "1NaN", "-NaN", "nan"),
+    *("+Infinity", "--Infinity", "inf", "Infinity5", "Infinitye5", "NaN.5"),
+    *("NaN NaN", "Infinity-", "INFINITY", "NaNInfinity", '"NaN, \\"-Infinity"'),
+    *("{NaN:1}", '{"a":1,NaN:2}', '{"NaN" NaN}', '{"Infinity":-Infinity}'),
     *('"\\u12"', '"a', '"\x01"', '"\t"', '"\u2028"', '"\\uFEFF"', "/**/1", "// x"),
 ]
 
@@ -76,23 +85,41 @@ def last_of_each(pairs):
     return dict(pairs)
 
 
-def answer(text):
+def not_allowed(name):
+    refuse("nan-or-infinity")
+
+
+def written_alike(value):
+    """Whether C++ writes every number in the same digits."""
+    if isinstance(value, float):
+        return not math.isfinite(value) or abs(value) < 1e15
+    if isinstance(value, list):
+        return all(map(written_alike, value))
+    if isinstance(value, dict):
+        return all(map(written_alike, value.values()))
+    return True
+
+
+def answer(text, parse_constant):
     try:
-        return shape(
-            json.loads(
-                text,
-                parse_int=integer,
-                parse_float=real,
-                object_pairs_hook=last_of_each,
-                parse_constant=lambda name: refuse("nan-or-infinity"),
-            )
+        value = json.loads(
+            text,
+            parse_int=integer,
+            parse_float=real,
+            object_pairs_hook=last_of_each,
+            parse_constant=parse_constant,
         )
+        said = shape(value)
     except Refused as e:
         return f"bad {e}"
     except RecursionError:
         return "bad nested-deeper-than-256"
     except ValueError:
         return "bad syntax"
+    if not written_alike(value):
+        return said + " -"
+    dump = json.dumps(value, separators=(",", ":"), sort_keys=True)
+    return said + " " + dump.encode().hex()
 
 
 def blank(rng):
@@ -116,7 +143,9 @@ def make(rng, depth):
 
 
 def say(text):
-    print(text.encode("utf-8", "surrogatepass").hex() or "-", answer(text))
+    hex_text = text.encode("utf-8", "surrogatepass").hex() or "-"
+    print("strict", hex_text, answer(text, not_allowed))
+    print("nan", hex_text, answer(text, float))
 
 
 def main(seed, count):
@@ -125,7 +154,7 @@ def main(seed, count):
         say("[" * depth + "]" * depth)
         say('{"a":' * depth + "1" + "}" * depth)
         say("[" * depth)
-    for text in ("", " ", "\ufeff1", "1\ufeff", "\u00a01", "9" * 5000, "\x001"):
+    for text in ("", " ", "\ufeff1", "1\ufeff", "\u00a01", "9" * 5000, "\x001", "NaN\x00"):
         say(text)
     for _ in range(count):
         text = make(rng, rng.randint(0, 4))
@@ -133,7 +162,7 @@ def main(seed, count):
             at = rng.randint(0, len(text))
             text = (
                 text[:at]
-                + rng.choice(["", "", *'[]{}:,"\\0e-. \x00\n'])
+                + rng.choice(["", "", *'[]{}:,"\\0e-. \x00\n', "NaN"])
                 + text[at + rng.randint(0, 1) :]
             )
         say(text)

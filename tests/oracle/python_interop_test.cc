@@ -32,13 +32,15 @@
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tcpip/wait.h"
 #include "tcpip/wire_struct.h"
 #include "tcpip/wire_type.h"
-#include "tests/support/event_log.h"
 #include "tests/support/loopback.h"
 #include "tests/support/oracle.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/shared_list.h"
 #include "tests/support/subprocess.h"
 
 namespace tcpip_tests {
@@ -61,7 +63,6 @@ namespace {
 using tcpip::BaseClientOrServer;
 using tcpip::BigEndian;
 using tcpip::Client;
-using tcpip::Connection;
 using tcpip::ConnectionError;
 using tcpip::ConnectionResetError;
 using tcpip::DisconnectReason;
@@ -69,7 +70,10 @@ using tcpip::IncompleteReadError;
 using tcpip::LittleEndian;
 using tcpip::OneClientReadLoopServer;
 using tcpip::OneClientServer;
+using tcpip::Streams;
 using tcpip::Wait;
+using tcpip_testing::ConnectionEvents;
+using tcpip_testing::LogRecorder;
 
 constexpr std::size_t kMiB = 1024 * 1024;
 
@@ -103,17 +107,16 @@ class Peer {
 
 // --- Our servers, Python clients ---
 
-template <class Server>
-using Handler = std::function<void(Server&, std::stop_token)>;
+using Handler = OneClientReadLoopServer::ReadHandler;
 
 // Does for the server that has no reading thread what the other one does:
 // calls a handler again and again while a client is connected.
-void serve(OneClientServer& server, const Handler<OneClientServer>& handler,
+void serve(OneClientServer& server, const Handler& handler,
            std::stop_token stop) {
   try {
-    while (server.wait_connected(stop)) {
+    while (auto client = server.wait_client(stop)) {
       try {
-        while (server.connected()) handler(server, stop);
+        while (client->connected()) handler(*client, stop);
       } catch (const ConnectionError&) {
         // On to the next one.
       }
@@ -127,9 +130,9 @@ void serve(OneClientServer& server, const Handler<OneClientServer>& handler,
 template <class Server>
 class ServerTest : public testing::Test {
  protected:
-  using Options = tcpip::BasicServerOptions<Server>;
+  using Options = tcpip::ServerOptions;
 
-  void start(Handler<Server> handler, Options options = {}) {
+  void start(Handler handler, Options options = {}) {
     options.host = "127.0.0.1";
     options.log = log_.log(tcpip::LogLevel::kWarning);
     options.connect_callback = events_.callback();
@@ -160,7 +163,7 @@ class ServerTest : public testing::Test {
   }
 
   HangGuard guard_;
-  EventLog events_;
+  ConnectionEvents events_;
   LogRecorder log_;
   std::optional<Server> server_;
   std::jthread thread_;
@@ -177,8 +180,8 @@ struct ServerNames {
 };
 TYPED_TEST_SUITE(ServerTest, Servers, ServerNames);
 
-void echo_line(BaseClientOrServer& server, std::stop_token stop) {
-  server.write(server.read_until("\r\n", stop), {kPatience, stop});
+void echo_line(const tcpip::ReadWriter& peer, std::stop_token stop) {
+  peer.write(peer.read_until("\r\n", stop), {kPatience, stop});
 }
 
 TYPED_TEST(ServerTest, EchoesLinesOfAllSizes) {
@@ -188,23 +191,23 @@ TYPED_TEST(ServerTest, EchoesLinesOfAllSizes) {
 }
 
 TYPED_TEST(ServerTest, GetsPastLinesThatAreTooLong) {
-  this->start([](auto& server, std::stop_token stop) {
+  this->start([](tcpip::Connection& client, std::stop_token stop) {
     try {
-      echo_line(server, stop);
+      echo_line(client, stop);
     } catch (const tcpip::LimitOverrunError&) {
-      server.discard_until("\r\n", stop);
-      server.write_str("too long", {kPatience, stop});
+      client.discard_until("\r\n", stop);
+      client.write_str("too long", {kPatience, stop});
     }
   });
   this->run("too_long");
 }
 
 TYPED_TEST(ServerTest, FindsTheSameTextInTheSameBytes) {
-  this->start([](auto& server, std::stop_token stop) {
+  this->start([](tcpip::Connection& client, std::stop_token stop) {
     try {
-      server.write_str(server.read_str(stop), {kPatience, stop});
+      client.write_str(client.read_str(stop), {kPatience, stop});
     } catch (const tcpip::DecodeError& e) {
-      server.write_str("bad at " + std::to_string(e.position()),
+      client.write_str("bad at " + std::to_string(e.position()),
                        {kPatience, stop});
     }
   });
@@ -259,11 +262,11 @@ std::string in_words(const Numbers<BigEndian>& n) {
 }
 
 TYPED_TEST(ServerTest, ExchangesNumbersOfEveryWidth) {
-  this->start([](auto& server, std::stop_token stop) {
+  this->start([](tcpip::Connection& client, std::stop_token stop) {
     Numbers<BigEndian> numbers;
-    server.read_into(numbers, stop);
-    server.write_from(reordered(numbers), Wait(kPatience, stop));
-    server.write_str(in_words(numbers), {kPatience, stop});
+    client.read_into(numbers, stop);
+    client.write_from(reordered(numbers), Wait(kPatience, stop));
+    client.write_str(in_words(numbers), {kPatience, stop});
   });
   this->run("numbers");
 }
@@ -282,17 +285,17 @@ struct Reply {
 };
 
 TYPED_TEST(ServerTest, ExchangesCtypesStructs) {
-  this->start([](auto& server, std::stop_token stop) {
+  this->start([](tcpip::Connection& client, std::stop_token stop) {
     Padded padded;
     Packed packed;
-    server.read_into(padded, stop);
-    server.read_into(packed, stop);
+    client.read_into(padded, stop);
+    client.read_into(packed, stop);
     EXPECT_EQ(padded.kind, 1);
     EXPECT_EQ(padded.value, 2.5);
     EXPECT_EQ(padded.counts, (std::array<std::int16_t, 3>{1, -2, 3}));
     EXPECT_EQ(packed.kind, 2);
     EXPECT_EQ(static_cast<double>(packed.value), -2.5);
-    server.write_from(Reply{.size = sizeof(Padded), .value = 0.25}, padded,
+    client.write_from(Reply{.size = sizeof(Padded), .value = 0.25}, padded,
                       packed, Wait(kPatience, stop));
   });
   this->run("ctypes_structs");
@@ -303,9 +306,9 @@ struct Received {
   SharedList<std::string> lines;
   SharedList<std::string> ending;
 
-  void read_line(BaseClientOrServer& server, std::stop_token stop) const {
+  void read_line(const tcpip::ReadWriter& peer, std::stop_token stop) const {
     try {
-      lines.add(server.read_str(stop));
+      lines.add(peer.read_str(stop));
     } catch (const IncompleteReadError& e) {
       ending.add("incomplete: " + e.partial());
       throw;
@@ -320,8 +323,8 @@ const std::vector<std::string> kThreeLines = {"one", "two", "three"};
 
 TYPED_TEST(ServerTest, ReadsAllThatCameBeforeAHalfClose) {
   const Received received;
-  this->start([received](auto& server, std::stop_token stop) {
-    received.read_line(server, stop);
+  this->start([received](tcpip::Connection& client, std::stop_token stop) {
+    received.read_line(client, stop);
   });
   this->run("half_close");
   ASSERT_TRUE(received.ending.wait_for(1));
@@ -336,9 +339,9 @@ TYPED_TEST(ServerTest, ReadsAllThatCameBeforeAReset) {
   const Received received;
   std::promise<void> promise;
   const std::shared_future<void> aborted = promise.get_future().share();
-  this->start([=](auto& server, std::stop_token stop) {
+  this->start([=](tcpip::Connection& client, std::stop_token stop) {
     aborted.wait();
-    received.read_line(server, stop);
+    received.read_line(client, stop);
   });
   Peer peer("reset", this->server_->port());
   EXPECT_EQ(peer.hear(), "aborted");
@@ -368,16 +371,16 @@ TYPED_TEST(ServerTest, ServesOneClientAfterTheOther) {
   ASSERT_EQ(events.size(), 200u);
   for (std::size_t i = 0; i < events.size(); ++i) {
     EXPECT_EQ(events[i].connected, i % 2 == 0);
-    EXPECT_EQ(events[i].generation, i / 2 + 1);
+    EXPECT_EQ(events[i].connection.number(), i / 2 + 1);
     EXPECT_NE(events[i].reason, DisconnectReason::kClosedHere);
   }
 }
 
 TYPED_TEST(ServerTest, SaysLastWordsToAClientThatKeepsSending) {
-  this->start([](auto& server, std::stop_token stop) {
-    server.read_exactly(kMiB, stop);
-    server.write_str("last words", {kPatience, stop});
-    server.close_client();
+  this->start([](tcpip::Connection& client, std::stop_token stop) {
+    client.read_exactly(kMiB, stop);
+    client.write_str("last words", {kPatience, stop});
+    client.close();
   });
   this->run("closed_while_sending");
   EXPECT_EQ(this->end_of_connection().reason, DisconnectReason::kClosedHere);
@@ -385,8 +388,8 @@ TYPED_TEST(ServerTest, SaysLastWordsToAClientThatKeepsSending) {
 
 TYPED_TEST(ServerTest, ClosesAtOnceWhileTheClientSends) {
   SharedList<std::string> begun;
-  this->start([=](auto& server, std::stop_token stop) {
-    begun.add(server.read_exactly(1, stop));
+  this->start([=](tcpip::Connection& client, std::stop_token stop) {
+    begun.add(client.read_exactly(1, stop));
   });
   Peer peer("server_closed_while_sending", this->server_->port());
   ASSERT_TRUE(begun.wait_for(1));
@@ -396,8 +399,8 @@ TYPED_TEST(ServerTest, ClosesAtOnceWhileTheClientSends) {
 }
 
 TYPED_TEST(ServerTest, EchoesWhatIsLarge) {
-  this->start([](auto& server, std::stop_token stop) {
-    server.write(server.read(256 * 1024, stop), {kPatience, stop});
+  this->start([](tcpip::Connection& client, std::stop_token stop) {
+    client.write(client.read(256 * 1024, stop), {kPatience, stop});
   });
   this->run("large");
 }
@@ -460,10 +463,11 @@ class MessageAnswerer {
 };
 
 TYPED_TEST(ServerTest, ExchangesTextAndJsonInEveryEncodingAndTerminator) {
-  this->start(
-      [answer = MessageAnswerer()](auto& server, std::stop_token stop) mutable {
-        answer(server, std::move(stop));
-      });
+  // By way of the server, whose format changes from message to message.
+  this->start([this, answer = MessageAnswerer()](tcpip::Connection&,
+                                                 std::stop_token stop) mutable {
+    answer(*this->server_, std::move(stop));
+  });
   this->run("messages");
 }
 
@@ -485,13 +489,13 @@ constexpr std::chrono::milliseconds kMaxBeatInterval{1500};
 
 TYPED_TEST(ServerTest, ExchangesHeartbeats) {
   this->start(
-      [](auto& server, std::stop_token stop) {
-        server.write_str(server.read_str(stop), {kPatience, stop});
+      [](tcpip::Connection& client, std::stop_token stop) {
+        client.write_str(client.read_str(stop), {kPatience, stop});
       },
-      {.send_heartbeats = true,
-       .heartbeat_interval = kBeatInterval,
-       .expect_heartbeats = true,
-       .max_heartbeat_interval = kMaxBeatInterval});
+      {.heartbeats = {.send = true,
+                      .interval = kBeatInterval,
+                      .expect = true,
+                      .max_interval = kMaxBeatInterval}});
   this->run("heartbeats");
   EXPECT_EQ(this->end_of_connection().reason, DisconnectReason::kHeartbeatLost);
   EXPECT_TRUE(this->server_->should_be_connected());
@@ -500,15 +504,15 @@ TYPED_TEST(ServerTest, ExchangesHeartbeats) {
 TEST(ClientWithPython, ExchangesHeartbeats) {
   const HangGuard guard;
   Peer peer("heartbeats_server");
-  EventLog events;
+  ConnectionEvents events;
   {
     Client client({.host = "127.0.0.1",
                    .port = peer.port(),
                    .connect_callback = events.callback(),
-                   .send_heartbeats = true,
-                   .heartbeat_interval = kBeatInterval,
-                   .expect_heartbeats = true,
-                   .max_heartbeat_interval = kMaxBeatInterval});
+                   .heartbeats = {.send = true,
+                                  .interval = kBeatInterval,
+                                  .expect = true,
+                                  .max_interval = kMaxBeatInterval}});
     client.start(kPatience);
     EXPECT_THROW(
         for (;;) { client.write_str(client.read_str(kPatience), kPatience); },
@@ -523,11 +527,11 @@ TEST(ClientWithPython, ExchangesHeartbeats) {
 // A program that was suspended does not take that for its peer's silence.
 TYPED_TEST(ServerTest, LosesNoHeartbeatWhileItIsSuspended) {
   this->start(
-      [](auto& server, std::stop_token stop) {
-        server.write_str(server.read_str(stop), {kPatience, stop});
+      [](tcpip::Connection& client, std::stop_token stop) {
+        client.write_str(client.read_str(stop), {kPatience, stop});
       },
-      {.expect_heartbeats = true,
-       .max_heartbeat_interval = std::chrono::milliseconds(1000)});
+      {.heartbeats = {.expect = true,
+                      .max_interval = std::chrono::milliseconds(1000)}});
   this->run("stop_the_other_end");
   EXPECT_EQ(this->end_of_connection().reason, DisconnectReason::kPeerClosed);
 }
@@ -543,7 +547,7 @@ TYPED_TEST(ServerTest, WeathersAStormOfClients) {
     ASSERT_NE(event.connected, connected) << this->events_.text();
     connected = event.connected;
     if (connected) ++generation;
-    ASSERT_EQ(event.generation, generation);
+    ASSERT_EQ(event.connection.number(), generation);
   }
   EXPECT_FALSE(connected);
   EXPECT_GE(generation, 50u);
@@ -578,7 +582,7 @@ class ByClient {
   }
   Client& client() { return client_; }
 
-  EventLog events;
+  ConnectionEvents events;
 
  private:
   Client client_;
@@ -609,7 +613,7 @@ class ByStreams {
   }
 
  private:
-  Connection connection_;
+  Streams connection_;
 };
 
 template <class Caller>

@@ -34,9 +34,9 @@
 #include "tcpip/callback_queue.h"
 #include "tcpip/client.h"
 #include "tcpip/error.h"
+#include "tcpip/listener.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
-#include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
 #include "tests/support/blocked_call.h"
@@ -214,7 +214,7 @@ void take_everything(const UniqueFd& peer, Unsent unsent, Drain drain) {
         }
         return unsent() == 0;
       },
-      20s));
+      kPatience));
   // What is still on its way.
   while (take()) {
   }
@@ -343,7 +343,7 @@ class ClientEnd {
         client_({.host = "127.0.0.1",
                  .port = listener_.port,
                  .write_limit = write_limit,
-                 .connect = {.socket = {.send_buffer = 100'000}}}) {
+                 .socket = {.send_buffer = 100'000}}) {
     client_.start(kPatience);
     peer_ = tcpip_tests::accept_one(listener_);
   }
@@ -500,14 +500,15 @@ class PostWaitScene final : public Scene {
     EXPECT_TRUE(queue_.post([] {}));
   }
   std::optional<std::string> call(const Wait& wait) override {
-    queue_.post_wait([] {}, this, wait);
+    owner_.post_wait([] {}, wait);
     return "";
   }
   void make_ready() override { EXPECT_EQ(queue_.run_pending(), 1u); }
-  void close() override { queue_.cancel(this); }
+  void close() override { owner_.cancel(); }
 
  private:
   CallbackQueue queue_{1};
+  CallbackQueue::Owner owner_{queue_};
 };
 
 // --- The table ---
@@ -868,7 +869,7 @@ TEST_P(EveryBlockingCall, SignalsNeitherEndNorProlongIt) {
     BlockedCall call([&] { return attempt(*scene, Wait(time)); });
     {
       const SignalStorm storm(call.native_handle());
-      EXPECT_TRUE(wait_until([&] { return call.is_done(); }, 10s));
+      EXPECT_TRUE(wait_until([&] { return call.is_done(); }));
       met = storm.count();
     }
     expect_at_deadline(call.get());
@@ -881,7 +882,7 @@ TEST_P(EveryBlockingCall, SignalsNeitherEndNorProlongIt) {
     EXPECT_TRUE(wait_until([&] { return storm.count() > 5; }));
     EXPECT_FALSE(call->is_done());
     scene->make_ready();
-    EXPECT_TRUE(wait_until([&] { return call->is_done(); }, 10s));
+    EXPECT_TRUE(wait_until([&] { return call->is_done(); }));
   }
   const Result result = call->get();
   EXPECT_EQ(result.outcome, Outcome::kDone) << result.text;
@@ -955,7 +956,7 @@ TEST(Signals, TransfersAreByteExact) {
     const Wait wait = forever ? Wait() : Wait(kPatience);
     LoopbackPair pair =
         loopback_pair(Transport::kIpv4, kDefaultLimit, Buffers::kSmall);
-    Connection peer = open_connection(std::move(pair.peer));
+    Streams peer = open_connection(std::move(pair.peer));
     BlockedCall writing([&] {
       for (std::size_t i = 0; i < data.size(); i += 10'000) {
         pair.writer.write(std::string_view(data).substr(i, 10'000));
@@ -967,7 +968,7 @@ TEST(Signals, TransfersAreByteExact) {
     {
       const SignalStorm one(writing.native_handle());
       const SignalStorm two(reading.native_handle());
-      EXPECT_TRUE(wait_until([&] { return reading.is_done(); }, 30s));
+      EXPECT_TRUE(wait_until([&] { return reading.is_done(); }));
     }
     writing.get();
     EXPECT_TRUE(reading.get() == data);

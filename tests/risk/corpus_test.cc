@@ -22,13 +22,14 @@
 #include "tcpip/wire_type.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/stage.h"
 
 namespace tcpip_tests {
 namespace {
 
 using std::string_literals::operator""s;
 using tcpip::OneClientServer;
-using tcpip::OneClientServerOptions;
+using tcpip::ServerOptions;
 using tcpip::UniqueFd;
 
 // One message as it is sent, and what reading it gives; empty if it is not to
@@ -95,7 +96,7 @@ class Corpus {
       for (std::size_t i = 0; i < message.wire.size(); i += most) {
         feed(message.wire.substr(i, most));
         if (i + most < message.wire.size()) {
-          ASSERT_EQ(outcome(read_, *server_), std::nullopt)
+          ASSERT_EQ(outcome(read_, **stage_), std::nullopt)
               << "after " << i + most << " of " << message.wire.size();
         }
       }
@@ -123,19 +124,15 @@ class Corpus {
   std::size_t step() const { return 1 + wire_.size() / 60; }
 
   void start(const Item& item) {
-    server_.emplace(
-        OneClientServerOptions{.host = "127.0.0.1",
-                               .encoding = item.encoding,
-                               .terminator = item.terminator,
-                               .expect_heartbeats = item.expect_heartbeats});
-    server_->start();
+    stage_.emplace(
+        ServerOptions{.encoding = item.encoding,
+                      .terminator = item.terminator,
+                      .heartbeats = {.expect = item.expect_heartbeats}});
   }
 
   void connect() {
-    const auto before = server_->generation();
     peer_.reset();  // there may be only one
-    peer_ = connect_to(server_->port());
-    ASSERT_TRUE(eventually([&] { return server_->generation() > before; }));
+    peer_ = stage_->connect();
     accepted_ = socket_connected_to(local_port(peer_.get()));
     ASSERT_TRUE(accepted_.has_value());
   }
@@ -147,7 +144,7 @@ class Corpus {
   }
 
   void take(std::vector<std::string>& got) {
-    while (const auto result = outcome(read_, *server_)) {
+    while (const auto result = outcome(read_, **stage_)) {
       got.push_back(*result);
     }
   }
@@ -193,7 +190,7 @@ class Corpus {
     std::string error;
     while (error.empty()) {
       try {
-        if (const auto result = outcome(read_, *server_)) {
+        if (const auto result = outcome(read_, **stage_)) {
           got.push_back(*result);
         }
       } catch (const tcpip::IncompleteReadError& e) {
@@ -210,14 +207,13 @@ class Corpus {
     }
     EXPECT_EQ(error, reset_it ? "reset" : "end");
     EXPECT_EQ(got, results(complete));
-    EXPECT_FALSE(server_->connected());
+    EXPECT_FALSE((*stage_)->connected());
   }
 
-  const HangGuard guard_;
   const Read read_;
   const std::function<Message(const Item&)> good_;
   std::string wire_;
-  std::optional<OneClientServer> server_;
+  std::optional<ServerStage<>> stage_;
   UniqueFd peer_;
   std::optional<int> accepted_;
 };

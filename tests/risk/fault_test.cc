@@ -30,14 +30,16 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tcpip/client.h"
 #include "tcpip/error.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/testing/connection_events.h"
 #include "tcpip/testing/leak_guard.h"
-#include "tests/support/event_log.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/wait_until.h"
@@ -267,16 +269,16 @@ namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::ConnectionEvents;
 using tcpip_testing::count_threads;
+using tcpip_testing::LogRecorder;
 using tcpip_testing::open_descriptors;
 using tcpip_tests::connect_to;
-using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
 using tcpip_tests::kWithSanitizer;
-using tcpip_tests::LogRecorder;
 using tcpip_tests::seconds_of;
 
 // The faults of one test, and none afterwards.
@@ -306,7 +308,7 @@ class Storm {
   Storm& operator=(const Storm&) = delete;
 };
 
-void echo(OneClientReadLoopServer& server, const std::stop_token& stop) {
+void echo(Connection& server, const std::stop_token& stop) {
   server.write_str(server.read_str(stop), stop);
 }
 
@@ -314,7 +316,8 @@ void echo(OneClientReadLoopServer& server, const std::stop_token& stop) {
 constexpr std::chrono::seconds kLife{kWithSanitizer ? 4 : 2};
 
 // start, connect, echo, close. "" if all went well, else what() of the error.
-std::string live(const EventLog& server_events, const EventLog& client_events) {
+std::string live(const ConnectionEvents& server_events,
+                 const ConnectionEvents& client_events) {
   try {
     OneClientReadLoopServer server(
         {.host = "127.0.0.1", .connect_callback = server_events.callback()},
@@ -334,7 +337,8 @@ std::string live(const EventLog& server_events, const EventLog& client_events) {
   }  // anything else fails the test
 }
 
-void expect_alternating(const EventLog& events, const std::string& what) {
+void expect_alternating(const ConnectionEvents& events,
+                        const std::string& what) {
   const auto values = events.values();
   EXPECT_EQ(values.size() % 2, 0u) << what << ": " << events.text();
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -365,8 +369,8 @@ TEST_P(FaultSweepTest, EachCallFailingEndsInSuccessOrACleanError) {
       const std::string what = std::string(sweep.name) + " " +
                                ::strerrorname_np(error) + " at call " +
                                std::to_string(nth);
-      const EventLog server_events;
-      const EventLog client_events;
+      const ConnectionEvents server_events;
+      const ConnectionEvents client_events;
       std::string outcome;
       bool met = false;
       const auto took = seconds_of([&] {
@@ -425,7 +429,7 @@ TEST(FaultTest, ErrorsThatStartMeetsAreOfTheirClassAndKeepTheErrno) {
   for (const Case& c : {Case{kEventfd, 1, EMFILE}, Case{kSocket, 1, ENFILE},
                         Case{kThread, 1, EAGAIN}, Case{kThread, 2, EAGAIN},
                         Case{kSetsockopt, 1, ENOPROTOOPT}}) {
-    const EventLog events;
+    const ConnectionEvents events;
     OneClientServer server(
         {.host = "127.0.0.1", .connect_callback = events.callback()});
     const Injection injection(c.kind, c.nth, c.error);
@@ -467,7 +471,7 @@ TEST(StormTest, ShortInterruptedAndSpuriousCallsChangeNoByte) {
   const Storm storm;
   for (const bool with_stop : {true, false}) {
     OneClientReadLoopServer server(
-        {.host = "127.0.0.1"}, [&](auto& s, const std::stop_token& stop) {
+        {.host = "127.0.0.1"}, [&](Connection& s, const std::stop_token& stop) {
           const std::string message =
               s.read_str(with_stop ? Wait(stop) : Wait());
           s.write_lines({message, "\r", "\n"}, stop);
@@ -517,7 +521,7 @@ TEST(StormTest, AcceptSurvivesConnectionsThatDieInTheQueue) {
       const Exempt mine;
       peer = connect_to(server.port());
     }
-    ASSERT_TRUE(eventually([&] { return server.generation() == i; }));
+    ASSERT_TRUE(eventually([&] { return server.connection_count() == i; }));
     server.close_client();
   }
   EXPECT_EQ(lines.count("accept"), 0u) << lines.text();
@@ -575,7 +579,7 @@ TEST(FaultTest, AcceptLoopSurvivesAPollThatFailsWithoutSpinning) {
 // The thread that watches a client's connection outlives a failing poll.
 TEST(FaultTest, ClientNoticesALossAfterAPollThatFailed) {
   const HangGuard guard;
-  const EventLog events;
+  const ConnectionEvents events;
   std::optional<UniqueFd> peer;
   const auto listener =
       tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4);
@@ -626,13 +630,56 @@ TEST(FaultTest, ReadWithoutDescriptorForItsWaitLosesNothing) {
   EXPECT_EQ(server.read_str(stop.get_token()), "a");
 }
 
+// The same for a write: what it could not send yet is still there.
+TEST(FaultTest, WriteWithoutDescriptorForItsWaitLosesNothing) {
+  const HangGuard guard;
+  OneClientServer server({.host = "127.0.0.1"});
+  server.start();
+  Client client({.host = "127.0.0.1", .port = server.port()});
+  client.start(kPatience);
+  ASSERT_TRUE(server.wait_connected(kPatience));
+  const std::string large(32 * 1024 * 1024, 'a');  // more than the kernel takes
+  {
+    const Injection injection(kEventfd, 1, EMFILE);
+    try {
+      client.write(large, kPatience);
+      FAIL();
+    } catch (const ConnectionError& e) {
+      FAIL() << "the connection is not lost: " << e.what();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), std::errc::too_many_files_open);
+    }
+  }
+  EXPECT_TRUE(client.connected());
+  std::jthread draining([&] { client.drain(kPatience); });
+  EXPECT_TRUE(server.read_exactly(large.size(), kPatience) == large);
+}
+
+TEST(FaultTest, ConnectWithoutDescriptorForItsWaitSaysSo) {
+  const HangGuard guard;
+  const auto listener =
+      tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4);
+  for (const auto& [kind, error] :
+       {std::pair{kEventfd, EMFILE}, std::pair{kPoll, ENOMEM}}) {
+    Client client({.host = "127.0.0.1", .port = listener.port});
+    const Injection injection(kind, 1, error);
+    try {
+      client.start(kPatience);
+      FAIL();
+    } catch (const ConnectionError& e) {
+      FAIL() << "no connection is lost: " << e.what();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code().value(), error) << e.what();
+    }
+  }
+}
+
 // A heartbeat may be the first to find out that the peer has gone; what the
 // peer said before can still be read.
 TEST(FaultTest, HeartbeatThatCannotBeSentLosesNothingOfWhatCame) {
   const HangGuard guard;
-  OneClientServer server({.host = "127.0.0.1",
-                          .send_heartbeats = true,
-                          .heartbeat_interval = 1ms});
+  OneClientServer server(
+      {.host = "127.0.0.1", .heartbeats = {.send = true, .interval = 1ms}});
   server.start();
   const Exempt mine;
   UniqueFd peer = connect_to(server.port());
@@ -660,7 +707,7 @@ TEST(AuditTest, EverySendIsWithoutSignalAndEveryDescriptorIsBornCloexec) {
   faults.made = 0;
   faults.made_without_cloexec = 0;
   faults.writes_to_sockets = 0;
-  EXPECT_EQ(live(EventLog(), EventLog()), "");
+  EXPECT_EQ(live(ConnectionEvents(), ConnectionEvents()), "");
   // Large ones, in pieces, to a peer that has gone.
   OneClientServer server({.host = "127.0.0.1"});
   server.start();

@@ -37,8 +37,8 @@
 #include "tcpip/log.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/testing/connection_events.h"
 #include "tcpip/testing/leak_guard.h"
-#include "tests/support/event_log.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/wait_until.h"
@@ -47,9 +47,9 @@ namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::ConnectionEvents;
 using tcpip_testing::open_descriptors;
 using tcpip_tests::connect_to;
-using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
@@ -57,7 +57,7 @@ using tcpip_tests::kWithSanitizer;
 using tcpip_tests::recv_exact;
 using tcpip_tests::send_all;
 
-void echo(OneClientReadLoopServer& server, const std::stop_token& stop) {
+void echo(Connection& server, const std::stop_token& stop) {
   server.write_str(server.read_str(stop), stop);
 }
 
@@ -66,18 +66,19 @@ void echo(OneClientReadLoopServer& server, const std::stop_token& stop) {
 class Everything {
  public:
   Everything()
-      : reading_server(
-            {.host = "127.0.0.1", .connect_callback = EventLog().callback()},
-            echo),
+      : reading_server({.host = "127.0.0.1",
+                        .connect_callback = ConnectionEvents().callback()},
+                       echo),
         server({.host = "127.0.0.1",
                 .callbacks = &queue,
-                .connect_callback = EventLog().callback()}) {
+                .connect_callback = ConnectionEvents().callback()}) {
     queue.wait_fd();
     reading_server.start();
     server.start();
-    client.emplace(ClientOptions{.host = "127.0.0.1",
-                                 .port = server.port(),
-                                 .connect_callback = EventLog().callback()});
+    client.emplace(
+        ClientOptions{.host = "127.0.0.1",
+                      .port = server.port(),
+                      .connect_callback = ConnectionEvents().callback()});
     client->start(kPatience);
     EXPECT_TRUE(server.wait_connected(kPatience));
     peer = connect_to(reading_server.port());
@@ -117,15 +118,16 @@ void live() {
   EXPECT_THROW(everything.client->read_str(1ms), TimeoutError);
   everything.queue.run_pending();
   // A handler and a callback that throw.
-  OneClientReadLoopServer failing({.host = "127.0.0.1",
-                                   .connect_callback =
-                                       [](auto&, const ConnectionEvent&) {
-                                         throw std::runtime_error("callback");
-                                       }},
-                                  [](auto& s, const std::stop_token& stop) {
-                                    s.read_str(stop);
-                                    throw std::runtime_error("handler");
-                                  });
+  OneClientReadLoopServer failing(
+      {.host = "127.0.0.1",
+       .connect_callback =
+           [](const ConnectionEvent&) {
+             throw std::runtime_error("callback");
+           }},
+      [](Connection& s, const std::stop_token& stop) {
+        s.read_str(stop);
+        throw std::runtime_error("handler");
+      });
   failing.start();
   const UniqueFd peer = connect_to(failing.port());
   send_all(peer, "a\r\n");
@@ -417,7 +419,8 @@ TEST(IdleTest, UsesNoProcessorTime) {
 void exit_with_a_static_server() {
   ::alarm(20);
   static OneClientReadLoopServer server(
-      {.host = "127.0.0.1", .connect_callback = EventLog().callback()}, echo);
+      {.host = "127.0.0.1", .connect_callback = ConnectionEvents().callback()},
+      echo);
   server.start();
   static UniqueFd peer = connect_to(server.port());
   send_all(peer, "a\r\n");
@@ -428,7 +431,8 @@ void exit_with_a_static_server() {
 void exit_with_a_live_server() {
   ::alarm(20);
   auto* const server = new OneClientReadLoopServer(
-      {.host = "127.0.0.1", .connect_callback = EventLog().callback()}, echo);
+      {.host = "127.0.0.1", .connect_callback = ConnectionEvents().callback()},
+      echo);
   server->start();
   const UniqueFd peer = connect_to(server->port());
   send_all(peer, "a\r\n");
@@ -440,9 +444,7 @@ void exit_in_a_callback() {
   ::alarm(20);
   auto* const server = new OneClientServer(
       {.host = "127.0.0.1",
-       .connect_callback = [](auto&, const ConnectionEvent&) {
-         std::exit(0);
-       }});
+       .connect_callback = [](const ConnectionEvent&) { std::exit(0); }});
   server->start();
   const UniqueFd peer = connect_to(server->port());
   tcpip_tests::recv_until_eof(peer);

@@ -1,6 +1,7 @@
 // Promise 3: shutdown is bounded and safe from anywhere.
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <array>
@@ -22,21 +23,25 @@
 #include <utility>
 #include <vector>
 
+#include "tcpip/callback_queue.h"
 #include "tcpip/client.h"
 #include "tcpip/error.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
-#include "tests/support/event_log.h"
+#include "tcpip/testing/connection_events.h"
+#include "tests/support/blocked_call.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/shared_list.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::ConnectionEvents;
+using tcpip_tests::BlockedCall;
 using tcpip_tests::connect_to;
-using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
@@ -49,7 +54,7 @@ using tcpip_tests::SharedList;
 using Seconds = std::chrono::duration<double>;
 
 // A write of a few MiB blocks if the peer does not read.
-OneClientServerOptions local_host() {
+ServerOptions local_host() {
   return {.host = "127.0.0.1", .socket = {.send_buffer = 256 * 1024}};
 }
 
@@ -198,13 +203,13 @@ TEST_F(WakeTest, CloseWakesACallbackThatReads) {
   std::vector<Seconds> times;
   for (int i = 0; i < kRounds; ++i) {
     std::atomic<pid_t> id{0};
-    OneClientServer server(
-        {.host = "127.0.0.1",
-         .connect_callback = [&](OneClientServer& s, const ConnectionEvent& e) {
-           if (!e.connected) return;
-           id = tcpip_tests::this_thread_id();
-           EXPECT_THROW(s.read_str(), ConnectionError);
-         }});
+    OneClientServer server({.host = "127.0.0.1",
+                            .connect_callback = [&](const ConnectionEvent& e) {
+                              if (!e.connected) return;
+                              id = tcpip_tests::this_thread_id();
+                              EXPECT_THROW(e.connection.read_str(),
+                                           ConnectionError);
+                            }});
     server.start();
     const UniqueFd peer = connect_to(server.port());
     ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
@@ -217,11 +222,11 @@ TEST_F(WakeTest, CloseWakesTheReadHandler) {
   std::vector<Seconds> times;
   for (int i = 0; i < kRounds; ++i) {
     std::atomic<pid_t> id{0};
-    OneClientReadLoopServer server({.host = "127.0.0.1"},
-                                   [&](auto& s, const std::stop_token& stop) {
-                                     id = tcpip_tests::this_thread_id();
-                                     s.read_str(stop);
-                                   });
+    OneClientReadLoopServer server(
+        {.host = "127.0.0.1"}, [&](Connection& s, const std::stop_token& stop) {
+          id = tcpip_tests::this_thread_id();
+          s.read_str(stop);
+        });
     server.start();
     const UniqueFd peer = connect_to(server.port());
     ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
@@ -249,7 +254,7 @@ TEST_F(WakeTest, CloseWithUnsentBytesAndAPeerThatDoesNotReadIsBounded) {
 TEST(CloseTest, TwiceAndFromManyThreadsAtOnce) {
   const HangGuard guard;
   for (int i = 0; i < 50; ++i) {
-    const EventLog events;
+    const ConnectionEvents events;
     OneClientServer server(
         {.host = "127.0.0.1", .connect_callback = events.callback()});
     server.start();
@@ -276,7 +281,7 @@ TEST(CloseTest, OfAClientTwiceAndFromManyThreadsAtOnce) {
   const auto listener =
       tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4, 100);
   for (int i = 0; i < 50; ++i) {
-    const EventLog events;
+    const ConnectionEvents events;
     Client client({.host = "127.0.0.1",
                    .port = listener.port,
                    .connect_callback = events.callback()});
@@ -297,8 +302,8 @@ TEST(CloseTest, OfAClientTwiceAndFromManyThreadsAtOnce) {
 TEST(CloseTest, DuringStartOfAServerIsCleanWhicheverComesFirst) {
   const HangGuard guard;
   for (int i = 0; i < 100; ++i) {
-    OneClientServer server(
-        {.host = "127.0.0.1", .connect_callback = EventLog().callback()});
+    OneClientServer server({.host = "127.0.0.1",
+                            .connect_callback = ConnectionEvents().callback()});
     std::jthread closer([&] { server.close(); });
     try {
       server.start();
@@ -320,8 +325,7 @@ TEST(CloseTest, WaitsForARunningCallbackAndNoneRunsAfterwards) {
     std::atomic<bool> late{false};
     std::atomic<int> running{0};
     OneClientServer server(
-        {.host = "127.0.0.1",
-         .connect_callback = [&](auto&, const ConnectionEvent&) {
+        {.host = "127.0.0.1", .connect_callback = [&](const ConnectionEvent&) {
            ++running;
            if (closed) late = true;
            std::this_thread::yield();
@@ -350,7 +354,7 @@ TEST(ChaosTest, CloseClientReadAndWriteAtRandomFromFourThreads) {
   std::uint64_t servers = 0;
   std::uint64_t connections = 0;
   while (std::chrono::steady_clock::now() < end) {
-    const EventLog events;
+    const ConnectionEvents events;
     OneClientServer server(
         {.host = "127.0.0.1", .connect_callback = events.callback()});
     server.start();
@@ -408,7 +412,7 @@ TEST(ChaosTest, CloseClientReadAndWriteAtRandomFromFourThreads) {
     }
     EXPECT_EQ(log.size() % 2, 0u);
     ++servers;
-    connections += server.generation();
+    connections += server.connection_count();
   }
   std::printf("%llu servers, %llu connections\n",
               static_cast<unsigned long long>(servers),
@@ -431,16 +435,17 @@ TEST(ChaosTest, EventsAlternateAndNoneComesAfterClose) {
     const SharedList<Entry> log;
     OneClientServer server(
         {.host = "127.0.0.1",
-         .connect_callback = [&](auto&, const ConnectionEvent& event) {
+         .connect_callback = [&](const ConnectionEvent& event) {
            log.add({++sequence, event});
          }});
     server.start();
     const int connections = 1 + static_cast<int>(random() % 20);
     for (int i = 0; i < connections; ++i, ++done) {
-      const std::uint64_t before = server.generation();
+      const std::uint64_t before = server.connection_count();
       UniqueFd peer = connect_to(server.port());
       if (random() % 2 == 0) send_all(peer, "unread");
-      ASSERT_TRUE(eventually([&] { return server.generation() > before; }));
+      ASSERT_TRUE(
+          eventually([&] { return server.connection_count() > before; }));
       switch (random() % 4) {
         case 0:
           server.close_client();
@@ -463,7 +468,7 @@ TEST(ChaosTest, EventsAlternateAndNoneComesAfterClose) {
     for (std::size_t i = 0; i < entries.size(); ++i) {
       ASSERT_LT(entries[i].sequence, closed_at) << "after close()";
       ASSERT_EQ(entries[i].event.connected, i % 2 == 0);
-      ASSERT_EQ(entries[i].event.generation, i / 2 + 1);
+      ASSERT_EQ(entries[i].event.connection.number(), i / 2 + 1);
       if (i > 0) {
         ASSERT_GT(entries[i].sequence, entries[i - 1].sequence);
       }
@@ -482,10 +487,10 @@ class CallbackCase {
   using Action = std::function<void(CallbackCase&)>;
 
   CallbackCase(Where where, bool at_connect, Action action) {
-    OneClientServerOptions options = local_host();
+    ServerOptions options = local_host();
     if (where == Where::kQueue) options.callbacks = &queue;
     options.connect_callback = [this, at_connect, action = std::move(action)](
-                                   auto&, const ConnectionEvent& event) {
+                                   const ConnectionEvent& event) {
       events.add(event);
       if (event.connected == at_connect) {
         eventually([this] { return ready.load(); });
@@ -510,7 +515,7 @@ class CallbackCase {
 
   CallbackQueue queue;
   UniqueFd peer;
-  EventLog events;
+  ConnectionEvents events;
   std::atomic<bool> ready{false};
   std::atomic<bool> acted{false};
   std::unique_ptr<OneClientServer> server;  // last: it uses what is above
@@ -545,12 +550,12 @@ TEST_P(InCallbackTest, CloseReturnsAndThatCallbackIsTheLast) {
 }
 
 TEST_P(InCallbackTest, CloseClientReturnsAndTheServerGoesOn) {
-  expect_prompt(
-      [](CallbackCase& c) { c.server->close_client(); },
-      [](CallbackCase& c) {
-        c.peer = connect_to(c.server->port());
-        EXPECT_TRUE(eventually([&] { return c.server->generation() == 2; }));
-      });
+  expect_prompt([](CallbackCase& c) { c.server->close_client(); },
+                [](CallbackCase& c) {
+                  c.peer = connect_to(c.server->port());
+                  EXPECT_TRUE(eventually(
+                      [&] { return c.server->connection_count() == 2; }));
+                });
 }
 
 TEST_P(InCallbackTest, WriteToAPeerThatHasGoneFailsOrIsLost) {
@@ -620,7 +625,7 @@ TEST(InClientCallbackTest, CloseAndDestructionAreSafe) {
         client = std::make_unique<Client>(ClientOptions{
             .host = "127.0.0.1",
             .port = listener.port,
-            .connect_callback = [&](auto&, const ConnectionEvent& event) {
+            .connect_callback = [&](const ConnectionEvent& event) {
               if (event.connected != at_connect) return;
               ready.wait_for(kPatience);
               if (destroy) {
@@ -647,9 +652,9 @@ TEST(InHandlerTest, DestroyingTheServerIsSafe) {
     std::atomic<bool> acted{false};
     std::unique_ptr<OneClientReadLoopServer> server;
     server = std::make_unique<OneClientReadLoopServer>(
-        OneClientReadLoopServerOptions{
-            .host = "127.0.0.1", .connect_callback = EventLog().callback()},
-        [&](auto& s, const std::stop_token& stop) {
+        ServerOptions{.host = "127.0.0.1",
+                      .connect_callback = ConnectionEvents().callback()},
+        [&](Connection& s, const std::stop_token& stop) {
           s.read_str(stop);
           server.reset();
           acted = true;
@@ -673,19 +678,19 @@ TEST(InHandlerTest, DestructionWaitsForTheCallbackThatIsRunning) {
     std::atomic<bool> ending{false};
     std::unique_ptr<OneClientReadLoopServer> server;
     server = std::make_unique<OneClientReadLoopServer>(
-        OneClientReadLoopServerOptions{
-            .host = "127.0.0.1",
-            .connect_callback =
-                [&](OneClientReadLoopServer& s, const ConnectionEvent& event) {
-                  if (!event.connected) return;
-                  in_callback = true;
-                  eventually([&] { return ending.load(); });
-                  for (int k = 0; k < 100; ++k) {
-                    EXPECT_GT(s.port(), 0);
-                    EXPECT_EQ(s.addresses().size(), 1u);
-                  }
-                }},
-        [&](auto&, const std::stop_token&) {
+        ServerOptions{.host = "127.0.0.1",
+                      .connect_callback =
+                          [&](const ConnectionEvent& event) {
+                            if (!event.connected) return;
+                            OneClientReadLoopServer& used = *server;
+                            in_callback = true;
+                            eventually([&] { return ending.load(); });
+                            for (int k = 0; k < 100; ++k) {
+                              EXPECT_GT(used.port(), 0);
+                              EXPECT_EQ(used.addresses().size(), 1u);
+                            }
+                          }},
+        [&](Connection&, const std::stop_token&) {
           eventually([&] { return in_callback.load(); });
           ending = true;
           server.reset();
@@ -700,13 +705,13 @@ TEST(InHandlerTest, DestructionWaitsForTheCallbackThatIsRunning) {
 TEST(InHandlerTest, CloseInItAndElsewhereAtOnce) {
   const HangGuard guard;
   for (int i = 0; i < (kWithSanitizer ? 20 : 100); ++i) {
-    const EventLog events;
+    const ConnectionEvents events;
     std::atomic<bool> inside{false};
     OneClientReadLoopServer server(
         {.host = "127.0.0.1", .connect_callback = events.callback()},
-        [&](auto& s, const std::stop_token&) {
+        [&](Connection&, const std::stop_token&) {
           inside = true;
-          s.close();
+          server.close();
         });
     server.start();
     const UniqueFd peer = connect_to(server.port());
@@ -723,9 +728,10 @@ TEST(InHandlerTest, CloseInItThenDestructionElsewhere) {
     std::atomic<bool> inside{false};
     {
       OneClientReadLoopServer server(
-          {.host = "127.0.0.1", .connect_callback = EventLog().callback()},
-          [&](auto& s, const std::stop_token&) {
-            s.close();
+          {.host = "127.0.0.1",
+           .connect_callback = ConnectionEvents().callback()},
+          [&](Connection&, const std::stop_token&) {
+            server.close();
             inside = true;
           });
       server.start();
@@ -739,12 +745,12 @@ TEST(InHandlerTest, CloseInItThenDestructionElsewhere) {
 TEST(InHandlerTest, CloseInItWithAQueueLeavesTheLastEventToBeRun) {
   const HangGuard guard;
   CallbackQueue queue;
-  const EventLog events;
+  const ConnectionEvents events;
   OneClientReadLoopServer server(
       {.host = "127.0.0.1",
        .callbacks = &queue,
        .connect_callback = events.callback()},
-      [&](auto& s, const std::stop_token&) { s.close(); });
+      [&](Connection&, const std::stop_token&) { server.close(); });
   server.start();
   const UniqueFd peer = connect_to(server.port());
   ASSERT_TRUE(server.wait_done(kPatience));
@@ -755,15 +761,17 @@ TEST(InHandlerTest, CloseInItWithAQueueLeavesTheLastEventToBeRun) {
 // The hook runs before the thread's work does, and counts as a part of it.
 TEST(InHookTest, CloseInAThreadsStartHookEndsTheServer) {
   const HangGuard guard;
-  for (const ThreadRole role : {ThreadRole::kReader, ThreadRole::kAccept}) {
+  for (const ThreadRole role :
+       {ThreadRole::kReader, ThreadRole::kAccept, ThreadRole::kDispatch}) {
     OneClientReadLoopServer* self = nullptr;
     OneClientReadLoopServer server(
         {.host = "127.0.0.1",
+         .connect_callback = ConnectionEvents().callback(),
          .thread_start_hook =
              [&](ThreadRole r) {
                if (r == role) self->close();
              }},
-        [](auto& s, std::stop_token stop) { s.read_str(stop); });
+        [](Connection& s, std::stop_token stop) { s.read_str(stop); });
     self = &server;
     try {
       server.start();
@@ -773,6 +781,469 @@ TEST(InHookTest, CloseInAThreadsStartHookEndsTheServer) {
     EXPECT_TRUE(server.wait_done(kPatience));
     server.close();
   }
+}
+
+TEST(InHookTest, CloseInAThreadsStartHookEndsTheClient) {
+  const HangGuard guard;
+  const auto listener =
+      tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4, 100);
+  for (const ThreadRole role : {ThreadRole::kMonitor, ThreadRole::kDispatch}) {
+    Client* self = nullptr;
+    Client client({.host = "127.0.0.1",
+                   .port = listener.port,
+                   .connect_callback = ConnectionEvents().callback(),
+                   .thread_start_hook = [&](ThreadRole r) {
+                     if (r == role) self->close();
+                   }});
+    self = &client;
+    try {
+      client.start(kPatience);
+    } catch (const ConnectionError&) {
+      // It was closed before it was connected.
+    }
+    EXPECT_TRUE(client.wait_done(kPatience));
+    client.close();
+  }
+}
+
+// --- Objects that end each other ---
+
+enum class Runs { kDispatchers, kQueues };
+enum class Ends { kClose, kDestroy };
+
+// Where the callbacks of several objects run: on threads of their own, or each
+// on a queue of the program's with a thread that drains it.
+class Places {
+ public:
+  Places(Runs runs, std::size_t count) {
+    if (runs == Runs::kDispatchers) return;
+    for (std::size_t i = 0; i < count; ++i) {
+      queues_.push_back(std::make_unique<CallbackQueue>());
+      threads_.emplace_back([queue = queues_.back().get()](
+                                std::stop_token stop) { queue->run(stop); });
+    }
+  }
+
+  CallbackQueue* queue(std::size_t i) {
+    return queues_.empty() ? nullptr : queues_[i].get();
+  }
+
+ private:
+  std::vector<std::unique_ptr<CallbackQueue>> queues_;
+  std::vector<std::jthread> threads_;
+};
+
+// Each waits until all are there; then they act at once.
+class Meeting {
+ public:
+  explicit Meeting(int count) : count_(count) {}
+
+  template <class Action>
+  void act(Action action) {
+    ++there_;
+    EXPECT_TRUE(eventually([this] { return there_ == count_; }));
+    action();
+    ++done_;
+  }
+  bool wait_done() {
+    return eventually([this] { return done_ == count_; });
+  }
+
+ private:
+  const int count_;
+  std::atomic<int> there_{0};
+  std::atomic<int> done_{0};
+};
+
+template <class Object>
+void end(Ends ends, std::unique_ptr<Object>& object) {
+  if (ends == Ends::kDestroy) {
+    object.reset();
+  } else {
+    object->close();
+  }
+}
+
+// Also after an end that did not wait for a callback of its own.
+template <class Object>
+void expect_ended(Ends ends, const std::unique_ptr<Object>& object) {
+  if (ends == Ends::kDestroy) {
+    EXPECT_EQ(object, nullptr);
+  } else {
+    EXPECT_TRUE(object->wait_done(kPatience));
+  }
+}
+
+class EachOtherTest : public testing::TestWithParam<std::tuple<Runs, Ends>> {
+ protected:
+  static constexpr int kRounds = kWithSanitizer ? 10 : 30;
+
+  const Runs runs_ = std::get<0>(GetParam());
+  const Ends ends_ = std::get<1>(GetParam());
+
+ private:
+  HangGuard guard_;
+};
+
+// A gateway that gives up the one side when the other is lost, and both are.
+TEST_P(EachOtherTest, ServerAndClient) {
+  const auto device =
+      tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4, 100);
+  for (int i = 0; i < kRounds; ++i) {
+    Places places(runs_, 2);
+    Meeting meeting(2);
+    std::unique_ptr<OneClientServer> server;
+    std::unique_ptr<Client> client;
+    server = std::make_unique<OneClientServer>(
+        ServerOptions{.host = "127.0.0.1",
+                      .callbacks = places.queue(0),
+                      .connect_callback = [&](const ConnectionEvent& event) {
+                        if (event.connected) return;
+                        meeting.act([&] { end(ends_, client); });
+                      }});
+    client = std::make_unique<Client>(
+        ClientOptions{.host = "127.0.0.1",
+                      .port = device.port,
+                      .callbacks = places.queue(1),
+                      .connect_callback = [&](const ConnectionEvent& event) {
+                        if (event.connected) return;
+                        meeting.act([&] { end(ends_, server); });
+                      }});
+    server->start();
+    client->start(kPatience);
+    UniqueFd user = connect_to(server->port());
+    ASSERT_TRUE(server->wait_connected(kPatience));
+    tcpip_tests::accept_one(device).reset();
+    user.reset();
+    ASSERT_TRUE(meeting.wait_done());
+    expect_ended(ends_, server);
+    expect_ended(ends_, client);
+  }
+}
+
+TEST_P(EachOtherTest, RingOfThreeServers) {
+  constexpr std::size_t kServers = 3;
+  for (int i = 0; i < kRounds; ++i) {
+    Places places(runs_, kServers);
+    Meeting meeting(kServers);
+    std::array<std::unique_ptr<OneClientServer>, kServers> servers;
+    for (std::size_t k = 0; k < kServers; ++k) {
+      servers[k] = std::make_unique<OneClientServer>(ServerOptions{
+          .host = "127.0.0.1",
+          .callbacks = places.queue(k),
+          .connect_callback = [&, k](const ConnectionEvent& event) {
+            if (event.connected) return;
+            meeting.act([&] { end(ends_, servers[(k + 1) % kServers]); });
+          }});
+      servers[k]->start();
+    }
+    std::array<UniqueFd, kServers> users;
+    for (std::size_t k = 0; k < kServers; ++k) {
+      users[k] = connect_to(servers[k]->port());
+      ASSERT_TRUE(servers[k]->wait_connected(kPatience));
+    }
+    for (UniqueFd& user : users) user.reset();
+    ASSERT_TRUE(meeting.wait_done());
+    for (const auto& server : servers) expect_ended(ends_, server);
+  }
+}
+
+TEST_P(EachOtherTest, TwoReadHandlers) {
+  for (int i = 0; i < kRounds; ++i) {
+    Places places(runs_, 2);
+    Meeting meeting(2);
+    std::array<std::unique_ptr<OneClientReadLoopServer>, 2> servers;
+    for (std::size_t k = 0; k < 2; ++k) {
+      servers[k] = std::make_unique<OneClientReadLoopServer>(
+          ServerOptions{.host = "127.0.0.1",
+                        .callbacks = places.queue(k),
+                        .connect_callback = ConnectionEvents().callback()},
+          [&, k](auto& self, const std::stop_token& stop) {
+            self.read_str(stop);
+            meeting.act([&] { end(ends_, servers[1 - k]); });
+          });
+      servers[k]->start();
+    }
+    std::array<UniqueFd, 2> users;
+    for (std::size_t k = 0; k < 2; ++k) {
+      users[k] = connect_to(servers[k]->port());
+      send_all(users[k], "quit\r\n");
+    }
+    ASSERT_TRUE(meeting.wait_done());
+    for (const auto& server : servers) expect_ended(ends_, server);
+  }
+}
+
+TEST_P(EachOtherTest, ReadHandlerAndCallback) {
+  for (int i = 0; i < kRounds; ++i) {
+    Places places(runs_, 2);
+    Meeting meeting(2);
+    std::unique_ptr<OneClientServer> plain;
+    std::unique_ptr<OneClientReadLoopServer> reading;
+    plain = std::make_unique<OneClientServer>(
+        ServerOptions{.host = "127.0.0.1",
+                      .callbacks = places.queue(0),
+                      .connect_callback = [&](const ConnectionEvent& event) {
+                        if (event.connected) return;
+                        meeting.act([&] { end(ends_, reading); });
+                      }});
+    reading = std::make_unique<OneClientReadLoopServer>(
+        ServerOptions{.host = "127.0.0.1",
+                      .callbacks = places.queue(1),
+                      .connect_callback = ConnectionEvents().callback()},
+        [&](auto& self, const std::stop_token& stop) {
+          self.read_str(stop);
+          meeting.act([&] { end(ends_, plain); });
+        });
+    plain->start();
+    reading->start();
+    UniqueFd first = connect_to(plain->port());
+    ASSERT_TRUE(plain->wait_connected(kPatience));
+    const UniqueFd second = connect_to(reading->port());
+    send_all(second, "quit\r\n");
+    first.reset();
+    ASSERT_TRUE(meeting.wait_done());
+    expect_ended(ends_, plain);
+    expect_ended(ends_, reading);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, EachOtherTest,
+    testing::Combine(testing::Values(Runs::kDispatchers, Runs::kQueues),
+                     testing::Values(Ends::kClose, Ends::kDestroy)),
+    [](const auto& test) {
+      return std::string(std::get<0>(test.param) == Runs::kDispatchers
+                             ? "OnTheirThreads"
+                             : "OnQueues") +
+             (std::get<1>(test.param) == Ends::kClose ? "Close" : "Destroy");
+    });
+
+// Where nothing goes in a circle, close() waits.
+TEST(CloseTest, InAnotherObjectsCallbackWaitsForARunningCallback) {
+  const HangGuard guard;
+  for (const Runs runs : {Runs::kDispatchers, Runs::kQueues}) {
+    Places places(runs, 2);
+    std::atomic<bool> inside{false};
+    std::atomic<bool> open{false};
+    std::atomic<bool> over{false};
+    std::atomic<pid_t> closer{0};
+    std::atomic<bool> closed{false};
+    OneClientServer busy(
+        {.host = "127.0.0.1",
+         .callbacks = places.queue(0),
+         .connect_callback = [&](const ConnectionEvent& event) {
+           if (!event.connected) return;
+           inside = true;
+           EXPECT_TRUE(eventually([&] { return open.load(); }));
+           over = true;
+         }});
+    OneClientServer other(
+        {.host = "127.0.0.1",
+         .callbacks = places.queue(1),
+         .connect_callback = [&](const ConnectionEvent& event) {
+           if (!event.connected) return;
+           closer = tcpip_tests::this_thread_id();
+           busy.close();
+           EXPECT_TRUE(over);
+           closed = true;
+         }});
+    busy.start();
+    other.start();
+    const UniqueFd first = connect_to(busy.port());
+    ASSERT_TRUE(eventually([&] { return inside.load(); }));
+    const UniqueFd second = connect_to(other.port());
+    ASSERT_TRUE(eventually([&] {
+      return closer != 0 && tcpip_tests::is_blocked_in(closer, {SYS_futex});
+    }));
+    open = true;
+    EXPECT_TRUE(eventually([&] { return closed.load(); }));
+  }
+}
+
+// --- When all has ended ---
+
+TEST(CloseTest, EachCloseWaitsForTheReadHandler) {
+  const HangGuard guard;
+  std::atomic<bool> inside{false};
+  std::atomic<bool> open{false};
+  std::atomic<bool> over{false};
+  OneClientReadLoopServer server(
+      {.host = "127.0.0.1"}, [&](auto&, const std::stop_token&) {
+        inside = true;
+        EXPECT_TRUE(eventually([&] { return open.load(); }));
+        over = true;
+      });
+  server.start();
+  const UniqueFd peer = connect_to(server.port());
+  ASSERT_TRUE(eventually([&] { return inside.load(); }));
+  const auto close = [&] {
+    server.close();
+    return over.load();
+  };
+  BlockedCall first(close);
+  ASSERT_TRUE(first.await_blocked());
+  BlockedCall second(close);
+  EXPECT_TRUE(second.await_blocked());
+  open = true;
+  EXPECT_TRUE(first.get());
+  EXPECT_TRUE(second.get());
+}
+
+TEST(CloseTest, IsNotDoneWhileTheCallbackThatClosedStillRuns) {
+  const HangGuard guard;
+  for (const Runs runs : {Runs::kDispatchers, Runs::kQueues}) {
+    Places places(runs, 1);
+    std::atomic<bool> closed{false};
+    std::atomic<bool> open{false};
+    OneClientServer server(
+        {.host = "127.0.0.1",
+         .callbacks = places.queue(0),
+         .connect_callback = [&](const ConnectionEvent& event) {
+           if (!event.connected) return;
+           server.close();
+           closed = true;
+           EXPECT_TRUE(eventually([&] { return open.load(); }));
+         }});
+    server.start();
+    const UniqueFd peer = connect_to(server.port());
+    ASSERT_TRUE(eventually([&] { return closed.load(); }));
+    EXPECT_FALSE(server.wait_done(Wait::none()));
+    BlockedCall waiting([&] { return server.wait_done(kPatience); });
+    EXPECT_TRUE(waiting.await_blocked());
+    open = true;
+    EXPECT_TRUE(waiting.get());
+  }
+}
+
+TEST(CloseTest, IsNotDoneWhileAPostedCallbackThatClosedStillRuns) {
+  const HangGuard guard;
+  Places places(Runs::kQueues, 1);
+  std::atomic<bool> closed{false};
+  std::atomic<bool> open{false};
+  OneClientServer server({.host = "127.0.0.1", .callbacks = places.queue(0)});
+  server.start();
+  EXPECT_TRUE(server.post([&] {
+    server.close();
+    closed = true;
+    EXPECT_TRUE(eventually([&] { return open.load(); }));
+  }));
+  ASSERT_TRUE(eventually([&] { return closed.load(); }));
+  EXPECT_FALSE(server.wait_done(Wait::none()));
+  open = true;
+  EXPECT_TRUE(server.wait_done(kPatience));
+}
+
+// While the accept thread is busy with others, and so may be the first to see
+// that the server is closing.
+TEST(CloseTest, InTheReadHandlerLeavesNoDescriptorWhenAllIsDone) {
+  const HangGuard guard;
+  for (int i = 0; i < (kWithSanitizer ? 5 : 20); ++i) {
+    OneClientReadLoopServer server(
+        {.host = "127.0.0.1"}, [&](Connection& client, std::stop_token stop) {
+          client.read(1, stop);
+          server.close();
+        });
+    server.start();
+    const UniqueFd peer = connect_to(server.port());
+    const int port = tcpip_tests::local_port(peer.get());
+    ASSERT_TRUE(server.wait_connected(kPatience));
+    std::jthread knocking([&](std::stop_token stop) {
+      try {
+        while (!stop.stop_requested()) connect_to(server.port()).reset();
+      } catch (const std::system_error&) {
+        // It no longer listens.
+      }
+    });
+    send_all(peer, "x");
+    ASSERT_TRUE(server.wait_done(kPatience));
+    EXPECT_FALSE(tcpip_tests::socket_connected_to(port).has_value());
+  }
+}
+
+// Here the other one is inside a stop callback of the program's.
+TEST(CloseTest, IsDoneWhenOneCloseHasReturnedThoughAnotherHasNot) {
+  const HangGuard guard;
+  std::atomic<bool> inside{false};
+  std::atomic<bool> open{false};
+  std::promise<std::stop_token> token;
+  OneClientReadLoopServer server({.host = "127.0.0.1"},
+                                 [&](auto& self, const std::stop_token& stop) {
+                                   token.set_value(stop);
+                                   self.read_str(stop);
+                                 });
+  server.start();
+  const UniqueFd peer = connect_to(server.port());
+  const std::stop_callback on_stop(token.get_future().get(), [&] {
+    inside = true;
+    EXPECT_TRUE(eventually([&] { return open.load(); }));
+  });
+  BlockedCall slow([&] { server.close(); });
+  ASSERT_TRUE(eventually([&] { return inside.load(); }));
+  server.close();
+  EXPECT_TRUE(server.wait_done(Wait::none()));
+  EXPECT_FALSE(slow.is_done());
+  open = true;
+  slow.get();
+}
+
+// The last event runs inside close(), which then goes on without the server.
+TEST(CloseTest, LastEventOnTheDrainingThreadMayDestroyTheServer) {
+  const HangGuard guard;
+  CallbackQueue queue;
+  const ConnectionEvents events;
+  std::unique_ptr<OneClientServer> server;
+  server = std::make_unique<OneClientServer>(
+      ServerOptions{.host = "127.0.0.1",
+                    .callbacks = &queue,
+                    .connect_callback = [&](const ConnectionEvent& event) {
+                      events.add(event);
+                      if (!event.connected) server.reset();
+                    }});
+  server->start();
+  const UniqueFd peer = connect_to(server->port());
+  ASSERT_TRUE(server->wait_connected(kPatience));
+  queue.run_pending();
+  server->close();
+  EXPECT_EQ(server, nullptr);
+  EXPECT_EQ(events.text(), "connected 1, closed here 1");
+}
+
+// What a program has posted for the server goes; its events do not.
+TEST(CloseTest, PostsAreDroppedAndRefusedOnceClosed) {
+  const HangGuard guard;
+  CallbackQueue queue;
+  OneClientServer server({.host = "127.0.0.1", .callbacks = &queue});
+  EXPECT_FALSE(server.post([] {}));  // not started
+  server.start();
+  EXPECT_TRUE(server.post([] { ADD_FAILURE() << "ran after close()"; }));
+  server.close();
+  EXPECT_TRUE(queue.empty());
+  EXPECT_FALSE(server.post([] {}));
+  EXPECT_THROW(server.post_wait([] {}), CancelledError);
+  EXPECT_THROW(server.post(nullptr), std::invalid_argument);
+}
+
+// Copies of a hook are the program's code: no lock is held meanwhile.
+TEST(InHookTest, CopyOfTheHookMayAskTheServer) {
+  const HangGuard guard;
+  struct Hook {
+    explicit Hook(std::atomic<OneClientServer*>& s) : server(&s) {}
+    Hook(const Hook& other) : server(other.server) {
+      OneClientServer* const asked = *server;
+      if (asked != nullptr) {
+        EXPECT_FALSE(asked->connected());
+      }
+    }
+    void operator()(ThreadRole) const {}
+    std::atomic<OneClientServer*>* server;
+  };
+  std::atomic<OneClientServer*> asked{nullptr};
+  OneClientServer server(
+      {.host = "127.0.0.1", .thread_start_hook = Hook(asked)});
+  asked = &server;
+  server.start();
+  server.close();
 }
 
 }  // namespace

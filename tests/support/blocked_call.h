@@ -11,7 +11,6 @@
 #include <sys/types.h>
 
 #include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <future>
@@ -59,8 +58,7 @@ class BlockedCall {
  private:
   void join() {
     if (!thread_.joinable()) return;
-    if (!wait_until([this] { return done_.load(); },
-                    std::chrono::seconds(30))) {
+    if (!wait_until([this] { return done_.load(); })) {
       // Joining it would hang this thread as well.
       std::fputs("a call of the test hangs\n", stderr);
       std::abort();

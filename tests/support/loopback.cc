@@ -141,7 +141,7 @@ SocketPair socket_pair(Transport transport, Buffers buffers) {
 LoopbackPair loopback_pair(Transport transport, std::size_t limit,
                            Buffers buffers) {
   FdPair pair = fd_pair(transport, buffers);
-  tcpip::Connection connection =
+  tcpip::Streams connection =
       tcpip::open_connection(std::move(pair.ours), limit);
   return {std::move(connection.reader), std::move(connection.writer),
           std::move(pair.peer)};

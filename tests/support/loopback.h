@@ -24,13 +24,12 @@
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
 #include "tcpip/testing/loopback.h"
+#include "tcpip/testing/wait_until.h"
 #include "tcpip/unique_fd.h"
 
 namespace tcpip_tests {
 
-// Far beyond what anything here takes, even on a busy machine.
-inline constexpr std::chrono::seconds kPatience{20};
-
+using tcpip_testing::kPatience;
 using tcpip_testing::name_of;
 using tcpip_testing::Transport;
 inline constexpr Transport kTransports[] = {Transport::kUnix, Transport::kIpv4,

@@ -49,18 +49,20 @@ inline constexpr std::chrono::seconds kPrompt{kWithSanitizer ? 4 : 1};
 // Kills the program if a test hangs: no test waits for ever.
 class HangGuard {
  public:
-  explicit HangGuard(unsigned seconds = kWithSanitizer ? 120 : 60) {
-    ::alarm(seconds);
-  }
-  ~HangGuard() { ::alarm(0); }
+  explicit HangGuard(unsigned seconds = kWithSanitizer ? 120 : 60)
+      : outer_(::alarm(seconds)) {}
+  ~HangGuard() { ::alarm(outer_); }
   HangGuard(const HangGuard&) = delete;
   HangGuard& operator=(const HangGuard&) = delete;
+
+ private:
+  const unsigned outer_;  // what one that is around this one had left
 };
 
-// True once `predicate()` is, with much patience.
+// wait_until(), but the result may be dropped.
 template <class Predicate>
 bool eventually(Predicate predicate) {
-  return wait_until(std::move(predicate), kPatience);
+  return wait_until(std::move(predicate));
 }
 
 template <class Function>

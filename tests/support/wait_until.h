@@ -37,8 +37,8 @@ inline bool is_blocked_in(pid_t thread, std::initializer_list<long> calls) {
   return state == "S";
 }
 
-// A receive without deadline and stop blocks in recv, every other call of the
-// library that waits for a descriptor in ppoll.
+// Where a call of the library that waits for a descriptor blocks: in ppoll, or
+// in recv; tcpip/socket.h says when, at Socket::receive.
 inline bool is_blocked_in_receive(pid_t thread) {
   return is_blocked_in(thread, {SYS_recvfrom});
 }

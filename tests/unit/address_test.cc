@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "tcpip/error.h"
+#include "tcpip/testing/wait_until.h"
 #include "tcpip/unique_fd.h"
 #include "tests/support/private_network.h"
 
@@ -30,6 +31,7 @@ namespace tcpip {
 namespace {
 
 using namespace std::chrono_literals;
+using tcpip_testing::kPatience;
 
 Address ipv4(const char* host, std::uint16_t port) {
   sockaddr_in in{};
@@ -173,7 +175,7 @@ TEST(Resolve, TakesAnEmptyHostForAllInterfacesIfAsked) {
 }
 
 TEST(Resolve, FindsEachAddressOfLocalhostOnce) {
-  const Addresses found = resolve("localhost", 80, 10s);
+  const Addresses found = resolve("localhost", 80, kPatience);
   ASSERT_FALSE(found.empty());
   for (std::size_t i = 0; i < found.size(); ++i) {
     EXPECT_EQ(found[i].port(), 80);
@@ -270,7 +272,7 @@ TEST(Resolve, AsksTheNameServer) {
     NameServer server;
     if (!server.start()) tcpip_tests::leave_as_not_permitted();
     server.answer("mount");
-    const Addresses found = resolve("mount.example.org.", 4000, 30s);
+    const Addresses found = resolve("mount.example.org.", 4000, kPatience);
     EXPECT_EQ(found,
               (Addresses{ipv4("192.0.2.7", 4000), ipv4("192.0.2.8", 4000)}));
   });
@@ -282,7 +284,7 @@ TEST(Resolve, TellsThatThereIsNoSuchName) {
     if (!server.start()) tcpip_tests::leave_as_not_permitted();
     server.answer("mount");
     try {
-      resolve("rotator.example.org.", 4000, 30s);
+      resolve("rotator.example.org.", 4000, kPatience);
       FAIL();
     } catch (const ResolveError& e) {
       EXPECT_EQ(e.code().category(), resolve_category());

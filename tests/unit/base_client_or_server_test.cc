@@ -26,18 +26,20 @@
 #include "tcpip/client.h"
 #include "tcpip/error.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tcpip/wire_struct.h"
-#include "tests/support/event_log.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/stage.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::ConnectionEvents;
 using tcpip_tests::connect_to;
-using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
@@ -46,35 +48,17 @@ using tcpip_tests::recv_until_eof;
 using tcpip_tests::seconds_of;
 using tcpip_tests::send_all;
 
-// A server with a bare client connected to it. The events go to a queue that
-// the test drains if it wants to see them.
-class Served {
+// Its events wait in a queue until a test looks at them.
+class Served : public tcpip_tests::ServedStage {
  public:
-  explicit Served(OneClientServerOptions options = {}) {
-    options.host = "127.0.0.1";
+  explicit Served(ServerOptions options = {})
+      : ServedStage(tcpip_tests::Queued(), named(std::move(options))) {}
+
+ private:
+  static ServerOptions named(ServerOptions options) {
     options.name = "Commands";
-    options.callbacks = &queue;
-    options.connect_callback = events.callback();
-    server.emplace(std::move(options));
-    server->start();
-    connect();
+    return options;
   }
-
-  void connect() {
-    const std::uint64_t before = server->generation();
-    peer = connect_to(server->port());
-    EXPECT_TRUE(eventually([&] { return server->generation() > before; }));
-  }
-  std::string event_text() {
-    queue.run_pending();
-    return events.text();
-  }
-
-  HangGuard guard;
-  CallbackQueue queue;
-  EventLog events;
-  std::optional<OneClientServer> server;
-  UniqueFd peer;
 };
 
 struct Call {
@@ -188,7 +172,7 @@ TEST(StateTest, NamesAndTextOptionsAreThoseGiven) {
 }
 
 TEST(StateTest, LogIsAChildOfTheOneGiven) {
-  const tcpip_tests::LogRecorder lines;
+  const tcpip_testing::LogRecorder lines;
   OneClientServer server(
       {.name = "Dome", .log = Log(lines.log()).child("main")});
   EXPECT_EQ(server.log().name(), "main.Dome");
@@ -202,7 +186,7 @@ TEST(StateTest, PeerAddressIsTheOtherEnds) {
   EXPECT_EQ(served.server->peer_address().host(), "127.0.0.1");
   EXPECT_EQ(served.server->peer_address().port(),
             tcpip_tests::local_port(served.peer.get()));
-  EXPECT_EQ(served.server->generation(), 1u);
+  EXPECT_EQ(served.server->connection_count(), 1u);
 }
 
 TEST(StateTest, ErrorsNameTheEndpointOrThePeer) {
@@ -234,67 +218,59 @@ TEST(StateTest, ConnectedUntilAllThatCameBeforeTheEndIsRead) {
   EXPECT_EQ(server.read_str(kPatience), "two");
   // The end may reach this machine's other socket a moment later.
   EXPECT_TRUE(eventually([&] { return !server.connected(); }));
-  EXPECT_EQ(served.event_text(), "connected 1, peer closed 1");
+  EXPECT_EQ(served.drained_text(), "connected 1, peer closed 1");
 }
 
 TEST(WaitConnectedTest, TrueOnceConnectedAndAtOnceIfSo) {
-  const HangGuard guard;
-  OneClientServer server({.host = "127.0.0.1"});
-  server.start();
+  tcpip_tests::ServerStage<> server;
   std::future<bool> waiting = std::async(
-      std::launch::async, [&] { return server.wait_connected(kPatience); });
-  const UniqueFd peer = connect_to(server.port());
+      std::launch::async, [&] { return server->wait_connected(kPatience); });
+  const UniqueFd peer = connect_to(server->port());
   EXPECT_TRUE(waiting.get());
-  EXPECT_TRUE(server.wait_connected(Wait::none()));
+  EXPECT_TRUE(server->wait_connected(Wait::none()));
 }
 
 TEST(WaitConnectedTest, FalseAtTheDeadline) {
-  OneClientServer server({.host = "127.0.0.1"});
-  server.start();
-  EXPECT_FALSE(server.wait_connected(10ms));
-  EXPECT_FALSE(server.wait_connected(Wait::none()));
+  tcpip_tests::ServerStage<> server;
+  EXPECT_FALSE(server->wait_connected(10ms));
+  EXPECT_FALSE(server->wait_connected(Wait::none()));
 }
 
 TEST(WaitConnectedTest, FalseIfClosedMeanwhile) {
-  const HangGuard guard;
-  OneClientServer server({.host = "127.0.0.1"});
-  server.start();
+  tcpip_tests::ServerStage<> server;
   std::atomic<pid_t> id{0};
   std::future<bool> waiting = std::async(std::launch::async, [&] {
     id = tcpip_tests::this_thread_id();
-    return server.wait_connected();
+    return server->wait_connected();
   });
   ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
-  server.close();
+  server->close();
   EXPECT_FALSE(waiting.get());
 }
 
 TEST(WaitConnectedTest, CancelledAtTheStop) {
-  const HangGuard guard;
-  OneClientServer server({.host = "127.0.0.1"});
-  server.start();
+  tcpip_tests::ServerStage<> server;
   std::stop_source stop;
   std::future<bool> waiting = std::async(std::launch::async, [&] {
-    return server.wait_connected(stop.get_token());
+    return server->wait_connected(stop.get_token());
   });
   stop.request_stop();
   EXPECT_THROW(waiting.get(), CancelledError);
 }
 
-// Upstream's connected_task stays done after the peer is lost.
 // A program that faults when it "should be connected and is not" must not do so
 // because the next client was quick.
-TEST(ShouldBeConnectedTest, SpeaksOfTheEventsConnectionInACallback) {
+TEST(ShouldBeConnectedTest, OfAnEventsConnectionIsFalseOnceThisSideEndedIt) {
   const HangGuard guard;
   CallbackQueue queue;
   std::vector<std::string> told;
   OneClientServer server(
       {.host = "127.0.0.1",
        .callbacks = &queue,
-       .connect_callback = [&](OneClientServer& s, const ConnectionEvent& e) {
-         told.push_back(tcpip_tests::describe(e) +
-                        (s.should_be_connected() ? " should" : "") +
-                        (s.connected() ? " is" : ""));
+       .connect_callback = [&](const ConnectionEvent& e) {
+         told.push_back(tcpip_testing::summary(e) +
+                        (e.connection.should_be_connected() ? " should" : "") +
+                        (e.connection.connected() ? " is" : ""));
        }});
   server.start();
   for (int i = 1; i <= 3; ++i) {
@@ -307,22 +283,23 @@ TEST(ShouldBeConnectedTest, SpeaksOfTheEventsConnectionInACallback) {
   ASSERT_TRUE(eventually([&] { return !server.connected(); }));
   queue.run_pending();
   EXPECT_EQ(told, (std::vector<std::string>{
-                      "connected 1 should", "closed here 1",
-                      "connected 2 should", "closed here 2 should",
-                      "connected 3 should", "peer closed 3 should"}));
+                      "connected 1", "closed here 1", "connected 2 should",
+                      "closed here 2 should", "connected 3 should",
+                      "peer closed 3 should"}));
   server.close_client();
   EXPECT_FALSE(server.should_be_connected());
 }
 
+// Upstream's connected_task stays done after the peer is lost.
 TEST(UpstreamDefect4, WaitConnectedIsNotSatisfiedByALostConnection) {
   Served served;
   EXPECT_TRUE(served.server->wait_connected(Wait::none()));
   served.peer.reset();
   EXPECT_TRUE(eventually([&] { return !served.server->connected(); }));
   EXPECT_FALSE(served.server->wait_connected(10ms));
-  served.connect();
+  served.reconnect();
   EXPECT_TRUE(served.server->wait_connected(kPatience));
-  EXPECT_EQ(served.server->generation(), 2u);
+  EXPECT_EQ(served.server->connection_count(), 2u);
 }
 
 TEST(WaitDoneTest, FalseBeforeCloseTrueAfter) {
@@ -392,7 +369,7 @@ TEST(ReadingTest, EachReadReturnsWhatItsNameSays) {
   std::array<char, 8> data{};
   server.read_into(data, kPatience);
   EXPECT_EQ(std::string(data.begin(), data.end()), "struct!!");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 TEST(ReadingTest, ReadUntilGoesToTheEndOfTheLineUnlessTold) {
@@ -410,7 +387,7 @@ TEST(ReadingTest, ReadAllGivesEverythingUpToTheEndAndEndsTheConnection) {
   EXPECT_THROW(server.read_all(4, kPatience), LimitOverrunError);
   served.peer.reset();
   EXPECT_EQ(server.read_all(kPatience), "one\ntwo");
-  EXPECT_EQ(served.event_text(), "connected 1, peer closed 1");
+  EXPECT_EQ(served.drained_text(), "connected 1, peer closed 1");
 }
 
 TEST(ReadingTest, TryReadsReturnNothingUntilAllIsThere) {
@@ -434,7 +411,7 @@ TEST(ReadingTest, TryReadsReturnNothingUntilAllIsThere) {
   EXPECT_EQ(server.try_read_until(";"), "u;");
   EXPECT_EQ(server.try_read_str(), " s ");
   EXPECT_EQ(server.try_read(10), "r");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 TEST(ReadingTest, WaitReadableIsFalseAtTheDeadline) {
@@ -552,7 +529,7 @@ TEST(ReadingTest, BadArgumentsAreRefusedAndTheConnectionLives) {
   EXPECT_THROW(server.try_read_until(""), std::invalid_argument);
   send_all(served.peer, "a\r\n");
   EXPECT_EQ(server.read_str(kPatience), "a");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 TEST(ReadStrTest, TakesOffTheTerminatorAndNothingElse) {
@@ -590,7 +567,7 @@ TEST(TextFormatTest, EncodingAndTerminatorCanChangeOnALiveConnection) {
   EXPECT_EQ(server.encoding(), "latin-1");
   EXPECT_EQ(server.terminator(), ";");
   EXPECT_EQ(server.read_str(kPatience), "two");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 // Upstream finds the terminator inside a code unit and hands over the text cut
@@ -606,11 +583,11 @@ TEST(UpstreamDefect6, TextThatWouldBeCutShortIsNotSent) {
 }
 
 TEST(UpstreamDefect6, HeartbeatAmongWideTextIsAHeartbeat) {
-  Served served({.encoding = "utf-16", .expect_heartbeats = true});
+  Served served({.encoding = "utf-16", .heartbeats = {.expect = true}});
   send_all(served.peer, "heartbeat\r\na\0\r\nheartbeat\r\nb\0\r\n"s);
   EXPECT_EQ(served.server->read_str(kPatience), "a");
   EXPECT_EQ(served.server->read_str(kPatience), "b");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 TEST(ReadStrTest, UsesTheTerminatorGiven) {
@@ -638,7 +615,7 @@ TEST(ReadStrTest, BadTextTakesThatMessageAndKeepsTheConnection) {
   EXPECT_EQ(server.read_str(kPatience), "next");
   EXPECT_THROW(server.try_read_str(), DecodeError);
   EXPECT_EQ(server.try_read_str(), "last");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 TEST(ReadStrTest, KeepsNulsAndEveryCharacter) {
@@ -658,7 +635,7 @@ TEST(ReadStrTest, TooLongKeepsTheBytesAndTheConnection) {
   EXPECT_THROW(server.read_str(kPatience), LimitOverrunError);
   EXPECT_EQ(server.discard_until("\r\n", kPatience), 42u);
   EXPECT_EQ(server.read_str(kPatience), "next");
-  EXPECT_EQ(served.event_text(), "connected 1");
+  EXPECT_EQ(served.drained_text(), "connected 1");
 }
 
 TEST(LossTest, EventIsQueuedBeforeTheReadReturns) {
@@ -687,7 +664,7 @@ TEST(LossTest, EventIsQueuedBeforeTheReadReturns) {
     }
     EXPECT_EQ(served.queue.size(), 2u) << c.name;
     EXPECT_FALSE(served.server->connected());
-    EXPECT_EQ(served.event_text(), "connected 1, peer closed 1");
+    EXPECT_EQ(served.drained_text(), "connected 1, peer closed 1");
   }
 }
 
@@ -733,7 +710,7 @@ TEST(UpstreamDefect10, LinesBeforeAResetAreDeliveredThenTheError) {
     EXPECT_THROW(server.read_str(kPatience), ConnectionError);
     EXPECT_EQ(served.queue.size(), 2u);
     EXPECT_FALSE(server.connected());
-    EXPECT_EQ(served.event_text(), "connected 1, reset 1");
+    EXPECT_EQ(served.drained_text(), "connected 1, reset 1");
     EXPECT_EQ(served.events.values()[1].error, std::errc::connection_reset);
   }
 }
@@ -752,7 +729,7 @@ TEST(UpstreamDefect8, FailedWriteEndsTheConnectionAndSaysSo) {
   EXPECT_EQ(served.queue.size(), 2u);
   EXPECT_FALSE(server.connected());
   EXPECT_TRUE(server.should_be_connected());
-  EXPECT_EQ(served.event_text(), "connected 1, reset 1");
+  EXPECT_EQ(served.drained_text(), "connected 1, reset 1");
 }
 
 TEST(WritingTest, EachWriteSendsWhatItsNameSays) {
@@ -858,7 +835,7 @@ TEST(WritingTest, NothingUnsentGoesToALaterConnection) {
                TimeoutError);
   server.close_client();
   EXPECT_EQ(server.unsent(), 0u);
-  served.connect();
+  served.reconnect();
   server.write("b", kPatience);
   server.close_client();
   EXPECT_EQ(recv_until_eof(served.peer), "b");

@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <array>
@@ -21,133 +19,31 @@
 #include <stdexcept>
 #include <stop_token>
 #include <string>
-#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "tcpip/error.h"
+#include "tcpip/testing/wait_until.h"
+#include "tests/support/waiting_thread.h"
 
 namespace tcpip {
 namespace {
 
-using internal::CallbackOwner;
-using Ints = std::vector<int>;
-
-// Far beyond what anything here takes on a machine that is busy.
-constexpr std::chrono::seconds kLong{60};
-
-template <class Predicate>
-[[nodiscard]] bool eventually(Predicate predicate) {
-  const Deadline deadline = Deadline::after(kLong);
-  while (!predicate()) {
-    if (deadline.has_passed()) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
-
-template <class Result>
-Result get(std::future<Result> future) {
-  if (future.wait_for(kLong) != std::future_status::ready) {
-    // Its thread hangs, and joining it would hang this one too.
-    std::fputs("a thread of the test hangs\n", stderr);
-    std::abort();
-  }
-  return future.get();
-}
-
-// A thread that the test can see waiting.
-class Worker {
- public:
-  explicit Worker(std::function<void()> work) {
-    std::packaged_task<void()> task(std::move(work));
-    result_ = task.get_future();
-    thread_ = std::jthread([this, task = std::move(task)]() mutable {
-      id_ = ::gettid();
-      task();
-    });
-  }
-
-  // Waits until the thread sleeps in the kernel. False if it ended instead.
-  [[nodiscard]] bool is_blocked() {
-    bool blocked = false;
-    EXPECT_TRUE(eventually([&] { return id_ != 0; }));
-    EXPECT_TRUE(eventually([&] {
-      blocked = state() == 'S';
-      return blocked || result_.wait_for(std::chrono::seconds(0)) ==
-                            std::future_status::ready;
-    }));
-    return blocked;
-  }
-
-  // Waits for the end of the work; throws what it threw.
-  void join() { get(std::move(result_)); }
-
- private:
-  char state() const {
-    std::ifstream stat("/proc/self/task/" + std::to_string(id_) + "/stat");
-    std::string text;
-    std::getline(stat, text);
-    const std::size_t name_end = text.rfind(") ");
-    return name_end == std::string::npos ? '?' : text[name_end + 2];
-  }
-
-  std::atomic<pid_t> id_{0};
-  std::future<void> result_;
-  std::jthread thread_;
-};
-
-// Calls a function when the last copy of it goes, as the destructor of what a
-// callback captured would.
-std::shared_ptr<void> on_destruction(std::function<void()> function) {
-  return {nullptr, [function = std::move(function)](void*) { function(); }};
-}
-
-std::function<void()> append(Ints& to, int value) {
-  return [&to, value] { to.push_back(value); };
-}
+using internal::EventOwner;
+using tcpip_testing::kPatience;
+using tcpip_tests::append;
+using tcpip_tests::Gate;
+using tcpip_tests::get;
+using tcpip_tests::Ints;
+using tcpip_tests::on_destruction;
+using tcpip_tests::soon;
+using tcpip_tests::WaitingThread;
 
 bool is_readable(int fd) {
   pollfd entry{fd, POLLIN, 0};
   return ::poll(&entry, 1, 0) == 1;
 }
-
-// A callback that waits, once it has begun, until the test lets it end.
-class Gate {
- public:
-  std::function<void()> callback() {
-    return [this] {
-      begun_.set_value();
-      get(open_.get_future());
-    };
-  }
-  void wait_begun() { get(begun_.get_future()); }
-  void open() { open_.set_value(); }
-
- private:
-  std::promise<void> begun_;
-  std::promise<void> open_;
-};
-
-class LogLines {
- public:
-  Log log() {
-    return Log([this](LogLevel level, std::string_view, std::string_view text) {
-      const std::lock_guard lock(mutex_);
-      lines_.push_back(std::string(to_string(level)) + ": " +
-                       std::string(text));
-    });
-  }
-  std::vector<std::string> lines() {
-    const std::lock_guard lock(mutex_);
-    return lines_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<std::string> lines_;
-};
 
 // ---- Posting
 
@@ -169,11 +65,10 @@ TEST(CallbackQueueTest, RefusesSizeZero) {
 
 TEST(CallbackQueueTest, RefusesEmptyCallbacks) {
   CallbackQueue queue;
-  const int owner = 0;
+  CallbackQueue::Owner owner(queue);
   EXPECT_THROW(queue.post(nullptr), std::invalid_argument);
-  EXPECT_THROW(queue.post_wait(nullptr, &owner), std::invalid_argument);
-  EXPECT_THROW(CallbackOwner(queue, &owner).post_event(nullptr),
-               std::invalid_argument);
+  EXPECT_THROW(owner.post_wait(nullptr), std::invalid_argument);
+  EXPECT_THROW(EventOwner(queue).post_event(nullptr), std::invalid_argument);
   EXPECT_TRUE(queue.empty());
 }
 
@@ -195,13 +90,12 @@ TEST(CallbackQueueTest, PostIsFalseAndDropsTheCallbackWhenFull) {
 
 TEST(CallbackQueueTest, EventsAreTakenWhenFullAndDoNotCount) {
   CallbackQueue queue(1);
-  const int server = 0;
-  CallbackOwner owner(queue, &server);
+  EventOwner owner(queue);
   Ints ran;
   owner.post_event(append(ran, 1));
-  EXPECT_TRUE(queue.post(append(ran, 2), &server));
+  EXPECT_TRUE(owner.post(append(ran, 2)));
   owner.post_event(append(ran, 3));
-  EXPECT_FALSE(queue.post(append(ran, 4), &server));
+  EXPECT_FALSE(owner.post(append(ran, 4)));
   EXPECT_EQ(queue.size(), 3u);
   EXPECT_EQ(queue.run_pending(), 3u);
   EXPECT_EQ(ran, (Ints{1, 2, 3}));
@@ -211,7 +105,7 @@ TEST(CallbackQueueTest, PostWaitWaitsForRoom) {
   CallbackQueue queue(1);
   Ints ran;
   queue.post(append(ran, 1));
-  Worker poster([&] { queue.post_wait(append(ran, 2), nullptr); });
+  WaitingThread poster([&] { queue.post_wait(append(ran, 2)); });
   ASSERT_TRUE(poster.is_blocked());
   EXPECT_EQ(queue.size(), 1u);
   EXPECT_EQ(queue.run_pending(), 1u);
@@ -222,9 +116,9 @@ TEST(CallbackQueueTest, PostWaitWaitsForRoom) {
 
 TEST(CallbackQueueTest, PostWaitTimesOutAndPostsNothing) {
   CallbackQueue queue(1);
-  queue.post_wait([] {}, nullptr, Wait::none());
-  EXPECT_THROW(queue.post_wait([] {}, nullptr, Wait::none()), TimeoutError);
-  EXPECT_THROW(queue.post_wait([] {}, nullptr, std::chrono::milliseconds(1)),
+  queue.post_wait([] {}, Wait::none());
+  EXPECT_THROW(queue.post_wait([] {}, Wait::none()), TimeoutError);
+  EXPECT_THROW(queue.post_wait([] {}, std::chrono::milliseconds(1)),
                TimeoutError);
   EXPECT_EQ(queue.size(), 1u);
 }
@@ -233,62 +127,57 @@ TEST(CallbackQueueTest, PostWaitIsInterruptedByAStop) {
   CallbackQueue queue(1);
   queue.post([] {});
   std::stop_source stop;
-  Worker poster([&] { queue.post_wait([] {}, nullptr, stop.get_token()); });
+  WaitingThread poster([&] { queue.post_wait([] {}, stop.get_token()); });
   ASSERT_TRUE(poster.is_blocked());
   stop.request_stop();
   EXPECT_THROW(poster.join(), CancelledError);
   // A stop wins also where there is room.
   queue.run_pending();
-  EXPECT_THROW(queue.post_wait([] {}, nullptr, stop.get_token()),
-               CancelledError);
+  EXPECT_THROW(queue.post_wait([] {}, stop.get_token()), CancelledError);
   EXPECT_TRUE(queue.empty());
 }
 
 TEST(CallbackQueueTest, RefusePostsRefusesThatOwnerOnly) {
   CallbackQueue queue;
-  const std::array<int, 2> servers{};
-  CallbackOwner owner(queue, &servers[0]);
-  owner.refuse_posts();
-  EXPECT_FALSE(queue.post([] {}, &servers[0]));
-  EXPECT_THROW(queue.post_wait([] {}, &servers[0]), CancelledError);
+  std::array<EventOwner, 2> servers{EventOwner(queue), EventOwner(queue)};
+  servers[0].refuse_posts();
+  EXPECT_FALSE(servers[0].post([] {}));
+  EXPECT_THROW(servers[0].post_wait([] {}), CancelledError);
   EXPECT_TRUE(queue.empty());
-  owner.post_event([] {});
-  EXPECT_TRUE(queue.post([] {}, &servers[1]));
+  servers[0].post_event([] {});
+  EXPECT_TRUE(servers[1].post([] {}));
   EXPECT_TRUE(queue.post([] {}));
   EXPECT_EQ(queue.size(), 3u);
 }
 
 TEST(CallbackQueueTest, RefusePostsEndsAPostWaitThatWaits) {
   CallbackQueue queue(1);
-  const int server = 0;
-  CallbackOwner owner(queue, &server);
+  EventOwner owner(queue);
   queue.post([] {});
-  Worker poster([&] { queue.post_wait([] {}, &server); });
+  WaitingThread poster([&] { owner.post_wait([] {}); });
   ASSERT_TRUE(poster.is_blocked());
   owner.refuse_posts();
   EXPECT_THROW(poster.join(), CancelledError);
 }
 
 TEST(CallbackQueueTest, RetireEndsAPostWaitThatWaits) {
-  // Though by the time that the poster wakes the address may post again.
   CallbackQueue queue(1);
-  const int server = 0;
+  EventOwner owner(queue);
   queue.post([] {});
-  Worker poster([&] { queue.post_wait([] {}, &server); });
+  WaitingThread poster([&] { owner.post_wait([] {}); });
   ASSERT_TRUE(poster.is_blocked());
-  CallbackOwner(queue, &server).refuse_posts();
-  CallbackOwner(queue, &server).retire();
+  owner.retire();
   EXPECT_THROW(poster.join(), CancelledError);
 }
 
 TEST(CallbackQueueTest, CancelEndsAPostWaitEvenIfItMakesRoom) {
   for (int round = 0; round < 100; ++round) {
     CallbackQueue queue(1);
-    const int server = 0;
-    queue.post([] {}, &server);
-    Worker poster([&] { queue.post_wait([] {}, &server); });
+    CallbackQueue::Owner owner(queue);
+    owner.post([] {});
+    WaitingThread poster([&] { owner.post_wait([] {}); });
     ASSERT_TRUE(poster.is_blocked());
-    queue.cancel(&server);
+    owner.cancel();
     EXPECT_THROW(poster.join(), CancelledError);
     EXPECT_TRUE(queue.empty());
   }
@@ -340,15 +229,14 @@ TEST(CallbackQueueTest, ExceptionLeavesTheRestInOrder) {
 
 TEST(CallbackQueueTest, CallbackThatThrewNoLongerCountsAsRunning) {
   CallbackQueue queue;
-  const int owner = 0;
+  CallbackQueue::Owner owner(queue);
   bool destroyed = false;
-  queue.post([keep = on_destruction([&] {
-                destroyed = true;
-              })] { throw std::runtime_error("no"); },
-             &owner);
+  owner.post([keep = on_destruction([&] { destroyed = true; })] {
+    throw std::runtime_error("no");
+  });
   EXPECT_THROW(queue.run_one(), std::runtime_error);
   EXPECT_TRUE(destroyed);
-  Worker([&] { queue.cancel(&owner); }).join();
+  WaitingThread([&] { owner.cancel(); }).join();
 }
 
 TEST(CallbackQueueTest, EachCallbackRunsOnceIfSeveralThreadsDrain) {
@@ -357,8 +245,8 @@ TEST(CallbackQueueTest, EachCallbackRunsOnceIfSeveralThreadsDrain) {
   for (int i = 0; i < 1000; ++i) queue.post([&] { ++ran; });
   std::atomic<std::size_t> counted{0};
   {
-    Worker first([&] { counted += queue.run_pending(); });
-    Worker second([&] { counted += queue.run_pending(); });
+    WaitingThread first([&] { counted += queue.run_pending(); });
+    WaitingThread second([&] { counted += queue.run_pending(); });
     first.join();
     second.join();
   }
@@ -381,7 +269,7 @@ TEST(CallbackQueueTest, RunOneRunsOne) {
 TEST(CallbackQueueTest, RunOneWaitsForACallback) {
   CallbackQueue queue;
   bool ran = false;
-  Worker drainer([&] { EXPECT_TRUE(queue.run_one(kLong)); });
+  WaitingThread drainer([&] { EXPECT_TRUE(queue.run_one(kPatience)); });
   ASSERT_TRUE(drainer.is_blocked());
   queue.post([&] { ran = true; });
   drainer.join();
@@ -399,7 +287,7 @@ TEST(CallbackQueueTest, RunOneIsFalseAtTheDeadline) {
 TEST(CallbackQueueTest, RunOneIsInterruptedByAStop) {
   CallbackQueue queue;
   std::stop_source stop;
-  Worker drainer([&] { queue.run_one(stop.get_token()); });
+  WaitingThread drainer([&] { queue.run_one(stop.get_token()); });
   ASSERT_TRUE(drainer.is_blocked());
   stop.request_stop();
   EXPECT_THROW(drainer.join(), CancelledError);
@@ -411,7 +299,7 @@ TEST(CallbackQueueTest, RunRunsUntilTheStopAndLeavesTheRest) {
   CallbackQueue queue;
   Ints ran;
   std::stop_source stop;
-  Worker drainer([&] { queue.run(stop.get_token()); });
+  WaitingThread drainer([&] { queue.run(stop.get_token()); });
   ASSERT_TRUE(drainer.is_blocked());
   queue.post(append(ran, 1));
   queue.post([&] {
@@ -428,7 +316,7 @@ TEST(CallbackQueueTest, RunWokenByAStopRunsNothingPostedAfterIt) {
   for (int round = 0; round < 200; ++round) {
     CallbackQueue queue;
     std::stop_source stop;
-    Worker drainer([&] { queue.run(stop.get_token()); });
+    WaitingThread drainer([&] { queue.run(stop.get_token()); });
     ASSERT_TRUE(drainer.is_blocked());
     stop.request_stop();
     queue.post([] { ADD_FAILURE() << "ran after the stop"; });
@@ -443,46 +331,182 @@ TEST(CallbackQueueTest, RunLetsExceptionsThrough) {
   EXPECT_THROW(queue.run({}), int);
 }
 
+TEST(CallbackQueueTest, RunUntilRunsWhatComesUntilTheDeadline) {
+  CallbackQueue queue;
+  Ints ran;
+  queue.post(append(ran, 1));
+  std::promise<void> first;
+  queue.post([&] { first.set_value(); });
+  WaitingThread poster([&] {
+    get(first.get_future());
+    queue.post(append(ran, 2));
+  });
+  const Deadline deadline = Deadline::after(std::chrono::milliseconds(200));
+  const std::size_t count = queue.run_until(deadline);
+  EXPECT_TRUE(deadline.has_passed());
+  poster.join();
+  queue.run_pending();  // the poster may have been that slow
+  EXPECT_EQ(ran, (Ints{1, 2}));
+  EXPECT_GE(count, 2u);
+  EXPECT_LE(count, 3u);
+}
+
+TEST(CallbackQueueTest, RunUntilRunsAtADeadlineThatHasPassedWhatWasQueued) {
+  CallbackQueue queue;
+  int ran = 0;
+  std::function<void()> again = [&] {
+    ++ran;
+    queue.post(again);
+  };
+  queue.post(again);
+  queue.post(again);
+  EXPECT_EQ(queue.run_until(Wait::none()), 2u);
+  EXPECT_EQ(ran, 2);
+  EXPECT_EQ(queue.size(), 2u);
+  EXPECT_EQ(CallbackQueue().run_until(Wait::none()), 0u);
+}
+
+TEST(CallbackQueueTest, RunUntilIsBoundedThoughCallbacksKeepComing) {
+  CallbackQueue queue;
+  std::function<void()> again = [&] { queue.post(again); };
+  queue.post(again);
+  EXPECT_GT(queue.run_until(std::chrono::milliseconds(20)), 0u);
+  EXPECT_EQ(queue.size(), 1u);
+}
+
+TEST(CallbackQueueTest, RunUntilReturnsAtTheStopAndLeavesTheRest) {
+  CallbackQueue queue;
+  std::stop_source stop;
+  std::size_t count = 0;
+  WaitingThread drainer([&] {
+    count = queue.run_until({kPatience, stop.get_token()});
+  });
+  ASSERT_TRUE(drainer.is_blocked());
+  queue.post([] {});
+  queue.post([&] {
+    queue.post([] { FAIL() << "ran after the stop"; });
+    stop.request_stop();
+  });
+  drainer.join();
+  EXPECT_EQ(count, 2u);
+  EXPECT_EQ(queue.size(), 1u);
+  EXPECT_EQ(queue.run_until({kPatience, stop.get_token()}), 0u);
+}
+
+TEST(CallbackQueueTest, RunUntilLetsExceptionsThrough) {
+  CallbackQueue queue;
+  queue.post([] { throw 7; });
+  queue.post([] {});
+  EXPECT_THROW(queue.run_until(Wait::none()), int);
+  EXPECT_EQ(queue.size(), 1u);
+}
+
 // ---- Cancelling
 
 TEST(CallbackQueueTest, CancelDropsTheOwnersCallbacksOnly) {
   CallbackQueue queue(4);
-  const std::array<int, 2> owners{};
+  std::array<EventOwner, 2> owners{EventOwner(queue), EventOwner(queue)};
   Ints ran;
   int dropped = 0;
   const auto count_drop = [&] {
     ++dropped;
     EXPECT_EQ(queue.size(), 2u);  // no lock is held
   };
-  queue.post([keep = on_destruction(count_drop)] { FAIL(); }, &owners[0]);
-  queue.post(append(ran, 1), &owners[1]);
-  queue.post([keep = on_destruction(count_drop)] { FAIL(); }, &owners[0]);
+  owners[0].post([keep = on_destruction(count_drop)] { FAIL(); });
+  owners[1].post(append(ran, 1));
+  owners[0].post([keep = on_destruction(count_drop)] { FAIL(); });
   queue.post(append(ran, 2));
-  queue.cancel(&owners[0]);
+  owners[0].cancel();
   EXPECT_EQ(dropped, 2);
   EXPECT_EQ(queue.size(), 2u);
-  EXPECT_TRUE(queue.post(append(ran, 3), &owners[0]));  // there is room again
-  EXPECT_TRUE(queue.post(append(ran, 4), &owners[0]));
-  EXPECT_FALSE(queue.post(append(ran, 5), &owners[0]));
+  EXPECT_TRUE(owners[1].post(append(ran, 3)));  // there is room again
+  EXPECT_TRUE(owners[1].post(append(ran, 4)));
+  EXPECT_FALSE(owners[1].post(append(ran, 5)));
   EXPECT_EQ(queue.run_pending(), 4u);
   EXPECT_EQ(ran, (Ints{1, 2, 3, 4}));
 }
 
-TEST(CallbackQueueTest, CancelRefusesNoOwner) {
+TEST(CallbackQueueTest, CancelledOwnerPostsNoMore) {
   CallbackQueue queue;
-  queue.post([] {});
-  EXPECT_THROW(queue.cancel(nullptr), std::invalid_argument);
-  EXPECT_EQ(queue.size(), 1u);
+  EventOwner owner(queue);
+  owner.cancel();
+  EXPECT_FALSE(owner.post([] {}));
+  EXPECT_THROW(owner.post_wait([] {}), CancelledError);
+  owner.post_event([] { FAIL() << "an event of a cancelled owner"; });
+  EXPECT_TRUE(queue.empty());
+  owner.cancel();
+  owner.retire();
+  EXPECT_FALSE(owner.post([] {}));
+}
+
+TEST(CallbackQueueTest, DestroyedOwnersCallbacksDoNotRun) {
+  CallbackQueue queue;
+  bool destroyed = false;
+  {
+    CallbackQueue::Owner owner(queue);
+    owner.post([keep = on_destruction([&] { destroyed = true; })] { FAIL(); });
+  }
+  EXPECT_TRUE(destroyed);
+  EXPECT_EQ(queue.run_pending(), 0u);
+}
+
+TEST(CallbackQueueTest, OwnerInTheOldOnesPlaceIsAnotherOne) {
+  // The address is the same; what the first one has queued is not its own.
+  CallbackQueue queue;
+  std::optional<CallbackQueue::Owner> owner(queue);
+  owner->cancel();
+  owner.emplace(queue);
+  Ints ran;
+  EXPECT_TRUE(owner->post(append(ran, 1)));
+  EXPECT_EQ(queue.run_pending(), 1u);
+  EXPECT_EQ(ran, (Ints{1}));
+}
+
+TEST(CallbackQueueTest, OwnerMayOutliveTheQueue) {
+  auto queue = std::make_unique<CallbackQueue>();
+  EventOwner owner(*queue);
+  bool destroyed = false;
+  owner.post([keep = on_destruction([&] { destroyed = true; })] { FAIL(); });
+  queue.reset();
+  EXPECT_TRUE(destroyed);
+  EXPECT_FALSE(owner.post([] {}));
+  EXPECT_THROW(owner.post_wait([] {}), CancelledError);
+  owner.post_event([] { FAIL(); });
+  owner.retire();
+  owner.cancel();
+}
+
+TEST(CallbackQueueTest, OwnerMayBeDestroyedInsideItsOwnCallback) {
+  CallbackQueue queue;
+  auto owner = std::make_shared<CallbackQueue::Owner>(queue);
+  bool ran = false;
+  CallbackQueue::Owner& posts = *owner;
+  posts.post([&ran, held = std::move(owner)]() mutable {
+    held.reset();
+    ran = true;
+  });
+  posts.post([] { FAIL() << "ran after the destructor"; });
+  EXPECT_EQ(queue.run_pending(), 1u);
+  EXPECT_TRUE(ran);
+}
+
+TEST(CallbackQueueTest, OwnerDestroyedWithWhatItsCallbackHolds) {
+  CallbackQueue queue;
+  auto owner = std::make_shared<CallbackQueue::Owner>(queue);
+  CallbackQueue::Owner& posts = *owner;
+  posts.post([held = std::move(owner)] {});
+  posts.post([] { FAIL() << "ran after the destructor"; });
+  EXPECT_EQ(queue.run_pending(), 1u);
 }
 
 TEST(CallbackQueueTest, CancelWaitsForTheRunningCallback) {
   CallbackQueue queue;
-  const int owner = 0;
+  CallbackQueue::Owner owner(queue);
   Gate gate;
-  queue.post(gate.callback(), &owner);
-  Worker drainer([&] { queue.run_pending(); });
+  owner.post(gate.callback());
+  WaitingThread drainer([&] { queue.run_pending(); });
   gate.wait_begun();
-  Worker canceller([&] { queue.cancel(&owner); });
+  WaitingThread canceller([&] { owner.cancel(); });
   EXPECT_TRUE(canceller.is_blocked());
   gate.open();
   canceller.join();
@@ -491,12 +515,12 @@ TEST(CallbackQueueTest, CancelWaitsForTheRunningCallback) {
 
 TEST(CallbackQueueTest, CancelWaitsUntilTheCallbackIsDestroyed) {
   CallbackQueue queue;
-  const int owner = 0;
+  CallbackQueue::Owner owner(queue);
   Gate gate;
-  queue.post([keep = on_destruction(gate.callback())] {}, &owner);
-  Worker drainer([&] { queue.run_pending(); });
+  owner.post([keep = on_destruction(gate.callback())] {});
+  WaitingThread drainer([&] { queue.run_pending(); });
   gate.wait_begun();
-  Worker canceller([&] { queue.cancel(&owner); });
+  WaitingThread canceller([&] { owner.cancel(); });
   EXPECT_TRUE(canceller.is_blocked());
   gate.open();
   canceller.join();
@@ -505,13 +529,13 @@ TEST(CallbackQueueTest, CancelWaitsUntilTheCallbackIsDestroyed) {
 
 TEST(CallbackQueueTest, CancelWaitsUntilAnotherCancelHasDestroyedCallbacks) {
   CallbackQueue queue;
-  const int owner = 0;
+  CallbackQueue::Owner owner(queue);
   Gate gate;
-  queue.post([] {}, &owner);
-  queue.post([keep = on_destruction(gate.callback())] {}, &owner);
-  Worker first([&] { queue.cancel(&owner); });
+  owner.post([] {});
+  owner.post([keep = on_destruction(gate.callback())] {});
+  WaitingThread first([&] { owner.cancel(); });
   gate.wait_begun();
-  Worker second([&] { queue.cancel(&owner); });
+  WaitingThread second([&] { owner.cancel(); });
   EXPECT_TRUE(second.is_blocked());
   gate.open();
   first.join();
@@ -520,36 +544,32 @@ TEST(CallbackQueueTest, CancelWaitsUntilAnotherCancelHasDestroyedCallbacks) {
 
 TEST(CallbackQueueTest, CancelDoesNotWaitForOtherOwners) {
   CallbackQueue queue;
-  const std::array<int, 2> owners{};
+  std::array<EventOwner, 2> owners{EventOwner(queue), EventOwner(queue)};
   Gate gate;
-  queue.post(gate.callback(), &owners[0]);
-  Worker drainer([&] { queue.run_pending(); });
+  owners[0].post(gate.callback());
+  WaitingThread drainer([&] { queue.run_pending(); });
   gate.wait_begun();
-  Worker([&] { queue.cancel(&owners[1]); }).join();
+  WaitingThread([&] { owners[1].cancel(); }).join();
   gate.open();
   drainer.join();
 }
 
 TEST(CallbackQueueTest, CancelInsideTheOwnersCallbackDoesNotWaitForItself) {
   CallbackQueue queue;
-  const int owner = 0;
+  CallbackQueue::Owner owner(queue);
   Ints ran;
-  Worker([&] {
-    queue.post(
-        [&] {
-          queue.post(append(ran, 3), &owner);
-          queue.run_one();  // nested: two entries of this thread
-          queue.cancel(&owner);
-          ran.push_back(2);
-        },
-        &owner);
-    queue.post(
-        [&] {
-          queue.cancel(&owner);
-          ran.push_back(1);
-        },
-        &owner);
-    queue.post(append(ran, 9), &owner);
+  WaitingThread([&] {
+    owner.post([&] {
+      owner.post(append(ran, 3));
+      queue.run_one();  // nested: two entries of this thread
+      owner.cancel();
+      ran.push_back(2);
+    });
+    owner.post([&] {
+      owner.cancel();
+      ran.push_back(1);
+    });
+    owner.post(append(ran, 9));
     EXPECT_EQ(queue.run_pending(), 1u);
   }).join();
   EXPECT_EQ(ran, (Ints{1, 2}));
@@ -558,25 +578,104 @@ TEST(CallbackQueueTest, CancelInsideTheOwnersCallbackDoesNotWaitForItself) {
 
 TEST(CallbackQueueTest, CancelInsideACallbackWaitsForOtherThreads) {
   CallbackQueue queue;
-  const int owner = 0;
+  CallbackQueue::Owner owner(queue);
   Gate gate;
-  queue.post(gate.callback(), &owner);
-  queue.post([&] { queue.cancel(&owner); }, &owner);
-  Worker first([&] { queue.run_one(); });
+  owner.post(gate.callback());
+  owner.post([&] { owner.cancel(); });
+  WaitingThread first([&] { queue.run_one(); });
   gate.wait_begun();
-  Worker second([&] { queue.run_one(); });
+  WaitingThread second([&] { queue.run_one(); });
   EXPECT_TRUE(second.is_blocked());
   gate.open();
   first.join();
   second.join();
 }
 
+// Two threads that cancel, each inside a callback, what the other is inside of.
+TEST(CallbackQueueTest, CancelsThatWouldWaitForEachOtherReturn) {
+  for (int round = 0; round < 100; ++round) {
+    CallbackQueue left_queue;
+    CallbackQueue right_queue;
+    CallbackQueue::Owner left(left_queue);
+    CallbackQueue::Owner right(right_queue);
+    std::atomic<int> inside{0};
+    const auto cancel = [&](CallbackQueue::Owner& other) {
+      return [&] {
+        ++inside;
+        EXPECT_TRUE(soon([&] { return inside == 2; }));
+        other.cancel();
+      };
+    };
+    left.post(cancel(right));
+    right.post(cancel(left));
+    WaitingThread left_thread([&] { left_queue.run_pending(); });
+    WaitingThread right_thread([&] { right_queue.run_pending(); });
+    left_thread.join();
+    right_thread.join();
+  }
+}
+
+TEST(CallbackQueueTest, CancelsThatWouldWaitInARingOfThreeReturn) {
+  for (int round = 0; round < 100; ++round) {
+    std::array<CallbackQueue, 3> queues;
+    std::vector<std::unique_ptr<CallbackQueue::Owner>> owners;
+    for (CallbackQueue& queue : queues) {
+      owners.push_back(std::make_unique<CallbackQueue::Owner>(queue));
+    }
+    std::atomic<int> inside{0};
+    std::vector<std::unique_ptr<WaitingThread>> threads;
+    for (std::size_t i = 0; i < 3; ++i) {
+      owners[i]->post([&, i] {
+        ++inside;
+        EXPECT_TRUE(soon([&] { return inside == 3; }));
+        owners[(i + 1) % 3]->cancel();
+      });
+    }
+    for (CallbackQueue& queue : queues) {
+      threads.push_back(
+          std::make_unique<WaitingThread>([&queue] { queue.run_pending(); }));
+    }
+    for (const auto& thread : threads) thread->join();
+  }
+}
+
+// The callback that was waited for is over, so its thread waits as usual.
+TEST(CallbackQueueTest, CancelWaitsForAThreadWhoseOwnWaitIsJustOver) {
+  for (int round = 0; round < 300; ++round) {
+    CallbackQueue queue;
+    CallbackQueue::Owner first(queue);
+    CallbackQueue second_queue;
+    CallbackQueue::Owner second(second_queue);
+    std::atomic<bool> over{false};
+    Gate gate;
+    first.post(gate.callback());
+    queue.post([&] {  // in the same thread, right after the other
+      second.cancel();
+      EXPECT_TRUE(over);
+    });
+    WaitingThread drainer([&] { queue.run_pending(); });
+    gate.wait_begun();
+    second.post([&] {
+      first.cancel();
+      over = true;
+    });
+    WaitingThread other([&] { second_queue.run_pending(); });
+    ASSERT_TRUE(other.is_blocked());
+    gate.open();
+    drainer.join();
+    other.join();
+  }
+}
+
 // What a server is to its callbacks: memory that goes right after cancel().
 struct Server {
+  explicit Server(CallbackQueue& queue) : owner(queue) {}
+
   std::uint64_t ran = 0;               // plain: the drainer's alone
   std::atomic<std::uint64_t> seen{0};  // the same, for the test to wait for
   std::atomic<std::uint64_t> made{0};
   std::atomic<std::uint64_t> destroyed{0};
+  EventOwner owner;
 
   std::function<void()> callback() {
     ++made;
@@ -594,37 +693,37 @@ TEST(CallbackQueueTest, NothingOfAnOwnerIsTouchedAfterCancel) {
   std::stop_source stop;
   std::mutex mutex;
   Server* server = nullptr;  // guarded by mutex
-  Server others;
-  Worker drainer([&] { queue.run(stop.get_token()); });
-  Worker poster([&] {
+  Server others(queue);
+  WaitingThread drainer([&] { queue.run(stop.get_token()); });
+  WaitingThread poster([&] {
     while (!stop.stop_requested()) {
       {
         const std::lock_guard lock(mutex);
-        if (server != nullptr) queue.post(server->callback(), server);
+        if (server != nullptr) server->owner.post(server->callback());
       }
-      queue.post(others.callback(), &others);
+      others.owner.post(others.callback());
       std::this_thread::yield();  // std::mutex is not fair
     }
   });
   for (int round = 0; round < kRounds; ++round) {
-    auto owned = std::make_unique<Server>();
+    auto owned = std::make_unique<Server>(queue);
     {
       const std::lock_guard lock(mutex);
       server = owned.get();
     }
-    EXPECT_TRUE(eventually([&] { return owned->seen > 0; }));
+    EXPECT_TRUE(soon([&] { return owned->seen > 0; }));
     {
       const std::lock_guard lock(mutex);
       server = nullptr;
     }
-    queue.cancel(owned.get());
+    owned->owner.cancel();
     EXPECT_EQ(owned->destroyed, owned->made);
     owned.reset();
   }
   stop.request_stop();
   drainer.join();
   poster.join();
-  queue.cancel(&others);
+  others.owner.cancel();
   EXPECT_GT(others.ran, 0u);
 }
 
@@ -633,15 +732,15 @@ TEST(CallbackQueueTest, NothingOfAnOwnerIsTouchedAfterRetire) {
   constexpr int kRounds = 500;
   CallbackQueue queue(4);
   std::stop_source stop;
-  Worker drainer([&] { queue.run(stop.get_token()); });
+  WaitingThread drainer([&] { queue.run(stop.get_token()); });
   for (int round = 0; round < kRounds; ++round) {
-    auto server = std::make_unique<Server>();
-    CallbackOwner owner(queue, server.get());
+    auto server = std::make_unique<Server>(queue);
+    EventOwner& owner = server->owner;
     owner.post_event(server->callback());
-    Worker reader([&queue, server = server.get()] {
-      for (;;) queue.post_wait(server->callback(), server);
+    WaitingThread reader([server = server.get()] {
+      for (;;) server->owner.post_wait(server->callback());
     });
-    EXPECT_TRUE(eventually([&] { return server->seen > 8; }));
+    EXPECT_TRUE(soon([&] { return server->seen > 8; }));
     owner.refuse_posts();
     EXPECT_THROW(reader.join(), CancelledError);
     owner.post_event(server->callback());
@@ -658,24 +757,23 @@ TEST(CallbackQueueTest, NothingOfAnOwnerIsTouchedAfterRetire) {
 
 TEST(CallbackQueueTest, RetireOnTheDrainingThreadRunsTheRest) {
   CallbackQueue queue;
-  const std::array<int, 2> servers{};
-  CallbackOwner owner(queue, &servers[0]);
+  std::array<EventOwner, 2> servers{EventOwner(queue), EventOwner(queue)};
+  EventOwner& owner = servers[0];
   Ints ran;
   queue.run_pending();
   owner.post_event(append(ran, 1));
-  queue.post(append(ran, 9), &servers[1]);
-  queue.post(append(ran, 2), &servers[0]);
+  servers[1].post(append(ran, 9));
+  servers[0].post(append(ran, 2));
   owner.refuse_posts();
   owner.retire();
   EXPECT_EQ(ran, (Ints{1, 2}));
   EXPECT_EQ(queue.size(), 1u);
-  EXPECT_TRUE(queue.post([] {}, &servers[0]));  // a later owner
+  EXPECT_FALSE(owner.post([] {}));
 }
 
 TEST(CallbackQueueTest, RetireOnTheDrainingThreadDropsWhatIsPostedMeanwhile) {
   CallbackQueue queue;
-  const int server = 0;
-  CallbackOwner owner(queue, &server);
+  EventOwner owner(queue);
   int ran = 0;
   std::function<void()> again = [&] {
     ++ran;
@@ -690,36 +788,33 @@ TEST(CallbackQueueTest, RetireOnTheDrainingThreadDropsWhatIsPostedMeanwhile) {
 
 TEST(CallbackQueueTest, RetireOnTheDrainingThreadRunsAllThenThrows) {
   CallbackQueue queue;
-  const int server = 0;
-  CallbackOwner owner(queue, &server);
+  EventOwner owner(queue);
   Ints ran;
   queue.run_pending();
-  queue.post([] { throw std::runtime_error("first"); }, &server);
-  queue.post([] { throw 7; }, &server);
+  owner.post([] { throw std::runtime_error("first"); });
+  owner.post([] { throw 7; });
   owner.post_event(append(ran, 1));
   owner.refuse_posts();
   EXPECT_THROW(owner.retire(), std::runtime_error);
   EXPECT_EQ(ran, (Ints{1}));
-  EXPECT_TRUE(queue.post([] {}, &server));
+  EXPECT_FALSE(owner.post([] {}));
 }
 
 TEST(CallbackQueueTest, RetireOnAnotherThreadDrops) {
   CallbackQueue queue;
-  const int server = 0;
-  CallbackOwner owner(queue, &server);
+  EventOwner owner(queue);
   queue.run_pending();
   owner.post_event([] { FAIL() << "ran on a thread that does not drain"; });
   owner.refuse_posts();
-  Worker([&] { owner.retire(); }).join();
+  WaitingThread([&] { owner.retire(); }).join();
   EXPECT_TRUE(queue.empty());
-  EXPECT_TRUE(queue.post([] {}, &server));
+  EXPECT_FALSE(owner.post([] {}));
 }
 
 TEST(CallbackQueueTest, RetireOnAThreadThatFollowsTheDrainingOneDrops) {
   // The second thread usually gets the std::thread::id of the first.
   CallbackQueue queue;
-  const int server = 0;
-  CallbackOwner owner(queue, &server);
+  EventOwner owner(queue);
   std::thread([&] { queue.run_pending(); }).join();
   owner.post_event([] { FAIL() << "ran on a thread that does not drain"; });
   std::thread([&] { owner.retire(); }).join();
@@ -728,8 +823,7 @@ TEST(CallbackQueueTest, RetireOnAThreadThatFollowsTheDrainingOneDrops) {
 
 TEST(CallbackQueueTest, RetireInsideTheOwnersCallbackDrops) {
   CallbackQueue queue;
-  const int server = 0;
-  CallbackOwner owner(queue, &server);
+  EventOwner owner(queue);
   owner.post_event([&] { owner.retire(); });
   owner.post_event([] { FAIL() << "ran after retire()"; });
   EXPECT_EQ(queue.run_pending(), 1u);
@@ -738,8 +832,7 @@ TEST(CallbackQueueTest, RetireInsideTheOwnersCallbackDrops) {
 
 TEST(CallbackQueueTest, RetireInsideAnotherOwnersCallbackRunsTheRest) {
   CallbackQueue queue;
-  const int server = 0;
-  CallbackOwner owner(queue, &server);
+  EventOwner owner(queue);
   Ints ran;
   queue.post([&] {
     owner.retire();
@@ -752,12 +845,12 @@ TEST(CallbackQueueTest, RetireInsideAnotherOwnersCallbackRunsTheRest) {
 
 TEST(CallbackQueueTest, RetireWaitsForTheRunningCallback) {
   CallbackQueue queue;
-  const int server = 0;
+  EventOwner owner(queue);
   Gate gate;
-  queue.post(gate.callback(), &server);
-  Worker drainer([&] { queue.run_pending(); });
+  owner.post(gate.callback());
+  WaitingThread drainer([&] { queue.run_pending(); });
   gate.wait_begun();
-  Worker closer([&] { CallbackOwner(queue, &server).retire(); });
+  WaitingThread closer([&] { owner.retire(); });
   EXPECT_TRUE(closer.is_blocked());
   gate.open();
   closer.join();
@@ -768,25 +861,26 @@ TEST(CallbackQueueTest, RetireWaitsForTheRunningCallback) {
 
 TEST(CallbackQueueTest, WaitFdIsReadableExactlyWhileNotEmpty) {
   CallbackQueue queue;
-  const int owner = 0;
+  CallbackQueue::Owner owner(queue);
   const int fd = queue.wait_fd();
   EXPECT_FALSE(is_readable(fd));
   queue.post([] {});
   EXPECT_TRUE(is_readable(fd));
-  queue.post([keep = on_destruction([&] { EXPECT_FALSE(is_readable(fd)); })] {},
-             &owner);
+  owner.post(
+      [keep = on_destruction([&] { EXPECT_FALSE(is_readable(fd)); })] {});
   queue.run_one();
   EXPECT_TRUE(is_readable(fd));
-  queue.cancel(&owner);
+  owner.cancel();
   EXPECT_FALSE(is_readable(fd));
   queue.post([&] { EXPECT_FALSE(is_readable(fd)); });
   EXPECT_EQ(queue.wait_fd(), fd);
   EXPECT_TRUE(is_readable(fd));
   queue.run_pending();
   EXPECT_FALSE(is_readable(fd));
-  CallbackOwner(queue, &owner).post_event([] {});
+  EventOwner events(queue);
+  events.post_event([] {});
   EXPECT_TRUE(is_readable(fd));
-  CallbackOwner(queue, &owner).retire();
+  events.retire();
   EXPECT_FALSE(is_readable(fd));
 }
 
@@ -803,8 +897,8 @@ TEST(CallbackQueueTest, WaitFdStaysExactWithConcurrentPosts) {
   CallbackQueue queue(8);
   const int fd = queue.wait_fd();
   constexpr int kCount = 5000;
-  Worker poster([&] {
-    for (int i = 0; i < kCount; ++i) queue.post_wait([] {}, nullptr);
+  WaitingThread poster([&] {
+    for (int i = 0; i < kCount; ++i) queue.post_wait([] {});
   });
   // A lost wake-up would end this by the poll's time-out.
   std::size_t ran = 0;
@@ -820,16 +914,18 @@ TEST(CallbackQueueTest, WaitFdStaysExactWithConcurrentPosts) {
 }
 
 TEST(CallbackQueueTest, DestructorDropsWhatIsQueued) {
-  const std::array<int, 2> owners{};
   int dropped = 0;
+  std::unique_ptr<CallbackQueue::Owner> owner;  // outlives the queue
   {
     CallbackQueue queue;
+    owner = std::make_unique<CallbackQueue::Owner>(queue);
+    CallbackQueue::Owner other(queue);
     const auto drop = [&] {
       ++dropped;
       queue.size();  // no lock is held
     };
-    queue.post([keep = on_destruction(drop)] { FAIL(); }, &owners[0]);
-    queue.post([keep = on_destruction(drop)] { FAIL(); }, &owners[1]);
+    owner->post([keep = on_destruction(drop)] { FAIL(); });
+    other.post([keep = on_destruction(drop)] { FAIL(); });
     queue.post([keep = on_destruction(drop)] { FAIL(); });
   }
   EXPECT_EQ(dropped, 3);
@@ -845,242 +941,12 @@ TEST(CallbackQueueTest, MayBeDestroyedInsideItsOwnCallback) {
       ran = true;
     });
     q.post([] { FAIL() << "ran after the destructor"; });
-    Worker([&] { drain(q); }).join();
+    WaitingThread([&] { drain(q); }).join();
     EXPECT_TRUE(ran);
   };
   destroy_in([](CallbackQueue& queue) { queue.run_pending(); });
   destroy_in([](CallbackQueue& queue) { queue.run_one(); });
   destroy_in([](CallbackQueue& queue) { queue.run({}); });
-}
-
-// ---- CallbackThread
-
-TEST(CallbackThreadTest, RunsCallbacksInOrderInItsThread) {
-  Ints ran;
-  std::promise<bool> is_current;
-  CallbackThread thread;
-  EXPECT_FALSE(thread.is_current_thread());
-  thread.queue().post(append(ran, 1));
-  thread.queue().post(append(ran, 2));
-  thread.queue().post(
-      [&] { is_current.set_value(thread.is_current_thread()); });
-  EXPECT_TRUE(get(is_current.get_future()));
-  EXPECT_EQ(ran, (Ints{1, 2}));
-}
-
-TEST(CallbackThreadTest, RefusesSizeZero) {
-  EXPECT_THROW(CallbackThread({.max_size = 0}), std::invalid_argument);
-}
-
-TEST(CallbackThreadTest, HasNameAndBlocksSignalsAndCallsTheHookFirst) {
-  struct Seen {
-    std::string name;
-    std::vector<int> unblocked;
-    std::thread::id id;
-  };
-  const auto look = [] {
-    Seen seen;
-    std::array<char, 16> name{};
-    ::pthread_getname_np(::pthread_self(), name.data(), name.size());
-    seen.name = name.data();
-    sigset_t blocked;
-    ::pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
-    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGALRM, SIGUSR1, SIGUSR2,
-                             SIGCHLD, SIGPIPE, SIGRTMAX}) {
-      if (::sigismember(&blocked, number) != 1) {
-        seen.unblocked.push_back(number);
-      }
-    }
-    seen.id = std::this_thread::get_id();
-    return seen;
-  };
-  std::optional<ThreadRole> role;
-  Seen in_hook;
-  std::promise<Seen> in_callback;
-  CallbackThread thread(
-      {.name = "tcpip-test", .thread_start_hook = [&](auto r) {
-         role = r;
-         in_hook = look();
-       }});
-  thread.queue().post([&] { in_callback.set_value(look()); });
-  const Seen seen = get(in_callback.get_future());
-  EXPECT_EQ(seen.name, "tcpip-test");
-  EXPECT_EQ(seen.unblocked, Ints{});
-  ASSERT_EQ(role, ThreadRole::kDispatch);
-  EXPECT_EQ(in_hook.name, "tcpip-test");
-  EXPECT_EQ(in_hook.unblocked, Ints{});
-  EXPECT_EQ(in_hook.id, seen.id);
-}
-
-TEST(CallbackThreadTest, CloseRunsWhatIsQueuedAndRefusesMore) {
-  CallbackThread thread;
-  const int server = 0;
-  CallbackOwner owner(thread.queue(), &server);
-  Ints ran;
-  Gate gate;
-  thread.queue().post(gate.callback());
-  thread.queue().post(append(ran, 1));
-  owner.post_event(append(ran, 2));
-  gate.wait_begun();
-  Worker closer([&] { thread.close(); });
-  EXPECT_TRUE(closer.is_blocked());
-  EXPECT_FALSE(thread.queue().post([] { FAIL() << "posted after close()"; }));
-  gate.open();
-  closer.join();
-  EXPECT_EQ(ran, (Ints{1, 2}));
-  EXPECT_FALSE(thread.queue().post([] {}));
-  EXPECT_THROW(thread.queue().post_wait([] {}, nullptr), CancelledError);
-  bool dropped = false;
-  owner.post_event([keep = on_destruction([&] { dropped = true; })] {});
-  EXPECT_TRUE(dropped);
-  EXPECT_FALSE(thread.queue().run_one());
-  EXPECT_FALSE(thread.is_current_thread());
-  thread.close();
-}
-
-TEST(CallbackThreadTest, CloseEndsAPostWaitThatWaits) {
-  CallbackThread thread({.max_size = 1});
-  Gate gate;
-  thread.queue().post(gate.callback());
-  gate.wait_begun();
-  thread.queue().post([] {});
-  Worker poster([&] { thread.queue().post_wait([] {}, nullptr); });
-  ASSERT_TRUE(poster.is_blocked());
-  Worker closer([&] { thread.close(); });
-  EXPECT_THROW(poster.join(), CancelledError);
-  gate.open();
-  closer.join();
-}
-
-TEST(CallbackThreadTest, CloseFromSeveralThreadsReturnsAfterTheEnd) {
-  CallbackThread thread;
-  Gate gate;
-  thread.queue().post(gate.callback());
-  gate.wait_begun();
-  Worker first([&] { thread.close(); });
-  Worker second([&] { thread.close(); });
-  EXPECT_TRUE(first.is_blocked());
-  EXPECT_TRUE(second.is_blocked());
-  gate.open();
-  first.join();
-  second.join();
-}
-
-TEST(CallbackThreadTest, CloseInsideACallbackDropsTheRest) {
-  CallbackThread thread;
-  std::atomic<bool> ran{false};
-  Gate gate;
-  thread.queue().post(gate.callback());
-  gate.wait_begun();
-  thread.queue().post([&] {
-    thread.close();
-    thread.close();
-    EXPECT_TRUE(thread.queue().empty());
-    EXPECT_FALSE(thread.queue().post([] {}));
-    ran = true;
-  });
-  thread.queue().post([] { FAIL() << "ran after close()"; });
-  gate.open();
-  ASSERT_TRUE(eventually([&] { return ran.load(); }));
-  thread.close();  // joins
-}
-
-TEST(CallbackThreadTest, CloseInsideACallbackWhileAnotherThreadCloses) {
-  CallbackThread thread;
-  Gate gate;
-  thread.queue().post(gate.callback());
-  thread.queue().post([&] { thread.close(); });
-  thread.queue().post([] { FAIL() << "ran after close()"; });
-  gate.wait_begun();
-  Worker other([&] { thread.close(); });
-  EXPECT_TRUE(other.is_blocked());
-  gate.open();
-  other.join();
-}
-
-TEST(CallbackThreadTest, MayBeDestroyedInsideItsOwnCallback) {
-  for (int round = 0; round < 300; ++round) {
-    // Held by the sink: gone when the thread has let go of everything.
-    auto token = std::make_shared<int>(0);
-    const std::weak_ptr<int> held = token;
-    auto thread = std::make_shared<CallbackThread>(CallbackThread::Options{
-        .log = Log([token](LogLevel, std::string_view, std::string_view) {})});
-    token = nullptr;
-    Gate gate;
-    std::promise<void> ran;
-    CallbackQueue& queue = thread->queue();
-    queue.post(gate.callback());
-    gate.wait_begun();
-    queue.post([&] {
-      thread.reset();
-      EXPECT_TRUE(queue.empty());  // lives until this callback returns
-      ran.set_value();
-    });
-    queue.post([] { FAIL() << "ran after the destructor"; });
-    gate.open();
-    get(ran.get_future());
-    ASSERT_TRUE(eventually([&] { return held.expired(); }));
-  }
-}
-
-TEST(CallbackThreadTest, MayBeDestroyedWithWhatACallbackHolds) {
-  auto token = std::make_shared<int>(0);
-  const std::weak_ptr<int> held = token;
-  auto thread = std::make_shared<CallbackThread>(CallbackThread::Options{
-      .log = Log([token](LogLevel, std::string_view, std::string_view) {})});
-  token = nullptr;
-  Gate gate;
-  CallbackQueue& queue = thread->queue();
-  queue.post(gate.callback());
-  gate.wait_begun();
-  queue.post([thread] {});
-  thread.reset();
-  gate.open();
-  EXPECT_TRUE(eventually([&] { return held.expired(); }));
-}
-
-TEST(CallbackThreadTest, ExceptionsOfCallbacksAreLoggedAndTheThreadGoesOn) {
-  LogLines log;
-  CallbackThread thread({.log = log.log()});
-  bool ran = false;
-  thread.queue().post([] { throw std::runtime_error("broken"); });
-  thread.queue().post([] { throw 7; });
-  thread.queue().post([&] { ran = true; });
-  thread.close();
-  EXPECT_TRUE(ran);
-  EXPECT_EQ(log.lines(), (std::vector<std::string>{
-                             "ERROR: callback failed: broken",
-                             "ERROR: callback failed: unknown exception"}));
-}
-
-TEST(CallbackThreadTest, ExceptionAfterTheDestructorIsLogged) {
-  LogLines log;
-  auto thread = std::make_unique<CallbackThread>(
-      CallbackThread::Options{.log = log.log()});
-  thread->queue().post([&] {
-    thread.reset();
-    throw std::runtime_error("late");
-  });
-  EXPECT_TRUE(eventually([&] { return log.lines().size() == 1; }));
-}
-
-TEST(CallbackThreadTest, ServerRetiredInACallbackOfTheThreadRunsTheRest) {
-  const int server = 0;
-  Ints ran;
-  Gate gate;
-  std::promise<void> retired;
-  CallbackThread thread;
-  CallbackOwner owner(thread.queue(), &server);
-  thread.queue().post(gate.callback());
-  gate.wait_begun();
-  thread.queue().post([&] {
-    owner.retire();
-    retired.set_value();
-  });
-  owner.post_event(append(ran, 1));
-  gate.open();
-  get(retired.get_future());
-  EXPECT_EQ(ran, (Ints{1}));
 }
 
 }  // namespace

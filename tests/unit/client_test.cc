@@ -19,22 +19,25 @@
 #include <utility>
 
 #include "tcpip/error.h"
-#include "tests/support/event_log.h"
+#include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/shared_list.h"
+#include "tests/support/stage.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::ConnectionEvents;
+using tcpip_testing::LogRecorder;
 using tcpip_tests::accept_one;
-using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
-using tcpip_tests::LogRecorder;
 using tcpip_tests::plain_listener;
 using tcpip_tests::PlainListener;
 using tcpip_tests::recv_exact;
@@ -43,26 +46,7 @@ using tcpip_tests::seconds_of;
 using tcpip_tests::send_all;
 using tcpip_tests::Transport;
 
-// A client and the bare socket of the server that it is connected to.
-class Connected {
- public:
-  explicit Connected(ClientOptions options = {}) {
-    options.host = "127.0.0.1";
-    options.port = listener.port;
-    if (!options.connect_callback) {
-      options.connect_callback = events.callback();
-    }
-    client.emplace(std::move(options));
-    client->start(kPatience);
-    peer = accept_one(listener);
-  }
-
-  HangGuard guard;
-  PlainListener listener = plain_listener(Transport::kIpv4);
-  EventLog events;
-  std::optional<Client> client;
-  UniqueFd peer;
-};
+using Connected = tcpip_tests::ClientStage;
 
 TEST(ClientOptionsTest, BadOptionsAreRefusedByTheConstructor) {
   EXPECT_THROW(Client({.host = "h", .port = -1}), std::invalid_argument);
@@ -71,11 +55,12 @@ TEST(ClientOptionsTest, BadOptionsAreRefusedByTheConstructor) {
   EXPECT_THROW(Client({.host = "h", .encoding = ""}), std::invalid_argument);
   EXPECT_THROW(Client({.host = "h", .encoding = "utf-17"}),
                std::invalid_argument);
+  EXPECT_THROW(Client({.host = "h",
+                       .heartbeats = {.interval = std::chrono::seconds(0)}}),
+               std::invalid_argument);
   EXPECT_THROW(
-      Client({.host = "h", .heartbeat_interval = std::chrono::seconds(0)}),
-      std::invalid_argument);
-  EXPECT_THROW(
-      Client({.host = "h", .max_heartbeat_interval = std::chrono::seconds(-1)}),
+      Client({.host = "h",
+              .heartbeats = {.max_interval = std::chrono::seconds(-1)}}),
       std::invalid_argument);
   EXPECT_THROW(Client({.host = "h", .limit = 0}), std::invalid_argument);
   EXPECT_NO_THROW(Client({.host = "h", .port = 65535}));
@@ -92,7 +77,7 @@ TEST(ClientTest, ConnectsAndTalks) {
   EXPECT_TRUE(c.client->connected());
   EXPECT_TRUE(c.client->should_be_connected());
   EXPECT_TRUE(c.client->wait_connected(Wait::none()));
-  EXPECT_EQ(c.client->generation(), 1u);
+  EXPECT_EQ(c.client->connection_count(), 1u);
   EXPECT_EQ(c.client->peer_address().port(), c.listener.port);
   c.client->write_str("ping");
   EXPECT_EQ(recv_exact(c.peer, 6), "ping\r\n");
@@ -141,9 +126,9 @@ TEST(ClientTest, SetsTheSocketOptions) {
 }
 
 TEST(ClientTest, SetsTheOptionsGiven) {
-  Connected c({.connect = {.socket = {.no_delay = false,
-                                      .keepalive_time = 7s,
-                                      .user_timeout = 9s}}});
+  Connected c(
+      {.socket = {
+           .no_delay = false, .keepalive_time = 7s, .user_timeout = 9s}});
   const auto fd = tcpip_tests::socket_connected_to(c.listener.port);
   ASSERT_TRUE(fd.has_value());
   using tcpip_tests::socket_option;
@@ -167,12 +152,12 @@ TEST(ClientStartTest, StartAfterCloseIsALogicError) {
 }
 
 // What is left after a start that failed: nothing.
-void expect_closed(Client& client, const EventLog& events) {
+void expect_closed(Client& client, const ConnectionEvents& events) {
   EXPECT_FALSE(client.connected());
   EXPECT_FALSE(client.should_be_connected());
   EXPECT_FALSE(client.wait_connected(kPatience));
   EXPECT_TRUE(client.wait_done(Wait::none()));
-  EXPECT_EQ(client.generation(), 0u);
+  EXPECT_EQ(client.connection_count(), 0u);
   EXPECT_THROW(client.read(1), ConnectionError);
   EXPECT_THROW(client.start(), std::logic_error);
   client.close();
@@ -181,7 +166,7 @@ void expect_closed(Client& client, const EventLog& events) {
 
 TEST(ClientStartTest, RefusedIsAnErrorOfItsOwn) {
   const HangGuard guard;
-  const EventLog events;
+  const ConnectionEvents events;
   Client client({.host = "127.0.0.1",
                  .port = tcpip_tests::refusing_port(),
                  .connect_callback = events.callback()});
@@ -191,7 +176,7 @@ TEST(ClientStartTest, RefusedIsAnErrorOfItsOwn) {
 
 TEST(ClientStartTest, UnknownHostIsAResolveError) {
   const HangGuard guard;
-  const EventLog events;
+  const ConnectionEvents events;
   Client client({.host = "no such host.invalid",
                  .port = 1,
                  .connect_callback = events.callback()});
@@ -202,7 +187,7 @@ TEST(ClientStartTest, UnknownHostIsAResolveError) {
 TEST(ClientStartTest, DeadlineIsATimeoutError) {
   const HangGuard guard;
   const tcpip_tests::SilentPort silent;
-  const EventLog events;
+  const ConnectionEvents events;
   Client client({.host = "127.0.0.1",
                  .port = silent.listener.port,
                  .connect_callback = events.callback()});
@@ -216,7 +201,7 @@ TEST(ClientStartTest, DeadlineIsATimeoutError) {
 TEST(ClientStartTest, StopIsCancelledError) {
   const HangGuard guard;
   const tcpip_tests::SilentPort silent;
-  const EventLog events;
+  const ConnectionEvents events;
   Client client({.host = "127.0.0.1",
                  .port = silent.listener.port,
                  .connect_callback = events.callback()});
@@ -235,7 +220,7 @@ TEST(ClientStartTest, StopIsCancelledError) {
 TEST(ClientStartTest, CloseMeanwhileIsAConnectionErrorAndPrompt) {
   const HangGuard guard;
   const tcpip_tests::SilentPort silent;
-  const EventLog events;
+  const ConnectionEvents events;
   Client client({.host = "127.0.0.1",
                  .port = silent.listener.port,
                  .connect_callback = events.callback()});
@@ -253,10 +238,20 @@ TEST(ClientStartTest, CloseMeanwhileIsAConnectionErrorAndPrompt) {
   expect_closed(client, events);
 }
 
+TEST(ClientStartTest, NoHostIsThisMachine) {
+  const HangGuard guard;
+  const PlainListener listener = plain_listener(Transport::kIpv4);
+  Client client({.port = listener.port});
+  client.start(kPatience);
+  EXPECT_TRUE(client.connected());
+  EXPECT_EQ(client.peer_address().host(), "127.0.0.1");
+  EXPECT_FALSE(client.host().has_value());
+}
+
 TEST(ClientStartTest, EmptyHostIsAClientThatIsClosedAlready) {
   const HangGuard guard;
-  const EventLog events;
-  Client client({.connect_callback = events.callback()});
+  const ConnectionEvents events;
+  Client client({.host = "", .connect_callback = events.callback()});
   EXPECT_TRUE(client.wait_done(Wait::none()));
   client.start();
   client.start();
@@ -286,8 +281,9 @@ TEST(ClientEventTest, PeerClosedIsSeenAtOnce) {
   EXPECT_EQ(events[0].reason, DisconnectReason::kNone);
   EXPECT_FALSE(events[0].error);
   EXPECT_FALSE(events[1].error);
-  EXPECT_EQ(events[0].peer.port(), c.listener.port);
-  EXPECT_EQ(events[1].peer, events[0].peer);
+  EXPECT_EQ(events[0].connection.peer_address().port(), c.listener.port);
+  EXPECT_EQ(events[1].connection.peer_address(),
+            events[0].connection.peer_address());
   EXPECT_LE(events[0].time, events[1].time);
 }
 
@@ -341,10 +337,10 @@ TEST(ClientEventTest, BasicCloseLeavesShouldBeConnected) {
 TEST(ClientEventTest, CallbackMayThrowAnything) {
   for (const bool standard : {true, false}) {
     const LogRecorder lines;
-    const EventLog events;
+    const ConnectionEvents events;
     {
       Connected c({.log = lines.log(),
-                   .connect_callback = [&](Client&, const ConnectionEvent& e) {
+                   .connect_callback = [&](const ConnectionEvent& e) {
                      events.add(e);
                      if (standard) throw std::runtime_error("broken callback");
                      throw 7;  // NOLINT(hicpp-exception-baseclass)
@@ -375,14 +371,13 @@ TEST(ClientEventTest, LogSinkMayThrowAnything) {
 TEST(ClientEventTest, WithAQueueCallbacksRunWhereItIsDrained) {
   const HangGuard guard;
   CallbackQueue queue;
-  const EventLog events;
+  const ConnectionEvents events;
   std::thread::id where;
   const PlainListener listener = plain_listener(Transport::kIpv4);
   Client client({.host = "127.0.0.1",
                  .port = listener.port,
                  .callbacks = &queue,
-                 .connect_callback = [&](Client& c, const ConnectionEvent& e) {
-                   EXPECT_EQ(&c, &client);
+                 .connect_callback = [&](const ConnectionEvent& e) {
                    where = std::this_thread::get_id();
                    events.add(e);
                  }});
@@ -398,7 +393,7 @@ TEST(ClientEventTest, WithAQueueCallbacksRunWhereItIsDrained) {
 TEST(ClientEventTest, CloseElsewhereDropsWhatTheQueueHolds) {
   const HangGuard guard;
   CallbackQueue queue;
-  const EventLog events;
+  const ConnectionEvents events;
   const PlainListener listener = plain_listener(Transport::kIpv4);
   Client client({.host = "127.0.0.1",
                  .port = listener.port,
@@ -419,7 +414,7 @@ TEST(ClientEventTest, CallbackPostedForTheClientMayThrowDuringClose) {
   CallbackQueue queue;
   const LogRecorder lines;
   const PlainListener listener = plain_listener(Transport::kIpv4);
-  const EventLog events;
+  const ConnectionEvents events;
   {
     Client client({.host = "127.0.0.1",
                    .port = listener.port,
@@ -428,7 +423,7 @@ TEST(ClientEventTest, CallbackPostedForTheClientMayThrowDuringClose) {
                    .connect_callback = events.callback()});
     client.start(kPatience);
     queue.run_pending();
-    queue.post([] { throw std::runtime_error("posted"); }, &client);
+    client.post([] { throw std::runtime_error("posted"); });
   }
   EXPECT_EQ(lines.count("posted"), 1u) << lines.text();
   EXPECT_EQ(events.text(), "connected 1, closed here 1");
@@ -501,7 +496,7 @@ TEST(ClientLifeTest, NeverStartedOrNeverClosedIsFine) {
   { const Client client({.host = "127.0.0.1", .port = 1}); }
   { const Connected c; }
   auto c = std::make_unique<Connected>();
-  const EventLog events = c->events;
+  const ConnectionEvents events = c->events;
   UniqueFd peer = std::move(c->peer);
   c.reset();
   EXPECT_EQ(events.text(), "connected 1, closed here 1");

@@ -90,7 +90,7 @@ TEST(Error, KeepsItsTextAcrossCopiesAndThreads) {
     caught = nullptr;
     EXPECT_EQ(copy.partial(), "abc");
     EXPECT_STREQ(copy.what(),
-                 "read_exactly [peer]: connection closed after 3 of 5 expected "
+                 "read_exactly [peer]: the connection was closed after 3 of 5 "
                  "bytes");
   }
 }
@@ -108,14 +108,30 @@ TEST(IncompleteReadError, TellsWhatCameAndWhatWasExpected) {
   EXPECT_EQ(error.partial(), std::string("a\0b", 3));
   EXPECT_EQ(error.expected(), 10u);
   EXPECT_EQ(error.code(), Errc::kIncompleteRead);
+  EXPECT_STREQ(error.what(),
+               "read_exactly [p]: the connection was closed after 3 of 10 "
+               "bytes");
+}
+
+TEST(IncompleteReadError, SaysWhetherAMessageHadBegun) {
+  const auto what = [](std::string partial) {
+    return std::string(
+        IncompleteReadError("read_until", "p", std::move(partial), std::nullopt)
+            .what());
+  };
+  EXPECT_EQ(what(""),
+            "read_until [p]: the connection was closed before a message came");
+  EXPECT_EQ(what("a"),
+            "read_until [p]: the connection was closed in the middle of a "
+            "message, after 1 byte");
 }
 
 TEST(IncompleteReadError, KnowsNoExpectedSizeOfALine) {
   const IncompleteReadError error("read_until", "p", "ab", std::nullopt);
   EXPECT_EQ(error.expected(), std::nullopt);
   EXPECT_STREQ(error.what(),
-               "read_until [p]: connection closed after 2 of undefined "
-               "expected bytes");
+               "read_until [p]: the connection was closed in the middle of a "
+               "message, after 2 bytes");
 }
 
 TEST(TimeoutError, TellsWhetherBytesAreQueued) {

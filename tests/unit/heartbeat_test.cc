@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -15,13 +14,16 @@
 #include <utility>
 #include <vector>
 
-#include "tcpip/client.h"
+#include "tcpip/base_client_or_server.h"
+#include "tcpip/connection.h"
+#include "tcpip/connection_event.h"
 #include "tcpip/error.h"
-#include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
-#include "tests/support/event_log.h"
+#include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/stage.h"
 
 namespace tcpip_tests {
 namespace {
@@ -29,10 +31,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 using tcpip::BaseClientOrServer;
-using tcpip::Client;
 using tcpip::ConnectionEvent;
 using tcpip::DisconnectReason;
-using tcpip::OneClientReadLoopServer;
 using tcpip::OneClientServer;
 using tcpip::UniqueFd;
 
@@ -43,13 +43,14 @@ constexpr milliseconds kLimit{kWithSanitizer ? 600 : 300};
 
 // An endpoint of either kind with its peer, a bare socket, connected.
 struct Pair {
+  Pair(const tcpip_tests::StageBase& stage, UniqueFd& the_peer)
+      : events(stage.events), lines(stage.lines), peer(the_peer) {}
   virtual ~Pair() = default;
   virtual BaseClientOrServer& endpoint() = 0;
 
-  HangGuard guard;
-  EventLog events;
-  LogRecorder lines;
-  UniqueFd peer;
+  const ConnectionEvents events;
+  const LogRecorder lines;
+  UniqueFd& peer;
 };
 
 struct Options {
@@ -60,46 +61,42 @@ struct Options {
 };
 
 template <class EndpointOptions>
-EndpointOptions with(const Options& options, const Pair& pair) {
+EndpointOptions with(const Options& options) {
   EndpointOptions result;
-  result.host = "127.0.0.1";
-  result.log = pair.lines.log();
-  result.connect_callback = pair.events.callback();
-  result.send_heartbeats = options.send;
-  result.heartbeat_interval = options.interval;
-  result.expect_heartbeats = options.expect;
-  result.max_heartbeat_interval = options.max_interval;
+  result.heartbeats.send = options.send;
+  result.heartbeats.interval = options.interval;
+  result.heartbeats.expect = options.expect;
+  result.heartbeats.max_interval = options.max_interval;
   return result;
 }
 
-struct ServerPair final : Pair {
+class ServerPair final : public Pair {
+ public:
   explicit ServerPair(const Options& options)
-      : server(with<tcpip::OneClientServerOptions>(options, *this)) {
-    server.start();
-    connect();
-  }
-  void connect() {
-    const auto before = server.generation();
-    peer = connect_to(server.port());
-    EXPECT_TRUE(eventually([&] { return server.generation() > before; }));
-  }
-  BaseClientOrServer& endpoint() override { return server; }
+      : ServerPair(std::make_unique<ServedStage>(
+            with<tcpip::ServerOptions>(options))) {}
+  void reconnect() { stage_->reconnect(); }
+  BaseClientOrServer& endpoint() override { return **stage_; }
 
-  OneClientServer server;
+ private:
+  explicit ServerPair(std::unique_ptr<ServedStage> stage)
+      : Pair(*stage, stage->peer), stage_(std::move(stage)) {}
+
+  const std::unique_ptr<ServedStage> stage_;
 };
 
-struct ClientPair final : Pair {
-  explicit ClientPair(const Options& options) {
-    auto all = with<tcpip::ClientOptions>(options, *this);
-    all.port = listener.port;
-    client.emplace(std::move(all));
-    client->start(kPatience);
-    peer = accept_one(listener);
-  }
-  BaseClientOrServer& endpoint() override { return *client; }
+class ClientPair final : public Pair {
+ public:
+  explicit ClientPair(const Options& options)
+      : ClientPair(std::make_unique<ClientStage>(
+            with<tcpip::ClientOptions>(options))) {}
+  BaseClientOrServer& endpoint() override { return **stage_; }
 
-  PlainListener listener = plain_listener(Transport::kIpv4);
-  std::optional<Client> client;
+ private:
+  explicit ClientPair(std::unique_ptr<ClientStage> stage)
+      : Pair(*stage, stage->peer), stage_(std::move(stage)) {}
+
+  const std::unique_ptr<ClientStage> stage_;
 };
 
 // Both kinds must behave alike.
@@ -121,6 +118,15 @@ INSTANTIATE_TEST_SUITE_P(Both, HeartbeatTest,
 // something does not happen in it.
 void let_pass(milliseconds time) {
   ::poll(nullptr, 0, static_cast<int>(time.count()));
+}
+
+// That is what it has told, and it has nothing else to tell.
+testing::AssertionResult only_connected(Pair& pair) {
+  if (pair.events.wait_for(1) && pair.events.text() == "connected 1" &&
+      pair.endpoint().connected()) {
+    return testing::AssertionSuccess();
+  }
+  return testing::AssertionFailure() << pair.events.text();
 }
 
 // Sends heartbeats to the pair's endpoint until it is destroyed.
@@ -234,7 +240,7 @@ TEST_P(HeartbeatTest, GoesToEachConnectionAnew) {
   EXPECT_EQ(recv_exact(pair.peer, kBeat.size()), kBeat);
   for (int i = 0; i < 3; ++i) {
     pair.peer.reset();
-    pair.connect();
+    pair.reconnect();
     EXPECT_EQ(recv_exact(pair.peer, kBeat.size()), kBeat);
   }
 }
@@ -251,6 +257,22 @@ TEST_P(HeartbeatTest, SendingThemToAPeerThatLeavesLosesNothing) {
   EXPECT_TRUE(eventually([&] { return !pair->endpoint().connected(); }));
 }
 
+// This side sends no more; that says nothing about the peer.
+TEST_P(HeartbeatTest, AfterWriteEofNoneAreSentAndThePeerIsStillThere) {
+  const auto pair = make({.send = true, .interval = milliseconds(1)});
+  const tcpip::Connection connection = pair->endpoint().connection();
+  connection.writer()->write_eof();
+  const std::string sent = tcpip_tests::recv_until_eof(pair->peer);
+  EXPECT_EQ(sent.size() % kBeat.size(), 0u);
+  let_pass(milliseconds(50));
+  send_all(pair->peer, "still here\n");
+  EXPECT_EQ(connection.read_line(kPatience), "still here\n");
+  EXPECT_TRUE(connection.connected());
+  // And its end is seen, though nobody reads.
+  pair->peer.reset();
+  EXPECT_TRUE(eventually([&] { return !connection.connected(); }));
+}
+
 TEST_P(HeartbeatTest, IntervalsMayBeAsLongAsTheyLike) {
   const auto pair = make({.send = true,
                           .interval = milliseconds::max(),
@@ -259,8 +281,7 @@ TEST_P(HeartbeatTest, IntervalsMayBeAsLongAsTheyLike) {
   EXPECT_EQ(recv_exact(pair->peer, kBeat.size()), kBeat);
   send_all(pair->peer, "text\r\n");
   EXPECT_EQ(pair->endpoint().read_str(kPatience), "text");
-  EXPECT_TRUE(pair->events.wait_for(1));
-  EXPECT_EQ(pair->events.text(), "connected 1");
+  EXPECT_TRUE(only_connected(*pair));
 }
 
 // --- Taking them out ---
@@ -399,21 +420,16 @@ TEST_P(HeartbeatTest, UnexpectedIsHandedOverByReadsThatKnowNoText) {
 
 // As upstream does.
 TEST(ReadLoopHeartbeatTest, UnexpectedEndsTheConnectionAndIsLogged) {
-  const HangGuard guard;
-  EventLog events;
-  LogRecorder lines;
-  OneClientReadLoopServer server(
-      {.host = "127.0.0.1",
-       .log = lines.log(),
-       .connect_callback = events.callback()},
-      [](auto& s, std::stop_token stop) { s.write_str(s.read_str(stop)); });
-  server.start();
-  const UniqueFd peer = connect_to(server.port());
+  ReadLoopStage server([](tcpip::Connection& s, std::stop_token stop) {
+    s.write_str(s.read_str(stop));
+  });
+  const UniqueFd peer = server.connect();
   send_all(peer, "one\r\nheartbeat\r\ntwo\r\n");
   EXPECT_EQ(recv_until_eof(peer), "one\r\n");
-  ASSERT_TRUE(events.wait_for(2));
-  EXPECT_EQ(events.text(), "connected 1, closed here 1");
-  EXPECT_EQ(lines.count("heartbeats are not expected"), 1u) << lines.text();
+  ASSERT_TRUE(server.events.wait_for(2));
+  EXPECT_EQ(server.events.text(), "connected 1, closed here 1");
+  EXPECT_EQ(server.lines.count("heartbeats are not expected"), 1u)
+      << server.lines.text();
 }
 
 TEST_P(HeartbeatTest, OneRecognisedByTheProgramCounts) {
@@ -423,14 +439,14 @@ TEST_P(HeartbeatTest, OneRecognisedByTheProgramCounts) {
     pair->endpoint().handle_received_heartbeat();
     let_pass(kLimit / 10);
   }
-  EXPECT_EQ(pair->events.text(), "connected 1");
+  EXPECT_TRUE(only_connected(*pair));
 }
 
 TEST_P(HeartbeatTest, OneRecognisedByTheProgramIsRefusedWhereNoneAreExpected) {
   const auto pair = make({});
   EXPECT_THROW(pair->endpoint().handle_received_heartbeat(),
                tcpip::UnexpectedHeartbeatError);
-  OneClientServer server({.expect_heartbeats = true});
+  OneClientServer server({.heartbeats = {.expect = true}});
   EXPECT_THROW(server.handle_received_heartbeat(), tcpip::ConnectionError);
 }
 
@@ -459,8 +475,7 @@ TEST_P(HeartbeatTest, WithoutAnyTheConnectionEndsAfterTheLimit) {
 TEST_P(HeartbeatTest, NoneAreMissedUnlessTheyAreExpected) {
   const auto pair = make({.max_interval = milliseconds(1)});
   let_pass(milliseconds(100));
-  EXPECT_TRUE(pair->events.wait_for(1));
-  EXPECT_EQ(pair->events.text(), "connected 1");
+  EXPECT_TRUE(only_connected(*pair));
 }
 
 TEST_P(HeartbeatTest, EachGrantsTheWholeLimitAgain) {
@@ -509,66 +524,59 @@ TEST_P(HeartbeatTest, ThoseThatNobodyHasReadYetCount) {
   {
     const Beating beating(pair->peer, kLimit / 10);
     let_pass(4 * kLimit);
+    EXPECT_TRUE(only_connected(*pair));
   }
-  EXPECT_EQ(pair->events.text(), "connected 1");
   // And when they stop, it ends.
   EXPECT_EQ(end_of(*pair).reason, DisconnectReason::kHeartbeatLost);
 }
 
 TEST(ReadLoopHeartbeatTest, SlowHandlerDoesNotLoseItsClient) {
-  const HangGuard guard;
-  EventLog events;
   std::atomic<int> handled{0};
-  OneClientReadLoopServer server({.host = "127.0.0.1",
-                                  .connect_callback = events.callback(),
-                                  .expect_heartbeats = true,
-                                  .max_heartbeat_interval = kLimit},
-                                 [&](auto& s, std::stop_token stop) {
-                                   s.read_str(stop);
-                                   let_pass(2 * kLimit);
-                                   ++handled;
-                                 });
-  server.start();
-  const UniqueFd peer = connect_to(server.port());
+  ReadLoopStage server(
+      [&](tcpip::Connection& s, std::stop_token stop) {
+        s.read_str(stop);
+        let_pass(2 * kLimit);
+        ++handled;
+      },
+      {.heartbeats = {.expect = true, .max_interval = kLimit}});
+  const UniqueFd peer = server.connect();
   send_all(peer, "slow\r\nslow\r\n");
   {
     const Beating beating(peer, kLimit / 10);
     EXPECT_TRUE(eventually([&] { return handled == 2; }));
+    EXPECT_TRUE(server.events.wait_for(1));
+    EXPECT_EQ(server.events.text(), "connected 1");
+    EXPECT_TRUE(server->connected());
   }
-  EXPECT_EQ(events.text(), "connected 1");
 }
 
 TEST(ReadLoopHeartbeatTest, LossReachesTheCallbackWithTheReason) {
-  const HangGuard guard;
-  EventLog events;
-  LogRecorder lines;
   std::atomic<int> should_be{-1};
   std::atomic<int> is{-1};
-  OneClientReadLoopServer server(
-      {.host = "127.0.0.1",
-       .log = lines.log(),
-       .connect_callback =
-           [&](OneClientReadLoopServer& s, const ConnectionEvent& event) {
+  std::atomic<int> told{0};
+  ReadLoopStage server(
+      [](tcpip::Connection& s, std::stop_token stop) { s.read_str(stop); },
+      {.connect_callback =
+           [&](const ConnectionEvent& event) {
              if (!event.connected) {
-               should_be = s.should_be_connected();
-               is = s.connected();
+               should_be = event.connection.should_be_connected();
+               is = event.connection.connected();
              }
-             events.add(event);
+             ++told;
            },
-       .expect_heartbeats = true,
-       .max_heartbeat_interval = kLimit},
-      [](auto& s, std::stop_token stop) { s.read_str(stop); });
-  server.start();
-  const UniqueFd peer = connect_to(server.port());
-  ASSERT_TRUE(events.wait_for(2));
-  EXPECT_EQ(events.text(), "connected 1, heartbeat lost 1");
+       .heartbeats = {.expect = true, .max_interval = kLimit}});
+  const UniqueFd peer = server.connect();
+  ASSERT_TRUE(eventually([&] { return told >= 2; }));
+  EXPECT_EQ(server.events.text(), "connected 1, heartbeat lost 1");
   EXPECT_EQ(should_be, 1);
   EXPECT_EQ(is, 0);
-  EXPECT_TRUE(server.should_be_connected());
-  EXPECT_EQ(lines.count("read handler failed"), 0u) << lines.text();
+  EXPECT_TRUE(server->should_be_connected());
   // And the next one is served.
-  const UniqueFd next = connect_to(server.port());
-  ASSERT_TRUE(events.wait_for(3));
+  const UniqueFd next = server.connect();
+  ASSERT_TRUE(server.events.wait_for(3));
+  server->close();  // no line can come later
+  EXPECT_EQ(server.lines.count("read handler failed"), 0u)
+      << server.lines.text();
 }
 
 // Upstream's second client inherits the first one's time.
@@ -577,7 +585,7 @@ TEST(ServerHeartbeatTest, StateStartsAnewWithEachClient) {
   let_pass(kLimit * 8 / 10);
   pair.peer.reset();
   ASSERT_TRUE(pair.events.wait_for(2));
-  pair.connect();
+  pair.reconnect();
   ASSERT_TRUE(pair.events.wait_for(4));
   EXPECT_EQ(pair.events.text(),
             "connected 1, peer closed 1, connected 2, heartbeat lost 2");
@@ -598,7 +606,7 @@ TEST_P(HeartbeatTest, BothWaysAtOnceKeepAConnection) {
     EXPECT_EQ(pair->endpoint().try_read_str(), std::nullopt);
   }
   EXPECT_GE(received, 10 * kBeat.size());
-  EXPECT_EQ(pair->events.text(), "connected 1");
+  EXPECT_TRUE(only_connected(*pair));
 }
 
 }  // namespace

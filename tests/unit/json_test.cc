@@ -19,6 +19,7 @@
 #include "tcpip/one_client_server.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/stage.h"
 
 namespace tcpip_tests {
 namespace {
@@ -34,19 +35,7 @@ using tcpip::try_write_json;
 using tcpip::UniqueFd;
 using tcpip::write_json;
 
-struct Served {
-  explicit Served(tcpip::OneClientServerOptions options = {}) {
-    options.host = "127.0.0.1";
-    server.emplace(std::move(options));
-    server->start();
-    peer = connect_to(server->port());
-    EXPECT_TRUE(server->wait_connected(kPatience));
-  }
-
-  HangGuard guard;
-  std::optional<OneClientServer> server;
-  UniqueFd peer;
-};
+using Served = tcpip_tests::ServedStage;
 
 // Gives the error that a text makes.
 JsonDecodeError error_of(std::string_view text) {
@@ -130,7 +119,7 @@ TEST(JsonMessageTest, ThatIsNoneTakesItAloneAndKeepsTheConnection) {
 }
 
 TEST(JsonMessageTest, GoesPastHeartbeats) {
-  Served served({.expect_heartbeats = true});
+  Served served({.heartbeats = {.expect = true}});
   send_all(served.peer, "heartbeat\r\n1\r\nheartbeat\r\n");
   EXPECT_EQ(read_json(*served.server, kPatience), 1);
   EXPECT_EQ(try_read_json(*served.server), std::nullopt);
@@ -189,6 +178,27 @@ TEST(JsonWriteTest, WhatIsNoJsonIsRefusedAndNothingIsSent) {
   }
   write_json(*served.server, 1);
   EXPECT_EQ(recv_exact(served.peer, 3), "1\r\n");
+}
+
+TEST(JsonMessageTest, OfPythonsHasNanAndInfinityIfAllowed) {
+  Served served;
+  OneClientServer& server = *served.server;
+  send_all(served.peer, "{\"t\": NaN}\r\n-Infinity\r\nNaN\r\n");
+  const json reading = read_json(server, {.allow_nan = true}, kPatience);
+  EXPECT_TRUE(std::isnan(reading.at("t").get<double>()));
+  std::optional<json> got;
+  EXPECT_TRUE(eventually([&] {
+    got = try_read_json(server, {.allow_nan = true});
+    return got.has_value();
+  }));
+  EXPECT_EQ(*got, -std::numeric_limits<double>::infinity());
+  EXPECT_THROW(read_json(server, kPatience), JsonDecodeError);
+  EXPECT_TRUE(server.connected());
+
+  write_json(server, reading, {.allow_nan = true}, kPatience);
+  EXPECT_TRUE(try_write_json(server, *got, {.allow_nan = true}));
+  const std::string expected = "{\"t\":NaN}\r\n-Infinity\r\n";
+  EXPECT_EQ(recv_exact(served.peer, expected.size()), expected);
 }
 
 TEST(JsonWriteTest, TextThatHoldsTheTerminatorIsRefused) {
@@ -287,6 +297,82 @@ TEST(JsonTest, TheLastOfEqualKeysCounts) {
   EXPECT_EQ(parse_json("{\"a\":[1],\"a\":2}"), json({{"a", 2}}));
   EXPECT_EQ(parse_json("{\"a\":1,\"a\":{\"b\":[]}}").at("a").at("b"),
             json::array());
+}
+
+constexpr tcpip::JsonOptions kAllowNan{.allow_nan = true};
+
+TEST(JsonNanTest, TakesExactlyPythonsSpellingsWhereAValueMayStand) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  EXPECT_TRUE(std::isnan(parse_json("NaN", kAllowNan).get<double>()));
+  EXPECT_EQ(parse_json(" Infinity\n", kAllowNan), infinity);
+  EXPECT_EQ(parse_json("-Infinity", kAllowNan), -infinity);
+  EXPECT_EQ(
+      parse_json("[0e0,Infinity,0.000000,-Infinity ,-0.000000,1]", kAllowNan),
+      json({0.0, infinity, 0.0, -infinity, -0.0, 1}));
+  EXPECT_EQ(
+      parse_json(R"({"a":Infinity,"NaN":"NaN, \"Infinity","b" : [ )"
+                 "-Infinity]}",
+                 kAllowNan),
+      json({{"a", infinity}, {"NaN", "NaN, \"Infinity"}, {"b", {-infinity}}}));
+}
+
+TEST(JsonNanTest, RefusesEveryOtherPlaceAndSpellingAndSaysWhere) {
+  const std::pair<std::string_view, std::size_t> cases[] = {
+      {"NaNNaN", 3},       {"1NaN", 1},
+      {"-NaN", 1},         {"nan", 1},
+      {"+Infinity", 0},    {"+NaN", 0},
+      {"--Infinity", 1},   {"Infinity5", 0},
+      {"NaN5", 0},         {"NaN.5", 3},
+      {"Infinitye5", 0},   {"Infinit", 0},
+      {"-Infinit", 1},     {"inf", 0},
+      {"INFINITY", 0},     {"[NaN NaN]", 5},
+      {"NaNx", 3},         {"[NaN,]", 5},
+      {"{NaN:1}", 1},      {"{\"a\":1,NaN:1}", 7},
+      {"[Infinity:1]", 9}, {"NaN NaN", 4},
+      {"[1,NaN}", 6},      {"[NaN, 1e400]", 6},
+      {"{\"a\" NaN}", 5},  {"[-Infinity,NaN,x]", 15},
+  };
+  for (const auto& [text, position] : cases) {
+    try {
+      ADD_FAILURE() << text << " is " << parse_json(text, kAllowNan);
+    } catch (const JsonDecodeError& e) {
+      EXPECT_EQ(e.position(), position) << e.what();
+      // The text as it came, not as the parser was given it.
+      EXPECT_NE(e.text().find(text.substr(text.size() - 1)), std::string::npos);
+      EXPECT_EQ(e.text().find("0e0"), std::string::npos);
+    }
+  }
+}
+
+TEST(JsonNanTest, WritesWhatPythonWrites) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double infinity = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(format_json(nan, kAllowNan), "NaN");
+  EXPECT_EQ(format_json(-nan, kAllowNan), "NaN");
+  EXPECT_EQ(format_json(infinity, kAllowNan), "Infinity");
+  EXPECT_EQ(format_json({{"b", {-infinity, 1.5, json::array(), "\n\u00e9"}},
+                         {"\u00e9\"", json::object()},
+                         {"a", {{"c", nan}, {"d", nullptr}}}},
+                        kAllowNan),
+            R"({"a":{"c":NaN,"d":null},"b":[-Infinity,1.5,[],"\n\u00e9"],)"
+            R"("\u00e9\"":{}})");
+  // The rest of what is no JSON is no JSON beside a NaN either.
+  EXPECT_THROW(format_json({nan, "\xff"}, kAllowNan), std::invalid_argument);
+  EXPECT_THROW(format_json({{"\xff", nan}}, kAllowNan), std::invalid_argument);
+  EXPECT_THROW(format_json({nan, nested(256)}, kAllowNan),
+               std::invalid_argument);
+  EXPECT_THROW(format_json({nan, json::binary({1})}, kAllowNan),
+               std::invalid_argument);
+}
+
+TEST(JsonNanTest, ManyTakeLinearTime) {
+  std::string text = "[";
+  for (int i = 0; i < 50'000; ++i) text += i == 0 ? "NaN" : ",NaN";
+  const json data = parse_json(text + "]", kAllowNan);
+  EXPECT_EQ(data.size(), 50'000u);
+  EXPECT_EQ(format_json(data, kAllowNan), text + "]");
+  const std::string deep = std::string(1'000'000, '[') + "NaN";
+  EXPECT_THROW(parse_json(deep, kAllowNan), JsonDecodeError);
 }
 
 }  // namespace

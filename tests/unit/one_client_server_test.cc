@@ -29,59 +29,35 @@
 #include <vector>
 
 #include "tcpip/error.h"
-#include "tests/support/event_log.h"
+#include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/shared_list.h"
+#include "tests/support/stage.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::ConnectionEvents;
+using tcpip_testing::LogRecorder;
 using tcpip_tests::connect_to;
 using tcpip_tests::Ending;
-using tcpip_tests::EventLog;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
-using tcpip_tests::LogRecorder;
 using tcpip_tests::recv_ending;
 using tcpip_tests::recv_exact;
 using tcpip_tests::recv_some;
 using tcpip_tests::recv_until_eof;
 using tcpip_tests::seconds_of;
 using tcpip_tests::send_all;
+using tcpip_tests::ServerStage;
 
-// A started server that records its events and its log.
-class Server {
- public:
-  explicit Server(OneClientServerOptions options = {}) {
-    options.host = "127.0.0.1";
-    options.log = lines.log();
-    if (!options.connect_callback) {
-      options.connect_callback = events.callback();
-    }
-    server.emplace(std::move(options));
-    server->start();
-  }
-  OneClientServer* operator->() { return &*server; }
-
-  // A client that the server has accepted, not rejected.
-  UniqueFd connect() {
-    const std::uint64_t before = server->generation();
-    UniqueFd peer = connect_to(server->port());
-    EXPECT_TRUE(eventually([&] { return server->generation() > before; }))
-        << "not accepted\n"
-        << lines.text();
-    return peer;
-  }
-
-  HangGuard guard;
-  LogRecorder lines;
-  EventLog events;
-  std::optional<OneClientServer> server;
-};
+using Server = ServerStage<>;
 
 // --- Options and start() ---
 
@@ -143,7 +119,7 @@ void expect_closed(OneClientServer& server) {
 TEST(ServerStartTest, PortInUseIsAnErrorWithTheAddress) {
   Server first;
   const int port = first->port();
-  const EventLog events;
+  const ConnectionEvents events;
   OneClientServer second({.host = "127.0.0.1",
                           .port = port,
                           .connect_callback = events.callback()});
@@ -222,7 +198,8 @@ TEST(ServerStartTest, WithoutHostListensOnAllFamiliesWithOnePort) {
       const UniqueFd peer = tcpip_tests::connect_plain(
           transport, static_cast<std::uint16_t>(server.port()));
       ++count;
-      EXPECT_TRUE(eventually([&] { return server.generation() == count; }));
+      EXPECT_TRUE(
+          eventually([&] { return server.connection_count() == count; }));
       server.close_client();
     }
   }
@@ -289,11 +266,12 @@ TEST(OneClientServerTest, EventsTellReasonErrorPeerAndGeneration) {
   EXPECT_EQ(server.events.text(),
             "connected 1, reset 1, connected 2, closed here 2");
   const auto events = server.events.values();
-  EXPECT_EQ(events[0].peer.port(), port);
-  EXPECT_EQ(events[1].peer.port(), port);
+  EXPECT_EQ(events[0].connection.peer_address().port(), port);
+  EXPECT_EQ(events[1].connection.peer_address().port(), port);
   EXPECT_EQ(events[1].error, std::errc::connection_reset);
   EXPECT_TRUE(events[1].is_unexpected());
-  EXPECT_EQ(events[2].peer.port(), tcpip_tests::local_port(second.get()));
+  EXPECT_EQ(events[2].connection.peer_address().port(),
+            tcpip_tests::local_port(second.get()));
   EXPECT_FALSE(events[3].error);
   EXPECT_FALSE(events[3].is_unexpected());
   for (std::size_t i = 1; i < events.size(); ++i) {
@@ -449,7 +427,7 @@ TEST(RejectTest, SecondClientReadsTheEndAndTheFirstGoesOn) {
   EXPECT_EQ(server->read_str(kPatience), "a");
   EXPECT_TRUE(server.events.wait_for(1));
   EXPECT_EQ(server.events.text(), "connected 1");
-  EXPECT_EQ(server->generation(), 1u);
+  EXPECT_EQ(server->connection_count(), 1u);
 }
 
 // T13: whatever it does, the one that is rejected reads a clean end.
@@ -552,9 +530,13 @@ void expect_one_kept(int clients, int rounds) {
     }
     EXPECT_EQ(kept, 1);
     EXPECT_TRUE(eventually([&] { return !server->connected(); }));
-    EXPECT_EQ(server->generation(), static_cast<std::uint64_t>(round) + 1);
+    EXPECT_EQ(server->connection_count(),
+              static_cast<std::uint64_t>(round) + 1);
   }
-  EXPECT_EQ(server.events.size(), 2 * static_cast<std::size_t>(rounds));
+  const auto all = 2 * static_cast<std::size_t>(rounds);
+  EXPECT_TRUE(server.events.wait_for(all));
+  server->close();  // no other can come
+  EXPECT_EQ(server.events.size(), all);
 }
 
 TEST(RejectTest, OneOfFiveSimultaneousClientsIsKept) { expect_one_kept(5, 50); }
@@ -569,7 +551,7 @@ TEST(UpstreamDefect11, OneOfTwoSimultaneousReconnectsIsKept) {
   for (int round = 0; round < 50; ++round) {
     UniqueFd old = server.connect();
     send_all(old, "unread");
-    const std::uint64_t before = server->generation();
+    const std::uint64_t before = server->connection_count();
     old.reset();
     std::future<UniqueFd> one = std::async(
         std::launch::async, [&] { return connect_to(server->port()); });
@@ -579,7 +561,7 @@ TEST(UpstreamDefect11, OneOfTwoSimultaneousReconnectsIsKept) {
       return server.lines.count("rejecting") ==
              static_cast<std::size_t>(round) + 1;
     }));
-    EXPECT_EQ(server->generation(), before + 1);
+    EXPECT_EQ(server->connection_count(), before + 1);
     server->close_client();
   }
 }
@@ -588,7 +570,7 @@ TEST(UpstreamDefect11, OneOfTwoSimultaneousReconnectsIsKept) {
 TEST(RejectTest, BlockedCallbackDoesNotHoldUpTheAcceptThread) {
   std::promise<void> let_go;
   std::shared_future<void> gate(let_go.get_future());
-  Server server({.connect_callback = [gate](auto&, const ConnectionEvent&) {
+  Server server({.connect_callback = [gate](const ConnectionEvent&) {
     gate.wait_for(kPatience);
   }});
   const UniqueFd first = server.connect();
@@ -722,8 +704,8 @@ TEST(UpstreamDefect9, ClientThatVanishedIsNoticedByKeepalive) {
 
 TEST(ServerCallbackTest, MayThrowAnythingAndTheNextClientIsServed) {
   for (const bool standard : {true, false}) {
-    EventLog events;
-    Server server({.connect_callback = [&](auto&, const ConnectionEvent& e) {
+    ConnectionEvents events;
+    Server server({.connect_callback = [&](const ConnectionEvent& e) {
       events.add(e);
       if (standard) throw std::runtime_error("broken callback");
       throw 7;  // NOLINT(hicpp-exception-baseclass)
@@ -745,14 +727,14 @@ TEST(ServerCallbackTest, MayThrowAfterItHasDestroyedTheServer) {
   std::unique_ptr<OneClientServer> server;
   std::promise<void> destroyed;
   const LogRecorder lines;
-  server = std::make_unique<OneClientServer>(OneClientServerOptions{
-      .host = "127.0.0.1",
-      .log = lines.log(),
-      .connect_callback = [&](auto&, const ConnectionEvent&) {
-        server.reset();
-        destroyed.set_value();
-        throw std::runtime_error("after the end");
-      }});
+  server = std::make_unique<OneClientServer>(
+      ServerOptions{.host = "127.0.0.1",
+                    .log = lines.log(),
+                    .connect_callback = [&](const ConnectionEvent&) {
+                      server.reset();
+                      destroyed.set_value();
+                      throw std::runtime_error("after the end");
+                    }});
   server->start();
   const UniqueFd peer = connect_to(server->port());
   ASSERT_EQ(destroyed.get_future().wait_for(kPatience),
@@ -763,12 +745,17 @@ TEST(ServerCallbackTest, MayThrowAfterItHasDestroyedTheServer) {
 
 TEST(ServerCallbackTest, MayCallEveryMember) {
   std::atomic<int> calls{0};
-  Server server({.connect_callback = [&](OneClientServer& s,
-                                         const ConnectionEvent& event) {
+  OneClientServer* self = nullptr;
+  Server server({.connect_callback = [&](const ConnectionEvent& event) {
+    OneClientServer& s = *self;
     s.connected();
     s.should_be_connected();
-    s.generation();
+    s.connection_count();
     s.peer_address();
+    s.connection();
+    event.connection.local_address();
+    event.connection.native_handle();
+    event.connection.stop_token();
     s.port();
     s.addresses();
     s.unsent();
@@ -779,32 +766,33 @@ TEST(ServerCallbackTest, MayCallEveryMember) {
     }
     ++calls;
   }});
+  self = &*server.server;
   const UniqueFd peer = server.connect();
   EXPECT_EQ(recv_until_eof(peer), "hello\r\n");
   EXPECT_TRUE(eventually([&] { return calls == 2; }));
 }
 
-// In a callback that runs late, all members speak of the event's connection,
-// not of the one that has come since.
-TEST(ServerCallbackTest, SpeaksOfTheConnectionThatItsEventIsOf) {
+// In a callback that runs late the event's connection is the one that the event
+// tells of, not the one that has come since.
+TEST(ServerCallbackTest, EventSpeaksOfItsOwnConnection) {
   CallbackQueue queue;
   int first = 0;
   Server server({.callbacks = &queue,
-                 .connect_callback = [&](OneClientServer& s,
-                                         const ConnectionEvent& event) {
-                   EXPECT_EQ(s.generation(), event.generation);
-                   if (event.generation == 2) {
-                     EXPECT_EQ(s.connected(), event.connected);
+                 .connect_callback = [&](const ConnectionEvent& event) {
+                   const Connection& client = event.connection;
+                   if (client.number() == 2) {
+                     EXPECT_EQ(client.connected(), event.connected);
                      if (!event.connected) return;  // the test has ended
-                     s.write("for the second");
+                     client.write("for the second");
                      return;
                    }
                    ++first;
-                   EXPECT_FALSE(s.connected());
-                   EXPECT_TRUE(s.peer_address().empty());
-                   EXPECT_THROW(s.write("for the first"), ConnectionError);
-                   EXPECT_THROW(s.read(1), ConnectionError);
-                   s.close_client();
+                   EXPECT_EQ(client.number(), 1u);
+                   EXPECT_FALSE(client.connected());
+                   EXPECT_FALSE(client.peer_address().empty());
+                   EXPECT_THROW(client.write("for the first"), ConnectionError);
+                   EXPECT_THROW(client.read(1), ConnectionError);
+                   client.close();
                  }});
   server.connect().reset();
   ASSERT_TRUE(eventually([&] { return !server->connected(); }));
@@ -818,10 +806,9 @@ TEST(ServerCallbackTest, SpeaksOfTheConnectionThatItsEventIsOf) {
 // semantics.md section 3: should_be_connected during callback(false).
 TEST(ServerCallbackTest, ShouldBeConnectedIsTrueDuringTheEventOfALoss) {
   tcpip_tests::SharedList<bool> should;
-  Server server(
-      {.connect_callback = [&](OneClientServer& s, const ConnectionEvent&) {
-        should.add(s.should_be_connected());
-      }});
+  Server server({.connect_callback = [&](const ConnectionEvent& event) {
+    should.add(event.connection.should_be_connected());
+  }});
   UniqueFd peer = server.connect();
   ASSERT_TRUE(should.wait_for(1));
   peer.reset();
@@ -845,17 +832,17 @@ TEST(ServerCallbackTest, QueueThatNobodyDrainsLosesNoEvent) {
   ASSERT_EQ(events.size(), 2 * kClients);
   for (std::size_t i = 0; i < events.size(); ++i) {
     EXPECT_EQ(events[i].connected, i % 2 == 0);
-    EXPECT_EQ(events[i].generation, i / 2 + 1);
+    EXPECT_EQ(events[i].connection.number(), i / 2 + 1);
   }
 }
 
 TEST(ServerCallbackTest, QueueRunsThemInTheDrainingThread) {
   CallbackQueue queue;
   std::thread::id where;
-  Server server({.callbacks = &queue,
-                 .connect_callback = [&](auto&, const ConnectionEvent&) {
-                   where = std::this_thread::get_id();
-                 }});
+  Server server(
+      {.callbacks = &queue, .connect_callback = [&](const ConnectionEvent&) {
+         where = std::this_thread::get_id();
+       }});
   const UniqueFd peer = server.connect();
   EXPECT_EQ(queue.run_pending(), 1u);
   EXPECT_EQ(where, std::this_thread::get_id());
@@ -863,7 +850,7 @@ TEST(ServerCallbackTest, QueueRunsThemInTheDrainingThread) {
 
 TEST(ServerCallbackTest, WithoutQueueTheyRunInOneThreadOfTheServers) {
   tcpip_tests::SharedList<std::thread::id> where;
-  Server server({.connect_callback = [&](auto&, const ConnectionEvent&) {
+  Server server({.connect_callback = [&](const ConnectionEvent&) {
     where.add(std::this_thread::get_id());
   }});
   for (std::size_t i = 0; i < 3; ++i) {
@@ -882,9 +869,10 @@ TEST(ServerCallbackTest, WaitFdOfAQueueIsReadableWhileThereAreEvents) {
   Server server({.callbacks = &queue});
   const int fd = queue.wait_fd();
   pollfd entry{fd, POLLIN, 0};
+  constexpr int kPatienceMs = std::chrono::milliseconds(kPatience).count();
   EXPECT_EQ(::poll(&entry, 1, 0), 0);
   const UniqueFd peer = connect_to(server->port());
-  ASSERT_EQ(::poll(&entry, 1, 20'000), 1);
+  ASSERT_EQ(::poll(&entry, 1, kPatienceMs), 1);
   queue.run_pending();
   EXPECT_EQ(server.events.text(), "connected 1");
   EXPECT_EQ(::poll(&entry, 1, 0), 0);
@@ -925,7 +913,7 @@ TEST(ServerThreadTest, HookIsCalledForEachRole) {
 
 TEST(ServerThreadTest, ThrowingLogSinkDoesNoHarm) {
   const HangGuard guard;
-  const EventLog events;
+  const ConnectionEvents events;
   OneClientServer server(
       {.host = "127.0.0.1",
        .log = Log([](LogLevel, std::string_view,
@@ -1034,24 +1022,53 @@ TEST(ServerDeathTest, StartWithoutDescriptorsFailsAndLeavesNothing) {
               testing::ExitedWithCode(0), "");
 }
 
-// --- bound() ---
+// --- wait_client() ---
 
-// Outside of handlers too: a thread that serves client after client.
-TEST(ServerBindingTest, BoundSpeaksOfTheConnectionThatItWasMadeIn) {
+TEST(WaitClientTest, GivesOneClientAfterTheOther) {
   Server server;
-  UniqueFd first = server.connect();
-  const auto reply = server->bound([&] { server->write_str("reply"); });
-  const auto end = server->bound([&] { server->close_client(); });
-  reply();
-  EXPECT_EQ(recv_exact(first, 7), "reply\r\n");
-  first.reset();
+  for (std::uint64_t i = 1; i <= 3; ++i) {
+    UniqueFd peer = server.connect();
+    const std::optional<Connection> client = server->wait_client(kPatience);
+    ASSERT_TRUE(client.has_value());
+    EXPECT_EQ(client->number(), i);
+    EXPECT_TRUE(*client == server->connection());
+    send_all(peer, "hello\r\n");
+    client->write_str("you said " + client->read_str(kPatience), kPatience);
+    EXPECT_EQ(recv_exact(peer, 16), "you said hello\r\n");
+    peer.reset();
+    EXPECT_THROW(client->read_str(kPatience), ConnectionError);
+    EXPECT_FALSE(client->connected());
+  }
+}
+
+TEST(WaitClientTest, GivesEachClientOnce) {
+  Server server;
+  const UniqueFd peer = server.connect();
+  EXPECT_TRUE(server->wait_client(kPatience).has_value());
+  EXPECT_FALSE(server->wait_client(Wait::none()).has_value());
+  EXPECT_TRUE(server->connected());
+}
+
+TEST(WaitClientTest, GivesNothingAtTheDeadlineAndOnceClosed) {
+  Server server;
+  EXPECT_FALSE(server->wait_client(1ms).has_value());
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_THROW(server->wait_client(stop.get_token()), CancelledError);
+  auto waiting =
+      std::async(std::launch::async, [&] { return server->wait_client(); });
+  server->close();
+  EXPECT_FALSE(waiting.get().has_value());
+}
+
+TEST(WaitClientTest, PassesOverAClientThatHasComeAndGone) {
+  Server server;
+  server.connect().reset();
   ASSERT_TRUE(eventually([&] { return !server->connected(); }));
   const UniqueFd second = server.connect();
-  EXPECT_THROW(reply(), ConnectionError);
-  end();
-  EXPECT_TRUE(server->connected());
-  server->bound([&] { server->write_str("other"); })();
-  EXPECT_EQ(recv_exact(second, 7), "other\r\n");
+  const std::optional<Connection> client = server->wait_client(kPatience);
+  ASSERT_TRUE(client.has_value());
+  EXPECT_EQ(client->number(), 2u);
 }
 
 // --- Life ---
@@ -1062,7 +1079,7 @@ TEST(ServerLifeTest, NeverStartedOrNeverClosedIsFine) {
     OneClientServer server({.host = "127.0.0.1"});
     server.start();
   }
-  EventLog events;
+  ConnectionEvents events;
   UniqueFd peer;
   {
     Server server;
@@ -1076,8 +1093,8 @@ TEST(ServerLifeTest, NeverStartedOrNeverClosedIsFine) {
 TEST(ServerLifeTest, StartAndStopOftenLeavesNothing) {
   const HangGuard guard;
   for (int i = 0; i < (tcpip_tests::kWithSanitizer ? 50 : 200); ++i) {
-    OneClientServer server(
-        {.host = "127.0.0.1", .connect_callback = EventLog().callback()});
+    OneClientServer server({.host = "127.0.0.1",
+                            .connect_callback = ConnectionEvents().callback()});
     server.start();
   }
 }

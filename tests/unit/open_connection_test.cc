@@ -24,8 +24,8 @@
 #include <vector>
 
 #include "tcpip/address.h"
+#include "tcpip/connect.h"
 #include "tcpip/error.h"
-#include "tcpip/socket.h"
 #include "tcpip/testing/leak_guard.h"
 #include "tests/support/blocked_call.h"
 #include "tests/support/loopback.h"
@@ -110,13 +110,13 @@ TEST(OpenConnection, ConnectsAndTalksBothWays) {
 
 TEST(OpenConnection, WaitsForeverByDefault) {
   const PlainListener listener = plain_listener(Transport::kIpv4);
-  const Connection connection = open_connection("127.0.0.1", listener.port);
+  const Streams connection = open_connection("127.0.0.1", listener.port);
   EXPECT_FALSE(connection.writer.is_closing());
 }
 
 TEST(OpenConnection, EmptyHostIsThisMachine) {
   const PlainListener listener = plain_listener(Transport::kIpv4);
-  const Connection connection = open_connection("", listener.port, kPatience);
+  const Streams connection = open_connection("", listener.port, kPatience);
   const UniqueFd peer = accept_one(listener);
   EXPECT_EQ(connection.writer.peer_address().host(), "127.0.0.1");
 }
@@ -125,14 +125,14 @@ TEST(OpenConnection, ResolvesNames) {
   const PlainListener listener = plain_listener(Transport::kIpv4);
   OpenConnectionOptions options;
   options.connect.family = AddressFamily::kIpv4;
-  const Connection connection =
+  const Streams connection =
       open_connection("localhost", listener.port, options, kPatience);
   EXPECT_EQ(connection.writer.peer_address().host(), "127.0.0.1");
 }
 
 TEST(OpenConnection, DescriptorIsCloexecAndBlocking) {
   const PlainListener listener = plain_listener(Transport::kIpv4);
-  const Connection connection =
+  const Streams connection =
       open_connection("127.0.0.1", listener.port, kPatience);
   const int fd = connection.writer.native_handle();
   EXPECT_EQ(::fcntl(fd, F_GETFD), FD_CLOEXEC);
@@ -157,15 +157,15 @@ TEST(OpenConnection, SetsTheOptionsAskedFor) {
   const PlainListener listener = plain_listener(Transport::kIpv4);
   OpenConnectionOptions options;
   options.limit = 7;
-  options.connect.socket = {.no_delay = false,
-                            .keepalive = true,
-                            .keepalive_time = 3s,
-                            .keepalive_interval = 2s,
-                            .keepalive_probes = 1,
-                            .user_timeout = 1500ms,
-                            .send_buffer = 30'000,
-                            .receive_buffer = 40'000};
-  const Connection connection =
+  options.socket = {.no_delay = false,
+                    .keepalive = true,
+                    .keepalive_time = 3s,
+                    .keepalive_interval = 2s,
+                    .keepalive_probes = 1,
+                    .user_timeout = 1500ms,
+                    .send_buffer = 30'000,
+                    .receive_buffer = 40'000};
+  const Streams connection =
       open_connection("127.0.0.1", listener.port, options, kPatience);
   const StreamWriter& writer = connection.writer;
   EXPECT_EQ(connection.reader.limit(), 7u);
@@ -177,8 +177,8 @@ TEST(OpenConnection, SetsTheOptionsAskedFor) {
   // The kernel doubles what it is given.
   EXPECT_EQ(option_of(writer, SOL_SOCKET, SO_SNDBUF), 60'000);
   EXPECT_EQ(option_of(writer, SOL_SOCKET, SO_RCVBUF), 80'000);
-  options.connect.socket.keepalive = false;
-  const Connection other =
+  options.socket.keepalive = false;
+  const Streams other =
       open_connection("127.0.0.1", listener.port, options, kPatience);
   EXPECT_EQ(option_of(other.writer, SOL_SOCKET, SO_KEEPALIVE), 0);
 }
@@ -187,14 +187,14 @@ TEST(OpenConnection, BindsToALocalAddressFirst) {
   const PlainListener listener = plain_listener(Transport::kIpv4);
   OpenConnectionOptions options;
   options.connect.local_host = "127.0.0.2";
-  const Connection one =
+  const Streams one =
       open_connection("127.0.0.1", listener.port, options, kPatience);
   EXPECT_EQ(one.writer.local_address().host(), "127.0.0.2");
 
   // A port that was just free.
   options.connect.local_host.clear();
   options.connect.local_port = RefusingPort(Transport::kIpv4).port;
-  const Connection two =
+  const Streams two =
       open_connection("127.0.0.1", listener.port, options, kPatience);
   EXPECT_EQ(two.writer.local_address().port(), options.connect.local_port);
 }
@@ -366,7 +366,7 @@ TEST(ConnectSocket, TakesTheFirstAddressThatAnswers) {
   const auto socket = connect_socket(addresses({{"::1", refusing.port},
                                                 {"127.0.0.1", one.port},
                                                 {"127.0.0.1", two.port}}),
-                                     {}, kPatience, "a host");
+                                     {}, {}, kPatience, "a host");
   EXPECT_EQ(socket->peer_address().port(), one.port);
 }
 
@@ -376,7 +376,7 @@ TEST(ConnectSocket, BlackHoleTakesNoMoreThanItsShare) {
   const PlainListener good = plain_listener(Transport::kIpv4);
   const auto start = Deadline::Clock::now();
   const auto socket = connect_socket(
-      addresses({{"127.0.0.1", full.port}, {"127.0.0.1", good.port}}), {},
+      addresses({{"127.0.0.1", full.port}, {"127.0.0.1", good.port}}), {}, {},
       800ms, "a host");
   EXPECT_EQ(socket->peer_address().port(), good.port);
   EXPECT_GE(Deadline::Clock::now() - start, 390ms);
@@ -390,7 +390,7 @@ TEST(ConnectSocket, NamesEveryAddressIfTheyFailDifferently) {
   try {
     connect_socket(
         addresses({{"127.0.0.1", full.port}, {"127.0.0.1", refusing.port}}), {},
-        20ms, "a host");
+        {}, 20ms, "a host");
     ADD_FAILURE();
   } catch (const Error& e) {
     const std::string what = e.what();
@@ -411,7 +411,7 @@ TEST(OpenConnectionOfDescriptor, TakesASocketPair) {
       ASSERT_EQ(::fcntl(fd, F_SETFL, O_NONBLOCK), 0);
     }
     {
-      Connection connection = open_connection(std::move(fds.ours), 3);
+      Streams connection = open_connection(std::move(fds.ours), 3);
       EXPECT_EQ(connection.writer.native_handle(), fd);
       EXPECT_EQ(connection.reader.limit(), 3u);
       // Its options are left as they are.
@@ -427,7 +427,7 @@ TEST(OpenConnectionOfDescriptor, TakesASocketPair) {
 
 TEST(OpenConnectionOfDescriptor, LeavesTcpOptionsAsTheyAre) {
   tcpip_tests::FdPair fds = tcpip_tests::fd_pair(Transport::kIpv4);
-  const Connection connection = open_connection(std::move(fds.ours));
+  const Streams connection = open_connection(std::move(fds.ours));
   EXPECT_EQ(option_of(connection.writer, SOL_SOCKET, SO_KEEPALIVE), 0);
   EXPECT_EQ(option_of(connection.writer, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
 }
@@ -472,7 +472,7 @@ TEST(OpenConnectionOfDescriptor, TakesAConnectionThatWasReset) {
   tcpip_tests::FdPair fds = tcpip_tests::fd_pair(Transport::kIpv4);
   tcpip_tests::reset(std::move(fds.peer));
   tcpip_tests::await_hang_up(fds.ours.get());
-  Connection connection = open_connection(std::move(fds.ours));
+  Streams connection = open_connection(std::move(fds.ours));
   EXPECT_THROW(connection.reader.read(1), ConnectionResetError);
 }
 

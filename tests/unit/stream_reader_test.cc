@@ -192,6 +192,7 @@ TEST(StreamReader, OfNoConnectionThrowsConnectionError) {
 TEST(StreamReader, LimitMustBePositive) {
   tcpip_tests::SocketPair pair = tcpip_tests::socket_pair(Transport::kUnix);
   EXPECT_THROW(StreamReader(pair.socket, 0), std::invalid_argument);
+  EXPECT_THROW(StreamReader(nullptr, 0), std::invalid_argument);
   EXPECT_EQ(StreamReader(pair.socket).limit(), kDefaultLimit);
   EXPECT_EQ(StreamReader(pair.socket, 1).limit(), 1u);
   EXPECT_EQ(StreamReader(pair.socket, kNegative).limit(), kNegative);
@@ -553,8 +554,8 @@ TEST(StreamReader, FloodDoesNotHoldACallWhoseDeadlineHasPassed) {
       pair.reader.discard();
     }
   });
-  const bool in_time = tcpip_tests::wait_until(
-      [&] { return reading.is_done(); }, std::chrono::seconds(20));
+  const bool in_time =
+      tcpip_tests::wait_until([&] { return reading.is_done(); }, kPatience);
   done = true;
   EXPECT_TRUE(in_time);
   flood.get();
@@ -604,6 +605,27 @@ TEST(StreamReader, ErrorsTellOperationAndPeer) {
     ADD_FAILURE();
   } catch (const CancelledError& e) {
     EXPECT_NE(std::string(e.what()).find("read_line"), std::string::npos);
+  }
+}
+
+TEST(StreamReader, ErrorsSayTheNameOfTheCall) {
+  StreamReader none;
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  tcpip_tests::reset(std::move(pair.peer));
+  await_hang_up(pair.writer.native_handle());
+  for (const Read& read : all_reads()) {
+    // The test's names may have a word more, for the overload.
+    const std::string name(std::string_view(read.name).substr(
+        0, std::string_view(read.name).find(' ')));
+    for (StreamReader* const reader : {&none, &pair.reader}) {
+      if (reader != &none && name == "wait_readable") continue;
+      try {
+        read.call(*reader, kPatience);
+        ADD_FAILURE() << read.name;
+      } catch (const ConnectionError& e) {
+        EXPECT_EQ(e.operation(), name) << read.name;
+      }
+    }
   }
 }
 
@@ -1077,9 +1099,9 @@ TEST(StreamReaderTest, EveryByteValueIsJustAByte) {
     LoopbackPair pair = loopback_pair(Transport::kUnix);
     send_all(pair.peer, all + all);
     const std::string separator(1, static_cast<char>(i));
-    EXPECT_EQ(pair.reader.read_until(separator, 5s),
+    EXPECT_EQ(pair.reader.read_until(separator, kPatience),
               all.substr(0, static_cast<std::size_t>(i) + 1));
-    EXPECT_EQ(pair.reader.read_until(separator, 5s),
+    EXPECT_EQ(pair.reader.read_until(separator, kPatience),
               all.substr(static_cast<std::size_t>(i) + 1) +
                   all.substr(0, static_cast<std::size_t>(i) + 1));
   }
@@ -1092,7 +1114,7 @@ TEST(StreamReaderTest, AnUrgentByteIsSkipped) {
   send_all(pair.peer, "ab");
   ASSERT_EQ(::send(pair.peer.get(), "!", 1, MSG_OOB | MSG_NOSIGNAL), 1);
   send_all(pair.peer, "cd\n");
-  EXPECT_EQ(pair.reader.read_until("\n", 5s), "abcd\n");
+  EXPECT_EQ(pair.reader.read_until("\n", kPatience), "abcd\n");
 }
 
 }  // namespace

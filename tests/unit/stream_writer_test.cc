@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <ostream>
@@ -104,6 +105,72 @@ void expect_of_no_connection(StreamWriter& writer) {
 TEST(StreamWriter, OfNoConnectionThrowsConnectionError) {
   StreamWriter writer;
   expect_of_no_connection(writer);
+}
+
+// Every member that writes, with the name that its errors say.
+struct Write {
+  const char* name;
+  std::function<void(StreamWriter&, const Wait&)> call;
+  bool waits = false;
+};
+
+const std::vector<Write>& all_writes() {
+  static const std::vector<Write> kWrites = {
+      {"write", [](auto& w, auto&) { w.write("x"); }},
+      {"write_lines",
+       [](auto& w, auto&) {
+         w.write_lines({"x", "y"});
+       }},
+      {"try_write_lines",
+       [](auto& w, auto&) {
+         w.try_write_lines(Parts{"x", "y"});
+       }},
+      {"write_and_drain",
+       [](auto& w, auto& wait) { write_and_drain(w, "x", 0, wait); }, true},
+      {"drain", [](auto& w, auto& wait) { w.drain(wait); }, true},
+      {"write_eof", [](auto& w, auto&) { w.write_eof(); }},
+  };
+  return kWrites;
+}
+
+TEST(StreamWriter, ErrorsSayTheNameOfTheCall) {
+  for (const Write& write : all_writes()) {
+    StreamWriter none;
+    try {
+      write.call(none, kPatience);
+      ADD_FAILURE() << write.name;
+    } catch (const ConnectionError& e) {
+      EXPECT_EQ(e.operation(), write.name);
+    }
+
+    LoopbackPair pair = fixed_pair(Transport::kUnix);
+    fill_up(pair.writer);
+    if (write.waits) {
+      try {
+        write.call(pair.writer, Wait::none());
+        ADD_FAILURE() << write.name;
+      } catch (const TimeoutError& e) {
+        EXPECT_EQ(e.operation(), write.name);
+      }
+      std::stop_source stop;
+      stop.request_stop();
+      try {
+        write.call(pair.writer, stop.get_token());
+        ADD_FAILURE() << write.name;
+      } catch (const CancelledError& e) {
+        EXPECT_TRUE(std::string_view(e.what()).starts_with(
+            std::string(write.name) + " ["))
+            << e.what();
+      }
+    }
+    pair.writer.close();
+    try {
+      write.call(pair.writer, kPatience);
+      ADD_FAILURE() << write.name;
+    } catch (const ConnectionAbortedError& e) {
+      EXPECT_EQ(e.operation(), write.name);
+    }
+  }
 }
 
 TEST(StreamWriter, MovesWithItsConnection) {
@@ -563,7 +630,7 @@ TEST(StreamWriter, ConcurrentWritersLinesStayIntactAndInOrder) {
     // Small buffers make each call wait; fewer lines will do.
     const std::size_t lines = buffers == Buffers::kSmall ? kLines / 20 : kLines;
     LoopbackPair pair = loopback_pair(Transport::kIpv4, kDefaultLimit, buffers);
-    Connection peer = open_connection(std::move(pair.peer));
+    Streams peer = open_connection(std::move(pair.peer));
     const auto line_of = [](std::size_t thread, std::size_t i) {
       std::string line = std::to_string(thread) + " " + std::to_string(i) + " ";
       line.append((i * 31 + thread) % 97, static_cast<char>('a' + thread));
@@ -779,7 +846,7 @@ TEST(StreamWriter, LingerWaitsUntilThePeersKernelHasAll) {
 TEST(StreamWriter, KnowsBothAddresses) {
   for (const Transport transport : kTcpTransports) {
     LoopbackPair pair = loopback_pair(transport);
-    Connection peer = open_connection(std::move(pair.peer));
+    Streams peer = open_connection(std::move(pair.peer));
     EXPECT_EQ(pair.writer.local_address(), peer.writer.peer_address());
     EXPECT_EQ(pair.writer.peer_address(), peer.writer.local_address());
     EXPECT_EQ(pair.writer.peer_address().host(),

@@ -13,6 +13,7 @@
 #include "tcpip/error.h"
 #include "tcpip/testing/connection_events.h"
 #include "tests/support/failures.h"
+#include "tests/support/fake_connection.h"
 
 namespace tcpip_testing {
 namespace {
@@ -22,14 +23,15 @@ using tcpip::ConnectionEvent;
 using tcpip::DisconnectReason;
 using tcpip_tests::Failures;
 using tcpip_tests::failures_of;
+using tcpip_tests::fake_connection;
 using tcpip_tests::is_one_fatal;
 
-ConnectionEvent connected(std::uint64_t generation = 1) {
-  return {.connected = true, .generation = generation};
+ConnectionEvent connected(std::uint64_t number = 1) {
+  return {.connected = true, .connection = fake_connection(number)};
 }
 ConnectionEvent disconnected(DisconnectReason reason,
-                             std::uint64_t generation = 1) {
-  return {.reason = reason, .generation = generation};
+                             std::uint64_t number = 1) {
+  return {.reason = reason, .connection = fake_connection(number)};
 }
 
 TEST(TestingConnectionEventsTest, AreTakenOutInTheirOrder) {
@@ -38,16 +40,16 @@ TEST(TestingConnectionEventsTest, AreTakenOutInTheirOrder) {
   events.add(disconnected(DisconnectReason::kReset, 1));
   events.add(connected(2));
   EXPECT_EQ(events.size(), 3u);
-  EXPECT_EQ(events.next().generation, 1u);
+  EXPECT_EQ(events.next().connection.number(), 1u);
   EXPECT_EQ(events.next().reason, DisconnectReason::kReset);
-  EXPECT_EQ(events.next().generation, 2u);
+  EXPECT_EQ(events.next().connection.number(), 2u);
   EXPECT_EQ(events.size(), 0u);
 }
 
 TEST(TestingConnectionEventsTest, NextWaitsForOne) {
   const ConnectionEvents events;
   std::jthread thread([&] { events.add(connected(7)); });
-  EXPECT_EQ(events.next().generation, 7u);
+  EXPECT_EQ(events.next().connection.number(), 7u);
 }
 
 TEST(TestingConnectionEventsTest, NextThrowsAsTheLibraryDoes) {
@@ -68,13 +70,45 @@ TEST(TestingConnectionEventsTest, ClearForgetsThem) {
   events.assert_none();
 }
 
+TEST(TestingConnectionEventsTest, WaitForIsTrueOnceThatManyAreThere) {
+  const ConnectionEvents events;
+  EXPECT_TRUE(events.wait_for(0, tcpip::Wait::none()));
+  EXPECT_FALSE(events.wait_for(1, tcpip::Wait::none()));
+  EXPECT_FALSE(events.wait_for(1, 1ms));
+  events.add(connected(1));
+  std::jthread thread([&] { events.add(connected(2)); });
+  EXPECT_TRUE(events.wait_for(2));
+  EXPECT_EQ(events.size(), 2u) << "it takes none out";
+  events.next();
+  EXPECT_FALSE(events.wait_for(2, tcpip::Wait::none())) << "one is taken out";
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_THROW((void)events.wait_for(1, stop.get_token()),
+               tcpip::CancelledError);
+}
+
+TEST(TestingConnectionEventsTest, ValuesAndTextTellThoseThatAreThere) {
+  const ConnectionEvents events;
+  EXPECT_TRUE(events.values().empty());
+  EXPECT_EQ(events.text(), "");
+  events.add(connected(1));
+  events.add(disconnected(DisconnectReason::kPeerClosed, 1));
+  events.add(connected(2));
+  ASSERT_EQ(events.values().size(), 3u);
+  EXPECT_EQ(events.values()[1].reason, DisconnectReason::kPeerClosed);
+  EXPECT_EQ(events.text(), "connected 1, peer closed 1, connected 2");
+  events.next();
+  ASSERT_EQ(events.values().size(), 2u);
+  EXPECT_EQ(events.text(), "peer closed 1, connected 2");
+}
+
 TEST(TestingConnectionEventsTest, CopiesShareThem) {
   std::optional<ConnectionEvents> events(std::in_place);
   const ConnectionEvents copy = *events;
   const auto callback = events->callback();
   events.reset();
   callback(connected(3));
-  EXPECT_EQ(copy.next().generation, 3u);
+  EXPECT_EQ(copy.next().connection.number(), 3u);
 }
 
 // --- Callbacks ---
@@ -95,7 +129,7 @@ TEST(TestingConnectionEventsTest, CallbackTakesAnyEndpointOrNone) {
   without(connected(2));
   by_value(endpoint, connected(3));
   for (const std::uint64_t i : {1u, 2u, 3u}) {
-    EXPECT_EQ(events.next().generation, i);
+    EXPECT_EQ(events.next().connection.number(), i);
   }
 }
 
@@ -105,7 +139,7 @@ TEST(TestingConnectionEventsTest, CallbackRecordsThenCallsTheNext) {
   const Callback callback = events.callback(
       Callback([&](Endpoint& endpoint, const ConnectionEvent& event) {
         ++endpoint.calls;
-        EXPECT_EQ(event.generation, 5u);
+        EXPECT_EQ(event.connection.number(), 5u);
         EXPECT_EQ(events.size(), 1u);
       }));
   Endpoint endpoint;
@@ -123,12 +157,13 @@ TEST(TestingConnectionEventsTest, AssertionsPassAndReturnTheEvent) {
   const ConnectionEvents events;
   events.assert_none();
   events.add(connected(4));
-  EXPECT_EQ(events.assert_next_connected(true).generation, 4u);
+  EXPECT_EQ(events.assert_next_connected(true).connection.number(), 4u);
   events.add(disconnected(DisconnectReason::kPeerClosed));
   EXPECT_FALSE(events.assert_next_connected(false).connected);
   events.add(disconnected(DisconnectReason::kReset, 9));
-  EXPECT_EQ(
-      events.assert_next_disconnected(DisconnectReason::kReset).generation, 9u);
+  EXPECT_EQ(events.assert_next_disconnected(DisconnectReason::kReset)
+                .connection.number(),
+            9u);
   events.assert_none(1ms);
 }
 
@@ -198,6 +233,12 @@ TEST(TestingConnectionEventsTest, DescribeTellsAll) {
   EXPECT_EQ(describe(event),
             "disconnected (reset), connection 12: Connection reset by peer");
   EXPECT_EQ(describe(connected(1)), "connected, connection 1");
+}
+
+TEST(TestingConnectionEventsTest, SummaryIsTheReasonAndTheNumber) {
+  EXPECT_EQ(summary(connected(3)), "connected 3");
+  EXPECT_EQ(summary(disconnected(DisconnectReason::kClosedHere, 3)),
+            "closed here 3");
 }
 
 }  // namespace

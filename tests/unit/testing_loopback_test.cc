@@ -43,7 +43,7 @@ TEST_P(TestingLoopbackTest, HalfCloseIsTheEndOfTheStream) {
 
 TEST_P(TestingLoopbackTest, EndThatIsDestroyedIsGone) {
   ConnectionPair pair = connection_pair(GetParam());
-  { const tcpip::Connection gone = std::move(pair.first); }
+  { const tcpip::Streams gone = std::move(pair.first); }
   EXPECT_THROW(pair.second.reader.read_exactly(1, kPatience),
                tcpip::IncompleteReadError);
 }

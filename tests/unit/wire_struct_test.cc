@@ -11,11 +11,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -23,6 +25,7 @@
 #include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
+#include "tcpip/testing/wait_until.h"
 #include "tcpip/unique_fd.h"
 #include "tests/support/wait_until.h"
 
@@ -30,6 +33,7 @@ namespace tcpip {
 namespace {
 
 using namespace std::chrono_literals;
+using tcpip_testing::kPatience;
 using tcpip_tests::wait_until;
 
 struct Header {
@@ -111,10 +115,10 @@ TEST_F(WireStructTest, WritesSeveralStructsAsOneMessage) {
 TEST_F(WireStructTest, WritesUnderEveryWait) {
   const std::stop_source source;
   const Header header{.id = 1, .size = 2};
-  write_from(writer_, header, 30s);
-  write_from(writer_, header, Deadline::after(30s));
+  write_from(writer_, header, kPatience);
+  write_from(writer_, header, Deadline::after(kPatience));
   write_from(writer_, header, source.get_token());
-  write_from(writer_, header, Wait(30s, source.get_token()));
+  write_from(writer_, header, Wait(kPatience, source.get_token()));
   write_from(writer_, header, header, Wait::none());
   std::string expected;
   for (int i = 0; i < 6; ++i) expected += pack(header);
@@ -180,7 +184,7 @@ TEST_F(WireStructTest, ReadsStructsThatCameTogether) {
   peer_sends(bytes);
   for (std::uint16_t i = 0; i < 1000; ++i) {
     Header header;
-    read_into(reader_, header, 30s);
+    read_into(reader_, header, kPatience);
     ASSERT_EQ(header, (Header{.id = i, .size = 2u * i}));
   }
 }
@@ -231,8 +235,109 @@ TEST_F(WireStructTest, ResumesAfterADeadlineOrAStopWithinAStruct) {
       EXPECT_EQ(header, before);
     }
     peer_sends(bytes.substr(split));
-    read_into(reader_, header, 30s);
+    read_into(reader_, header, kPatience);
     EXPECT_EQ(header, sent);
+  }
+}
+
+TEST_F(WireStructTest, TryReadsAStructOnceAllOfItIsThere) {
+  const Header sent{.id = 0x0102, .size = 0x03040506};
+  const std::string bytes = pack(sent) + "next";
+  const Header before{.id = 9, .size = 9};
+  Header header = before;
+  for (std::size_t i = 0; i < sizeof sent; ++i) {
+    EXPECT_FALSE(try_read_into(reader_, header));
+    EXPECT_EQ(header, before);
+    EXPECT_EQ(reader_.buffered(), i);
+    peer_sends(bytes.substr(i, 1));
+  }
+  peer_sends(bytes.substr(sizeof sent));
+  EXPECT_TRUE(try_read_into(reader_, header));
+  EXPECT_EQ(header, sent);
+  EXPECT_EQ(reader_.read_exactly(4), "next");
+}
+
+TEST_F(WireStructTest, TryReadsABigStructOnceAllOfItIsThere) {
+  const auto sent = std::make_unique<Image>();
+  sent->number = 7;
+  sent->pixels.back() = 5;
+  const std::string bytes = pack(*sent);
+  const auto image = std::make_unique<Image>();
+  image->number = 3;
+  peer_sends(bytes.substr(0, 50'000));
+  EXPECT_FALSE(try_read_into(reader_, *image));
+  EXPECT_EQ(image->number, 3u);
+  std::jthread sender([&] {
+    for (std::size_t i = 50'000; i < bytes.size(); i += 50'000) {
+      peer_sends(bytes.substr(i, 50'000));
+    }
+  });
+  EXPECT_TRUE(wait_until([&] { return try_read_into(reader_, *image); }));
+  EXPECT_EQ(image->number, 7u);
+  EXPECT_EQ(image->pixels, sent->pixels);
+}
+
+TEST_F(WireStructTest, TryLeavesTheStructWhenTheStreamEndsWithinIt) {
+  peer_sends(pack(Header{.id = 1, .size = 2}).substr(0, 4));
+  peer_.reset();
+  const Header before{.id = 9, .size = 9};
+  Header header = before;
+  EXPECT_TRUE(wait_until([&] {
+    try {
+      return try_read_into(reader_, header);
+    } catch (const IncompleteReadError& e) {
+      EXPECT_EQ(e.partial().size(), 4u);
+      EXPECT_EQ(e.expected(), sizeof header);
+      return true;
+    }
+  }));
+  EXPECT_EQ(header, before);
+  EXPECT_THROW(try_read_into(reader_, header), IncompleteReadError);
+}
+
+TEST_F(WireStructTest, ErrorsSayTheNameOfTheCall) {
+  Header header;
+  try {
+    read_into(reader_, header, Wait::none());
+    ADD_FAILURE();
+  } catch (const TimeoutError& e) {
+    EXPECT_EQ(e.operation(), "read_into");
+  }
+  writer_.close();
+  try {
+    read_into(reader_, header);
+    ADD_FAILURE();
+  } catch (const IncompleteReadError& e) {
+    EXPECT_EQ(e.operation(), "read_into");
+  }
+  try {
+    try_read_into(reader_, header);
+    ADD_FAILURE();
+  } catch (const IncompleteReadError& e) {
+    EXPECT_EQ(e.operation(), "try_read_into");
+  }
+  try {
+    write_from(writer_, header);
+    ADD_FAILURE();
+  } catch (const ConnectionAbortedError& e) {
+    EXPECT_EQ(e.operation(), "write_from");
+  }
+}
+
+TEST_F(WireStructTest, NeedsAConnection) {
+  StreamReader reader;
+  StreamWriter writer;
+  Header header;
+  for (const auto& call : std::vector<std::function<void()>>{
+           [&] { read_into(reader, header); },
+           [&] { try_read_into(reader, header); },
+           [&] { write_from(writer, header); }}) {
+    try {
+      call();
+      ADD_FAILURE();
+    } catch (const ConnectionError& e) {
+      EXPECT_EQ(e.code(), std::errc::not_connected) << e.what();
+    }
   }
 }
 
@@ -267,7 +372,7 @@ TEST_F(WireStructTest, LeavesABigStructWhenTheStreamEndsWithinIt) {
     peer_sends(std::string(sizeof(Image) - 1, 'x'));
     peer_.reset();
   });
-  EXPECT_THROW(read_into(reader_, *image, 30s), IncompleteReadError);
+  EXPECT_THROW(read_into(reader_, *image, kPatience), IncompleteReadError);
   EXPECT_EQ(std::memcmp(image.get(), before.get(), sizeof(Image)), 0);
 }
 
@@ -282,9 +387,9 @@ TEST_F(WireStructTest, CarriesAMegabyte) {
     echoed = peer_receives(sizeof(Image));
     peer_sends(echoed);
   });
-  write_from(writer_, *sent, 30s);
+  write_from(writer_, *sent, kPatience);
   const auto got = std::make_unique<Image>();
-  read_into(reader_, *got, 30s);
+  read_into(reader_, *got, kPatience);
   EXPECT_EQ(got->number, 5u);
   EXPECT_EQ(got->pixels, sent->pixels);
 }
@@ -302,7 +407,7 @@ TEST_F(WireStructTest, KeepsTheMessageWhenADeadlinePassesWithinIt) {
   image->number = 8;  // the message must not be read from the struct any more
   std::string got;
   std::jthread peer([&] { got = peer_receives(expected.size()); });
-  writer_.drain(30s);
+  writer_.drain(kPatience);
   peer.join();
   EXPECT_EQ(got, expected);
 }
@@ -322,7 +427,7 @@ TEST_F(WireStructTest, NeverMixesTheStructsOfSeveralThreads) {
         write_from(
             writer_,
             Header{.id = static_cast<std::uint16_t>(i), .size = sizeof body},
-            body, 30s);
+            body, kPatience);
       }
     });
   }

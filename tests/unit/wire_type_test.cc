@@ -6,11 +6,9 @@
 #include <bit>
 #include <bitset>
 #include <chrono>
-#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <memory>
 #include <new>
 #include <optional>
@@ -319,149 +317,7 @@ struct Dirty {
   alignas(T) std::byte bytes[sizeof(T)];
 };
 
-// BigEndian and LittleEndian -------------------------------------------------
-
-static_assert(alignof(BigEndian<double>) == 1);
-static_assert(sizeof(BigEndian<double>) == 8);
 static_assert(sizeof(Endian) == 2 + 8 + 2 + 1);
-static_assert(std::is_trivially_copyable_v<BigEndian<double>>);
-static_assert(std::is_standard_layout_v<Endian>);
-static_assert(BigEndian<int>() == 0);
-static_assert(BigEndian<int>(-5) == -5 && BigEndian<int>(5) > 4);
-static_assert(BigEndian<int>(7).value() == LittleEndian<int>(7).value());
-static_assert(BigEndian<Mode>(Mode::kTracking) == Mode::kTracking);
-
-template <class T>
-void expect_round_trip(T value) {
-  const BigEndian<T> big = value;
-  const LittleEndian<T> little = value;
-  const T from_big = big;
-  const T from_little = little;
-  EXPECT_EQ(pack(from_big), pack(value));
-  EXPECT_EQ(pack(from_little), pack(value));
-  const std::string bytes = pack(big);
-  EXPECT_EQ(std::string(bytes.rbegin(), bytes.rend()), pack(little));
-}
-
-TEST(WireNumber, BigEndianPutsTheHighestByteFirst) {
-  EXPECT_EQ(hex_of(BigEndian<std::uint8_t>(0x12)), "12");
-  EXPECT_EQ(hex_of(BigEndian<std::uint16_t>(0x1234)), "1234");
-  EXPECT_EQ(hex_of(BigEndian<std::uint32_t>(0x12345678)), "12345678");
-  EXPECT_EQ(hex_of(BigEndian<std::uint64_t>(0x123456789abcdef0)),
-            "123456789abcdef0");
-  EXPECT_EQ(hex_of(BigEndian<std::int8_t>(-2)), "fe");
-  EXPECT_EQ(hex_of(BigEndian<std::int16_t>(-2)), "fffe");
-  EXPECT_EQ(hex_of(BigEndian<std::int32_t>(-2)), "fffffffe");
-  EXPECT_EQ(hex_of(BigEndian<std::int64_t>(-2)), "fffffffffffffffe");
-  EXPECT_EQ(hex_of(BigEndian<float>(1.5f)), "3fc00000");
-  EXPECT_EQ(hex_of(BigEndian<double>(-1.5)), "bff8000000000000");
-  EXPECT_EQ(hex_of(BigEndian<char16_t>(u'\u20ac')), "20ac");
-  EXPECT_EQ(hex_of(BigEndian<Mode>(Mode::kTracking)), "1234");
-  EXPECT_EQ(hex_of(BigEndian<bool>(true)), "01");
-}
-
-TEST(WireNumber, LittleEndianPutsTheLowestByteFirst) {
-  EXPECT_EQ(hex_of(LittleEndian<std::uint8_t>(0x12)), "12");
-  EXPECT_EQ(hex_of(LittleEndian<std::uint16_t>(0x1234)), "3412");
-  EXPECT_EQ(hex_of(LittleEndian<std::uint32_t>(0x12345678)), "78563412");
-  EXPECT_EQ(hex_of(LittleEndian<std::uint64_t>(0x123456789abcdef0)),
-            "f0debc9a78563412");
-  EXPECT_EQ(hex_of(LittleEndian<std::int16_t>(-2)), "feff");
-  EXPECT_EQ(hex_of(LittleEndian<float>(1.5f)), "0000c03f");
-  EXPECT_EQ(hex_of(LittleEndian<double>(-1.5)), "000000000000f8bf");
-  EXPECT_EQ(hex_of(LittleEndian<Mode>(Mode::kTracking)), "3412");
-}
-
-template <class T>
-class WireNumberOf : public testing::Test {};
-using Numbers =
-    testing::Types<char, signed char, unsigned char, char8_t, char16_t,
-                   char32_t, wchar_t, short, unsigned short, int, unsigned,
-                   long, unsigned long, long long, unsigned long long, float,
-                   double>;
-TYPED_TEST_SUITE(WireNumberOf, Numbers);
-
-TYPED_TEST(WireNumberOf, KeepsEveryValue) {
-  using Limits = std::numeric_limits<TypeParam>;
-  for (const TypeParam value :
-       {TypeParam{}, TypeParam{1}, Limits::lowest(), Limits::max(),
-        Limits::min(), static_cast<TypeParam>(Limits::max() / 3)}) {
-    expect_round_trip(value);
-  }
-}
-
-TEST(WireNumber, KeepsTheBitsOfUnusualFloats) {
-  using Double = std::numeric_limits<double>;
-  const double payload = std::bit_cast<double>(0x7ff8dead0000beefULL);
-  for (const double value :
-       {-0.0, payload, -payload, Double::infinity(), -Double::infinity(),
-        Double::denorm_min(), Double::quiet_NaN()}) {
-    expect_round_trip(value);
-  }
-  const float float_payload = std::bit_cast<float>(0xffc0beefU);
-  for (const float value :
-       {-0.0f, float_payload, std::numeric_limits<float>::denorm_min()}) {
-    expect_round_trip(value);
-  }
-}
-
-TEST(WireNumber, BoolReadsEveryByteButZeroAsTrue) {
-  for (int byte = 0; byte < 256; ++byte) {
-    BigEndian<bool> flag;
-    unpack(std::string(1, static_cast<char>(byte)), flag);
-    EXPECT_EQ(flag, byte != 0) << byte;
-  }
-}
-
-TEST(WireNumber, TakesEveryValueOfAnEnumWithUnderlyingType) {
-  BigEndian<Mode> mode;
-  unpack("\xab\xcd", mode);
-  EXPECT_EQ(static_cast<std::uint16_t>(mode.value()), 0xabcd);
-}
-
-TEST(WireNumber, BehavesAsTheNumber) {
-  BigEndian<int> x = 40;
-  x += 2;
-  EXPECT_EQ(x, 42);
-  ++x;
-  x -= 3;
-  EXPECT_EQ(x, 40);
-  x |= 3;
-  x &= 0xfe;
-  EXPECT_EQ(x, 42);
-  EXPECT_EQ(x / 2 + 1, 22);
-  EXPECT_TRUE(x < 43 && 41 < x && x != 41);
-  switch (x) {
-    case 42:
-      break;
-    default:
-      FAIL();
-  }
-  LittleEndian<int> y = 1;
-  y = x;
-  EXPECT_EQ(y, x);
-  x = {};
-  EXPECT_EQ(x, 0);
-  const BigEndian<double> angle = 0.5;
-  EXPECT_EQ(2 * angle, 1.0);
-}
-
-TEST(WireNumber, ComparesWithinADefaultedComparison) {
-  struct Version {
-    BigEndian<std::uint16_t> major;
-    BigEndian<std::uint16_t> minor;
-    bool operator==(const Version&) const = default;
-    auto operator<=>(const Version&) const = default;
-  };
-  EXPECT_EQ((Version{.major = 1, .minor = 2}), (Version{1, 2}));
-  EXPECT_LT((Version{1, 255}), (Version{1, 256}));
-}
-
-TEST(WireNumber, WorksInConstantExpressions) {
-  constexpr Endian kHeader{.id = 5, .value = 1.5, .mode = Mode::kTracking};
-  static_assert(kHeader.id == 5 && kHeader.value == 1.5);
-  EXPECT_EQ(hex_of(kHeader), "0005000000000000f83f123400");
-}
 
 // pack and unpack ------------------------------------------------------------
 

@@ -1,0 +1,61 @@
+#include "tcpip/callback_thread.h"
+
+#include <stop_token>
+#include <utility>
+
+#include "tcpip/base/workers.h"
+
+namespace tcpip {
+
+// The thread holds a reference, since a callback may destroy the
+// CallbackThread.
+class CallbackThread::Impl {
+ public:
+  explicit Impl(std::size_t max_size) : queue(max_size) {}
+
+  void close();
+
+  CallbackQueue queue;
+  internal::Workers workers;
+};
+
+void CallbackThread::Impl::close() {
+  internal::QueueThread::close(queue);
+  workers.request_stop();
+  // If the thread could not be joined, it is inside a callback that returns
+  // after this. The callbacks behind that one must not run after close().
+  if (!workers.join()) internal::QueueThread::drop_all(queue);
+}
+
+CallbackThread::CallbackThread(Options options)
+    : impl_(std::make_shared<Impl>(options.max_size)) {
+  impl_->workers.start(
+      {.role = ThreadRole::kDispatch,
+       .name = std::move(options.name),
+       .hook = std::move(options.thread_start_hook),
+       .log = options.log},
+      [impl = impl_, log = options.log](const std::stop_token&) {
+        internal::QueueThread::drain(impl->queue, log);
+      });
+}
+
+// These members hold a reference to the Impl: a callback may destroy the
+// CallbackThread meanwhile.
+
+CallbackThread::~CallbackThread() {
+  const std::shared_ptr<Impl> impl = impl_;
+  impl->close();
+}
+
+CallbackQueue& CallbackThread::queue() noexcept { return impl_->queue; }
+
+void CallbackThread::close() {
+  const std::shared_ptr<Impl> impl = impl_;
+  impl->close();
+}
+
+bool CallbackThread::is_current_thread() const noexcept {
+  return impl_->workers.is_current_thread();
+}
+
+}  // namespace tcpip

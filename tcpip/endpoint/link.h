@@ -1,0 +1,106 @@
+// The two internal objects of a connection. A Link has the socket, the buffers
+// and the streams, and lives as long as the connection. A ConnectionRecord has
+// the little that is still known when the connection has ended; a
+// tcpip::Connection refers to it.
+//
+//   Connection --> ConnectionRecord <-- Link --> EndpointCore
+//                          '- - weak - -^  ^- - until it ends - -'
+//
+// A Link and its core refer to each other. EndpointCore breaks that circle when
+// it ends the connection, as it does with every Link that it has admitted.
+//
+// Threads: any thread that holds a reference to a Link may use its streams, as
+// their headers say. The mutex of EndpointCore guards the rest of a Link.
+// Any thread may use a ConnectionRecord.
+#ifndef TCPIP_ENDPOINT_LINK_H_
+#define TCPIP_ENDPOINT_LINK_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <utility>
+
+#include "tcpip/address.h"
+#include "tcpip/endpoint/heartbeats.h"
+#include "tcpip/socket.h"
+#include "tcpip/stream/receiver.h"
+#include "tcpip/stream/sender.h"
+
+namespace tcpip::internal {
+
+class EndpointCore;
+class TextFormat;
+struct Link;
+
+// Where the members of a ReadWriter find their connection: a ConnectionRecord
+// gives its own, an EndpointCore the current one.
+class LinkSource {
+ public:
+  // Null if there is no connection or it has ended.
+  virtual std::shared_ptr<Link> link() const = 0;
+  // The format of its text messages; null if its client or server is destroyed.
+  virtual std::shared_ptr<const TextFormat> format() const = 0;
+  // What to name in an error if link() is null.
+  virtual std::string subject() const = 0;
+
+ protected:
+  ~LinkSource() = default;
+};
+
+class ConnectionRecord final : public LinkSource {
+ public:
+  ConnectionRecord(std::weak_ptr<EndpointCore> endpoint_core, Address peer_end,
+                   Address local_end)
+      : endpoint(std::move(endpoint_core)), peer(peer_end), local(local_end) {}
+
+  std::shared_ptr<Link> link() const override {
+    return over ? nullptr : live.lock();
+  }
+  std::shared_ptr<const TextFormat> format() const override;
+  std::string subject() const override { return peer.to_string(); }
+
+  const std::weak_ptr<EndpointCore> endpoint;
+  const Address peer;
+  const Address local;
+  std::stop_source stop;  // requested when the connection ends
+  // These two are set before another thread can see the record.
+  std::uint64_t number = 0;  // 1, 2, 3, ... of its endpoint
+  std::weak_ptr<Link> live;
+  // Set by EndpointCore, under its mutex.
+  std::atomic<bool> over{false};
+  std::atomic<bool> should_be_connected{true};  // this side has not ended it
+};
+
+struct Link final : ReadObserver {
+  // `connected` is when the connection was made.
+  Link(std::shared_ptr<EndpointCore> endpoint_core,
+       std::shared_ptr<Socket> connected_socket, const Address& peer,
+       std::size_t limit, const HeartbeatOptions& heartbeat_options,
+       Heartbeats::TimePoint connected);
+
+  ~Link();
+
+  // See ReadObserver. Tells the core.
+  void read_ended(bool lost) noexcept override;
+
+  const std::shared_ptr<EndpointCore> core;
+  const std::shared_ptr<Socket> socket;
+  const std::shared_ptr<ConnectionRecord> record;
+  // Streams that the program got from Connection::reader() and writer() share
+  // these two. They keep the socket, but neither the Link nor the core.
+  const std::shared_ptr<Receiver> receiver;
+  const std::shared_ptr<Sender> sender;
+
+  // The peer's FIN or reset was seen, maybe behind unread bytes. Only the
+  // watching thread (accept thread or monitor thread) sets it, under the mutex
+  // of EndpointCore; that thread itself may read it without the mutex.
+  bool hung_up = false;
+  Heartbeats heartbeats;
+};
+
+}  // namespace tcpip::internal
+
+#endif  // TCPIP_ENDPOINT_LINK_H_

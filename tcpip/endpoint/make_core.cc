@@ -1,0 +1,51 @@
+#include "tcpip/endpoint/make_core.h"
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+#include <utility>
+
+#include "tcpip/endpoint/text.h"
+
+namespace tcpip::internal {
+namespace {
+
+// Uses only the options that clients and servers both have.
+template <class Options>
+std::shared_ptr<EndpointCore> make_core_of(const Options& options,
+                                           const char* what) {
+  if (options.port < 0 || options.port > 65535) {
+    throw std::invalid_argument(
+        fmt::format("{}: port {} is not in 0...65535", what, options.port));
+  }
+  EndpointConfig config{
+      .name = options.name,
+      .log = options.log.child(options.name),
+      .callbacks = options.callbacks,
+      .on_event = options.connect_callback,
+      .thread_start_hook = options.thread_start_hook,
+      .heartbeats = checked(options.heartbeats),
+      .limit = options.limit,
+      .write_limit = options.write_limit,
+      .socket = options.socket,
+  };
+  auto format = std::make_shared<const TextFormat>(
+      std::make_shared<const TextCodec>(options.encoding), options.terminator);
+  // Not make_shared: the weak_ptr in a ConnectionRecord would keep the memory
+  // of the core as long as the program keeps a Connection.
+  return std::shared_ptr<EndpointCore>(
+      new EndpointCore(std::move(config), std::move(format)));
+}
+
+}  // namespace
+
+std::shared_ptr<EndpointCore> make_core(const ClientOptions& options) {
+  return make_core_of(options, "Client");
+}
+
+std::shared_ptr<EndpointCore> make_core(const ServerOptions& options,
+                                        const char* what) {
+  return make_core_of(options, what);
+}
+
+}  // namespace tcpip::internal

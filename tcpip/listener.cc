@@ -1,0 +1,206 @@
+#include "tcpip/listener.h"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <stdexcept>
+#include <stop_token>
+#include <system_error>
+#include <utility>
+
+#include "tcpip/base/poller.h"
+#include "tcpip/error.h"
+#include "tcpip/net/socket_calls.h"
+
+namespace tcpip {
+namespace {
+
+using internal::system_error;
+
+// A listening socket; or the error, and the operation that failed.
+struct Listening {
+  UniqueFd fd = {};
+  std::error_code error = {};
+  const char* operation = "listen";
+};
+
+Listening listen_on(const Address& address, const ListenOptions& options) {
+  UniqueFd fd(::socket(internal::raw(address)->sa_family,
+                       SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return {.error = system_error(errno)};
+  struct Option {
+    bool wanted;
+    int level;
+    int name;
+    const char* text;
+  };
+  const bool six = address.family() == AddressFamily::kIpv6;
+  for (const Option& option :
+       {Option{options.reuse_address, SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR"},
+        Option{options.reuse_port, SOL_SOCKET, SO_REUSEPORT, "SO_REUSEPORT"},
+        Option{six, IPPROTO_IPV6, IPV6_V6ONLY, "IPV6_V6ONLY"}}) {
+    if (!option.wanted) continue;
+    if (const std::error_code error =
+            internal::set_option(fd.get(), option.level, option.name, 1)) {
+      return {.error = error, .operation = option.text};
+    }
+  }
+  if (::bind(fd.get(), internal::raw(address), internal::raw_size(address)) !=
+          0 ||
+      ::listen(fd.get(), options.backlog) != 0) {
+    return {.error = system_error(errno)};
+  }
+  return {.fd = std::move(fd)};
+}
+
+// A listening socket for each address, and the addresses that they have. After
+// a failure: the sockets made before it, the error, and the address that was
+// refused.
+struct Bound {
+  std::vector<UniqueFd> sockets = {};
+  std::vector<Address> addresses = {};
+  std::error_code error = {};
+  const char* operation = "";
+  Address refused = {};
+};
+
+Bound bind_all(std::vector<Address> addresses, bool any_port,
+               const ListenOptions& options) {
+  Bound bound;
+  for (Address& address : addresses) {
+    if (any_port && !bound.addresses.empty()) {
+      address.set_port(bound.addresses.front().port());
+    }
+    Listening listening = listen_on(address, options);
+    if (!listening.error) {
+      bound.addresses.push_back(internal::local_address_of(listening.fd.get()));
+      bound.sockets.push_back(std::move(listening.fd));
+      continue;
+    }
+    // This machine lacks the address family: use the other addresses.
+    const bool no_family =
+        listening.error == std::errc::address_family_not_supported ||
+        listening.error == std::errc::address_not_available;
+    const bool last_chance =
+        bound.sockets.empty() && &address == &addresses.back();
+    if (no_family && !last_chance) continue;
+    bound.error = listening.error;
+    bound.operation = listening.operation;
+    bound.refused = address;
+    break;
+  }
+  return bound;
+}
+
+}  // namespace
+
+Listener::Listener(const std::optional<std::string>& host, int port,
+                   const ListenOptions& options, const Wait& wait)
+    : waker_(std::make_unique<internal::Waker>()) {
+  if (options.backlog < 1) {
+    throw std::invalid_argument(
+        fmt::format("Listener: backlog {} is not positive", options.backlog));
+  }
+  const std::vector<Address> addresses = resolve(
+      host.value_or(""), port, wait, options.family, EmptyHost::kAllInterfaces);
+  constexpr int kTries = 20;
+  Bound bound;
+  bool again = true;
+  for (int i = 0; i < kTries && again; ++i) {
+    bound = {};  // first frees the port of the last try
+    bound = bind_all(addresses, port == 0, options);
+    // The first socket got a port that is in use on another address: try again.
+    again = port == 0 && !bound.sockets.empty() &&
+            bound.error == std::errc::address_in_use;
+  }
+  if (bound.error) {
+    throw_os_error(bound.error.value(), bound.operation,
+                   again ? host_and_port(host.value_or(""), port)
+                         : bound.refused.to_string(),
+                   again ? "no port is free on every address" : "");
+  }
+  sockets_ = std::move(bound.sockets);
+  addresses_ = std::move(bound.addresses);
+  name_ = addresses_.front().to_string();
+  if (const std::error_code error = waker_->open()) {
+    throw_os_error(error.value(), "listen", name_);
+  }
+}
+
+Listener::~Listener() = default;
+
+Listener::Attempt Listener::try_accept(std::size_t index) noexcept {
+  // Bounded: a flood of connections that die in the queue must not keep it
+  // here.
+  for (int i = 0; i < 64; ++i) {
+    sockaddr_storage storage{};
+    socklen_t size = sizeof storage;
+    UniqueFd fd(::accept4(sockets_[index].get(),
+                          reinterpret_cast<sockaddr*>(&storage), &size,
+                          SOCK_CLOEXEC));
+    if (fd) {
+      // Not getpeername(): that fails if the peer has already gone.
+      return {.accepted = {std::move(fd), Address(&storage, size)}};
+    }
+    if (internal::would_block(errno) || errno == EINVAL) break;
+    if (internal::is_shortage(errno)) {
+      return {.status = IoStatus::kError, .error = system_error(errno)};
+    }
+    // EINTR, or the error of a connection that died in the queue: try the next.
+  }
+  return {.status = IoStatus::kTimeout};
+}
+
+Listener::Attempt Listener::wait_and_accept(const Wait& wait) {
+  std::vector<pollfd> fds;
+  fds.push_back({waker_->fd(), POLLIN, 0});
+  for (const UniqueFd& socket : sockets_) {
+    fds.push_back({socket.get(), POLLIN, 0});
+  }
+  for (;;) {
+    if (wait.stop.stop_requested()) return {.status = IoStatus::kStopped};
+    if (closed_.load()) return {.status = IoStatus::kClosed};
+    for (std::size_t i = 0; i < sockets_.size(); ++i) {
+      Attempt attempt = try_accept(i);
+      if (attempt.status != IoStatus::kTimeout) return attempt;
+    }
+    const std::stop_callback on_stop(wait.stop,
+                                     [this]() noexcept { waker_->signal(); });
+    const IoResult ready = internal::poll_until(fds, wait.deadline);
+    if (ready.status != IoStatus::kOk) {
+      return {.status = ready.status,
+              .error = system_error(ready.error_number)};
+    }
+    if (!closed_.load()) waker_->clear();
+  }
+}
+
+Listener::Accepted Listener::accept(const Wait& wait) {
+  Attempt attempt = wait_and_accept(wait);
+  switch (attempt.status) {
+    case IoStatus::kOk:
+      break;
+    case IoStatus::kTimeout:
+      throw TimeoutError("accept", name_);
+    case IoStatus::kStopped:
+      throw CancelledError("accept", name_);
+    case IoStatus::kClosed:
+      throw_os_error(ECONNABORTED, "accept", name_, "the listener is closed");
+    case IoStatus::kError:
+      throw_os_error(attempt.error.value(), "accept", name_);
+  }
+  return std::move(attempt.accepted);
+}
+
+void Listener::close() noexcept {
+  if (closed_.exchange(true)) return;
+  for (const UniqueFd& socket : sockets_) {
+    ::shutdown(socket.get(), SHUT_RDWR);
+  }
+  waker_->signal();
+}
+
+}  // namespace tcpip

@@ -1,0 +1,86 @@
+// A set of listening sockets, one for each address of a host.
+//
+// Threads: one thread at a time accepts; everything else may be called from any
+// thread at any time. The destructor closes the descriptors, not close(), for
+// the reason given in socket.h.
+#ifndef TCPIP_LISTENER_H_
+#define TCPIP_LISTENER_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "tcpip/address.h"
+#include "tcpip/io_result.h"
+#include "tcpip/options.h"
+#include "tcpip/unique_fd.h"
+#include "tcpip/wait.h"
+
+namespace tcpip {
+
+namespace internal {
+class Waker;
+}
+
+// One listening socket for each address of a host.
+class Listener {
+ public:
+  // Binds and listens. An absent or empty host means all interfaces: one socket
+  // for IPv4 and one for IPv6 (IPV6_V6ONLY). Port 0 takes a free port, the same
+  // on every socket. On a machine without IPv6 there is the IPv4 socket alone.
+  // The wait is for resolving the host.
+  //
+  // Throws std::invalid_argument for a port outside 0...65535 or a backlog
+  // below 1; what resolve() throws; Error, naming the address, if the address
+  // is in use or does not belong to this machine.
+  Listener(const std::optional<std::string>& host, int port,
+           const ListenOptions& options = {}, const Wait& wait = {});
+  ~Listener();
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+
+  struct Accepted {
+    UniqueFd fd;
+    Address peer;
+  };
+  // Waits for the next connection. Throws TimeoutError; CancelledError;
+  // ConnectionError once close() was called; Error for a lack of descriptors or
+  // memory, after which the connection still waits to be accepted.
+  Accepted accept(const Wait& wait = {});
+  // kOk with a connection, kTimeout if none waits, kError with `error` for a
+  // lack of descriptors or memory.
+  struct Attempt {
+    IoStatus status = IoStatus::kOk;
+    std::error_code error = {};
+    Accepted accepted = {};
+  };
+  // Accepts without waiting, from sockets()[index].
+  Attempt try_accept(std::size_t index) noexcept;
+
+  // Stops listening and wakes accept(). Connections that were not accepted are
+  // reset. Idempotent.
+  void close() noexcept;
+
+  std::uint16_t port() const noexcept { return addresses_.front().port(); }
+  const std::vector<Address>& addresses() const noexcept { return addresses_; }
+  std::span<const UniqueFd> sockets() const noexcept { return sockets_; }
+
+ private:
+  Attempt wait_and_accept(const Wait& wait);
+
+  std::vector<UniqueFd> sockets_;
+  std::vector<Address> addresses_;
+  std::string name_;
+  std::atomic<bool> closed_{false};
+  const std::unique_ptr<internal::Waker> waker_;
+};
+
+}  // namespace tcpip
+
+#endif  // TCPIP_LISTENER_H_

@@ -1,0 +1,53 @@
+#include "tcpip/net/socket_calls.h"
+
+#include <cerrno>
+
+namespace tcpip::internal {
+namespace {
+
+template <class Call>  // getsockname or getpeername
+Address ask_address(int fd, Call call) noexcept {
+  sockaddr_storage storage{};
+  socklen_t size = sizeof storage;
+  if (call(fd, reinterpret_cast<sockaddr*>(&storage), &size) != 0) return {};
+  return Address(&storage, size);
+}
+
+}  // namespace
+
+const sockaddr* raw(const Address& address) noexcept {
+  return static_cast<const sockaddr*>(address.data());
+}
+
+socklen_t raw_size(const Address& address) noexcept {
+  return static_cast<socklen_t>(address.size());
+}
+
+Address local_address_of(int fd) noexcept {
+  return ask_address(fd, ::getsockname);
+}
+
+Address peer_address_of(int fd) noexcept {
+  return ask_address(fd, ::getpeername);
+}
+
+std::error_code set_option(int fd, int level, int name, int value) noexcept {
+  return ::setsockopt(fd, level, name, &value, sizeof value) == 0
+             ? std::error_code()
+             : system_error(errno);
+}
+
+std::error_code system_error(int error_number) noexcept {
+  return {error_number, std::generic_category()};
+}
+
+bool would_block(int error_number) noexcept {
+  return error_number == EAGAIN || error_number == EWOULDBLOCK;
+}
+
+bool is_shortage(int error_number) noexcept {
+  return error_number == EMFILE || error_number == ENFILE ||
+         error_number == ENOBUFS || error_number == ENOMEM;
+}
+
+}  // namespace tcpip::internal

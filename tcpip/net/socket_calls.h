@@ -1,0 +1,36 @@
+// What Socket, connect_socket() and Listener share of the socket system calls.
+//
+// Threads: the functions may be called from any thread.
+#ifndef TCPIP_NET_SOCKET_CALLS_H_
+#define TCPIP_NET_SOCKET_CALLS_H_
+
+#include <sys/socket.h>
+
+#include <system_error>
+
+#include "tcpip/address.h"
+
+namespace tcpip::internal {
+
+const sockaddr* raw(const Address& address) noexcept;
+socklen_t raw_size(const Address& address) noexcept;
+
+// The addresses of a socket; empty if it has none.
+Address local_address_of(int fd) noexcept;
+Address peer_address_of(int fd) noexcept;
+
+// setsockopt() of an int.
+std::error_code set_option(int fd, int level, int name, int value) noexcept;
+
+// An errno as a value.
+std::error_code system_error(int error_number) noexcept;
+
+// True for EAGAIN and EWOULDBLOCK: the call would have to wait.
+bool would_block(int error_number) noexcept;
+// True for an errno that means a lack of descriptors or memory on this machine,
+// and says nothing about the connection.
+bool is_shortage(int error_number) noexcept;
+
+}  // namespace tcpip::internal
+
+#endif  // TCPIP_NET_SOCKET_CALLS_H_

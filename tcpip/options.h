@@ -1,0 +1,152 @@
+// The options of clients and servers, as plain structs for designated
+// initialisers, which read like Python's keyword arguments, but come in the
+// order in which the members stand here:
+//
+//   tcpip::Client client({.host = "127.0.0.1",
+//                         .port = 4000,
+//                         .heartbeats = {.expect = true, .max_interval = 5s}});
+//
+// Threads: values.
+#ifndef TCPIP_OPTIONS_H_
+#define TCPIP_OPTIONS_H_
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <stop_token>
+#include <string>
+
+#include "tcpip/address.h"
+#include "tcpip/constants.h"
+#include "tcpip/log.h"
+#include "tcpip/thread_hook.h"
+
+namespace tcpip {
+
+class CallbackQueue;
+class Connection;
+struct ConnectionEvent;
+
+// --- Groups ---
+
+// The socket options that are set on every new connection.
+struct SocketOptions {
+  bool no_delay = true;  // TCP_NODELAY: do not hold small writes back
+  bool keepalive = true;
+  std::chrono::seconds keepalive_time = kKeepaliveTime;
+  std::chrono::seconds keepalive_interval = kKeepaliveInterval;
+  int keepalive_probes = kKeepaliveProbes;
+  // TCP_USER_TIMEOUT; 0 leaves it to the kernel (some 15 minutes). It also ends
+  // a connection whose peer is alive but has not read for so long.
+  std::chrono::milliseconds user_timeout = kUserTimeout;
+  int send_buffer = 0;     // SO_SNDBUF in bytes; 0 leaves it to the kernel
+  int receive_buffer = 0;  // SO_RCVBUF, likewise
+};
+
+// How to connect.
+struct ConnectOptions {
+  AddressFamily family = AddressFamily::kAny;
+  std::string local_host = {};  // bind to this address first, if not empty
+  int local_port = 0;           // and to this port, if not 0
+};
+
+// How to listen.
+struct ListenOptions {
+  AddressFamily family = AddressFamily::kAny;
+  int backlog = kDefaultBacklog;
+  bool reuse_address = true;
+  bool reuse_port = false;
+};
+
+struct HeartbeatOptions {
+  // Sends kHeartbeat and the terminator, at once and then every `interval`,
+  // while connected. A peer that has sent FIN gets no more.
+  bool send = false;
+  std::chrono::milliseconds interval = kDefaultHeartbeatInterval;
+  // Expects the peer to do the same. The connection ends
+  // (DisconnectReason::kHeartbeatLost) if no heartbeat comes within
+  // `max_interval` of the connection or of the last heartbeat. read_writer.h
+  // says which reads take heartbeats out, and what counts as in time.
+  bool expect = false;
+  std::chrono::milliseconds max_interval = kDefaultMaxHeartbeatInterval;
+};
+
+// --- Options of a client or server ---
+//
+// What both have:
+//
+//   name               Appears in error messages and, as a child of `log`, in
+//                      log lines.
+//   callbacks          The queue in which connect_callback and posted callbacks
+//                      run; must outlive the client or server. Null: they run
+//                      on a thread of the client's or server's own, the
+//                      dispatcher, if there is a connect_callback.
+//   connect_callback   Called once for each change: connected, disconnected,
+//                      connected, ... What it throws is logged. It may call any
+//                      member, close() and the destructor too.
+//   encoding           The encoding of text messages; one of Python's names or
+//                      aliases for utf-8 (strict), utf-16, utf-32 (both with a
+//                      byte-order mark), utf-16-le, utf-16-be, utf-32-le,
+//                      utf-32-be, latin-1, ascii.
+//   terminator         The bytes that end a text message: at least one. Sent as
+//                      they are, not encoded.
+//   limit              The longest message, in bytes, that read_line,
+//                      read_until and read_str accept. Not 0.
+//   write_limit        A write takes no further message while more bytes than
+//                      this are unsent.
+//   thread_start_hook  See thread_hook.h.
+
+struct ClientOptions {
+  // A name or a numeric address. Absent: this machine, as host=None in Python.
+  // Empty: the client never connects and is closed from the beginning.
+  std::optional<std::string> host = {};
+  int port = 0;
+  std::string name = {};
+  Log log = {};
+  CallbackQueue* callbacks = nullptr;
+  std::function<void(const ConnectionEvent&)> connect_callback = {};
+  std::string encoding = std::string(kDefaultEncoding);
+  std::string terminator = std::string(kDefaultTerminator);
+  HeartbeatOptions heartbeats = {};
+  std::size_t limit = kDefaultLimit;
+  std::size_t write_limit = kDefaultWriteLimit;
+  ConnectOptions connect = {};
+  SocketOptions socket = {};
+  ThreadStartHook thread_start_hook = {};
+};
+
+struct ServerOptions {
+  // A name or a numeric address to listen on. Empty: all interfaces. Absent:
+  // all interfaces for a OneClientServer, 127.0.0.1 for read-loop servers, as
+  // in lsst.ts.tcpip.
+  std::optional<std::string> host = {};
+  int port = 0;  // 0: a free port, which the server's port() tells
+  std::string name = {};
+  Log log = {};
+  CallbackQueue* callbacks = nullptr;
+  std::function<void(const ConnectionEvent&)> connect_callback = {};
+  std::string encoding = std::string(kDefaultEncoding);
+  std::string terminator = std::string(kDefaultTerminator);
+  HeartbeatOptions heartbeats = {};
+  std::size_t limit = kDefaultLimit;
+  std::size_t write_limit = kDefaultWriteLimit;
+  ListenOptions listen = {};
+  SocketOptions socket = {};
+  ThreadStartHook thread_start_hook = {};
+
+  // For read-loop servers only; OneClientServer refuses them.
+  //
+  // Called once for each client, on the client reader, before the first call of
+  // the read handler: for protocols in which the server speaks first. What
+  // ReadHandler says of exceptions and `stop` holds here too.
+  std::function<void(Connection& client, std::stop_token stop)> begin = {};
+  // Calls `begin` and the read handler for a client only after connect_callback
+  // has returned for that client, as in lsst.ts.tcpip. If false, a slow
+  // callback, or a queue that is not drained, does not delay reading.
+  bool read_after_callback = false;
+};
+
+}  // namespace tcpip
+
+#endif  // TCPIP_OPTIONS_H_

@@ -1,0 +1,368 @@
+#include "tcpip/read_writer.h"
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "tcpip/endpoint/endpoint_core.h"
+#include "tcpip/endpoint/link.h"
+#include "tcpip/endpoint/text.h"
+#include "tcpip/error.h"
+#include "tcpip/stream/call.h"
+#include "tcpip/stream/receiver.h"
+#include "tcpip/stream/sender.h"
+
+namespace tcpip {
+namespace {
+
+using internal::Call;
+using internal::Link;
+using internal::LinkSource;
+using internal::Receiver;
+using internal::TextFormat;
+using Source = std::shared_ptr<const LinkSource>;
+using Parts = std::span<const std::string_view>;
+
+// How many heartbeats a read still takes out after its deadline: a flood of
+// heartbeats must not keep the read from returning.
+constexpr int kMostHeartbeats = 1000;
+
+std::shared_ptr<Link> find_link(const Source& source, const char* operation) {
+  if (source) {
+    if (std::shared_ptr<Link> link = source->link()) return link;
+  }
+  throw_connection_error(ENOTCONN, operation,
+                         source ? source->subject() : std::string());
+}
+
+// Calls `read`, which returns an optional message, until the message is not a
+// heartbeat. Throws for a heartbeat if heartbeats are not expected.
+template <class Read>
+auto read_past_heartbeats(Link& link, const TextFormat& format, Call call,
+                          Read read) {
+  for (int left = kMostHeartbeats;;) {
+    auto message = read();
+    if (!message || !format.is_heartbeat(*message)) return message;
+    link.core->note_heartbeat(link, call.operation);
+    if (call.wait.deadline.has_passed() && --left == 0) {
+      return decltype(read())();
+    }
+  }
+}
+
+// For reads that return a message's bytes: takes heartbeats out only if they
+// are expected. `read` returns an optional view.
+template <class Read>
+std::optional<std::string_view> read_bytes(Link& link, Call call, Read read) {
+  if (!link.core->expects_heartbeats()) return read();
+  return read_past_heartbeats(link, *link.core->format(), call, read);
+}
+
+std::optional<std::string> copy(std::optional<std::string_view> view) {
+  if (!view) return std::nullopt;
+  return std::string(*view);
+}
+
+// For a read that waits. No view: the deadline passed while only heartbeats
+// came.
+std::string copy_or_time_out(std::optional<std::string_view> view,
+                             const Link& link, Call call) {
+  if (view) return std::string(*view);
+  throw TimeoutError(call.operation, link.record->peer.to_string());
+}
+
+std::optional<std::string> read_message(const Source& source, Call call,
+                                        bool waits) {
+  const std::shared_ptr<Link> link = find_link(source, call.operation);
+  const auto format = link->core->format();
+  const auto message = read_past_heartbeats(
+      *link, *format, call, [&]() -> std::optional<std::string_view> {
+        Receiver& receiver = *link->receiver;
+        if (waits) return receiver.read_until_view(call, format->terminator());
+        return receiver.try_read_until(call.operation, format->terminator());
+      });
+  if (!message) return std::nullopt;
+  return format->decode(*message, call.operation, link->record->peer);
+}
+
+// Calls write(link). If that finds the connection lost, ends the connection
+// before the exception reaches the caller.
+template <class Write>
+auto write_to(const Source& source, const char* operation, Write write) {
+  const std::shared_ptr<Link> link = find_link(source, operation);
+  try {
+    return write(*link);
+  } catch (const ConnectionError& e) {
+    // Not for a write after write_eof(), which the sender refuses: the peer may
+    // still send.
+    if (link->sender->is_closing()) {
+      link->core->lose(*link, internal::EndpointCore::reason_for(e.code()),
+                       e.code());
+    }
+    throw;
+  }
+}
+
+void write_parts(Link& link, Call call, Parts parts) {
+  link.sender->write_and_drain(call, parts, link.core->config().write_limit);
+}
+
+// Calls write(link, parts) for a text message. Refuses a text that cannot be
+// sent before it looks for the connection.
+template <class Write>
+auto write_text_to(const Source& source, const char* operation,
+                   std::string_view text, Write write) {
+  const auto format = source ? source->format() : nullptr;
+  std::string storage;
+  std::array<std::string_view, 2> parts;
+  if (format) {
+    parts = {format->encode(text, storage, operation), format->terminator()};
+  }
+  return write_to(source, operation,
+                  [&](Link& link) { return write(link, Parts(parts)); });
+}
+
+void write_bytes(const Source& source, Call call, Parts parts) {
+  write_to(source, call.operation,
+           [&](Link& link) { write_parts(link, call, parts); });
+}
+
+bool try_write_bytes(const Source& source, const char* operation, Parts parts) {
+  return write_to(source, operation, [&](Link& link) {
+    return link.sender->try_write(operation, parts);
+  });
+}
+
+// `separators` is a std::string_view or a SeparatorSpan.
+template <class Separators>
+std::string read_until_any(const Source& source, Call call,
+                           const Separators& separators) {
+  const std::shared_ptr<Link> link = find_link(source, call.operation);
+  const auto read = [&] {
+    return std::optional(link->receiver->read_until_view(call, separators));
+  };
+  return copy_or_time_out(read_bytes(*link, call, read), *link, call);
+}
+
+}  // namespace
+
+namespace internal {
+
+std::string read_text(const ReadWriter& from, const char* operation,
+                      const Wait& wait) {
+  if (auto text = read_message(from.source_, {operation, wait}, true)) {
+    return *std::move(text);
+  }
+  throw TimeoutError(operation, subject_of(from));
+}
+
+std::optional<std::string> try_read_text(const ReadWriter& from,
+                                         const char* operation) {
+  const Wait wait = Wait::none();
+  return read_message(from.source_, {operation, wait}, false);
+}
+
+void write_text(const ReadWriter& to, const char* operation,
+                std::string_view text, const Wait& wait) {
+  write_text_to(to.source_, operation, text, [&](Link& link, Parts parts) {
+    write_parts(link, {operation, wait}, parts);
+  });
+}
+
+bool try_write_text(const ReadWriter& to, const char* operation,
+                    std::string_view text) {
+  return write_text_to(to.source_, operation, text,
+                       [&](Link& link, Parts parts) {
+                         return link.sender->try_write(operation, parts);
+                       });
+}
+
+std::string subject_of(const ReadWriter& read_writer) {
+  if (!read_writer.source_) return {};
+  const std::shared_ptr<Link> link = read_writer.source_->link();
+  return link ? link->record->subject() : read_writer.source_->subject();
+}
+
+}  // namespace internal
+
+ReadWriter::ReadWriter() noexcept = default;
+ReadWriter::ReadWriter(Source source) noexcept : source_(std::move(source)) {}
+ReadWriter::ReadWriter(const ReadWriter&) noexcept = default;
+ReadWriter& ReadWriter::operator=(const ReadWriter&) noexcept = default;
+ReadWriter::~ReadWriter() = default;
+
+// --- Reading ---
+
+std::string ReadWriter::read(std::size_t n, const Wait& wait) const {
+  const auto link = find_link(source_, "read");
+  return std::string(link->receiver->read_view({"read", wait}, n));
+}
+
+std::string ReadWriter::read_all(const Wait& wait) const {
+  return read_all(static_cast<std::size_t>(-1), wait);
+}
+
+std::string ReadWriter::read_all(std::size_t max, const Wait& wait) const {
+  const auto link = find_link(source_, "read_all");
+  return link->receiver->read_all({"read_all", wait}, max);
+}
+
+std::string ReadWriter::read_exactly(std::size_t n, const Wait& wait) const {
+  const auto link = find_link(source_, "read_exactly");
+  return std::string(
+      link->receiver->read_exactly_view({"read_exactly", wait}, n));
+}
+
+void ReadWriter::read_exactly(std::span<std::byte> out,
+                              const Wait& wait) const {
+  const auto link = find_link(source_, "read_exactly");
+  link->receiver->read_exactly({"read_exactly", wait}, out);
+}
+
+void ReadWriter::read_struct(std::span<std::byte> out, const Wait& wait) const {
+  const auto link = find_link(source_, "read_into");
+  link->receiver->read_exactly({"read_into", wait}, out);
+}
+
+std::string ReadWriter::read_line(const Wait& wait) const {
+  const Call call{"read_line", wait};
+  const auto link = find_link(source_, call.operation);
+  const auto read = [&] {
+    return std::optional(link->receiver->read_line_view(call));
+  };
+  return copy_or_time_out(read_bytes(*link, call, read), *link, call);
+}
+
+std::string ReadWriter::read_until(std::string_view separator,
+                                   const Wait& wait) const {
+  return read_until_any(source_, {"read_until", wait}, separator);
+}
+
+std::string ReadWriter::read_until(Separators separators,
+                                   const Wait& wait) const {
+  return read_until_any(source_, {"read_until", wait},
+                        Parts(separators.begin(), separators.size()));
+}
+
+std::string ReadWriter::read_str(const Wait& wait) const {
+  return internal::read_text(*this, "read_str", wait);
+}
+
+std::optional<std::string> ReadWriter::try_read(std::size_t n) const {
+  const auto link = find_link(source_, "try_read");
+  return copy(link->receiver->try_read("try_read", n));
+}
+
+std::optional<std::string> ReadWriter::try_read_line() const {
+  const Wait wait = Wait::none();
+  const Call call{"try_read_line", wait};
+  const auto link = find_link(source_, call.operation);
+  return copy(read_bytes(*link, call, [&] {
+    return link->receiver->try_read_line(call.operation);
+  }));
+}
+
+std::optional<std::string> ReadWriter::try_read_until(
+    std::string_view separator) const {
+  const Wait wait = Wait::none();
+  const Call call{"try_read_until", wait};
+  const auto link = find_link(source_, call.operation);
+  return copy(read_bytes(*link, call, [&] {
+    return link->receiver->try_read_until(call.operation, separator);
+  }));
+}
+
+std::optional<std::string> ReadWriter::try_read_exactly(std::size_t n) const {
+  const auto link = find_link(source_, "try_read_exactly");
+  return copy(link->receiver->try_read_exactly("try_read_exactly", n));
+}
+
+std::optional<std::string> ReadWriter::try_read_str() const {
+  return internal::try_read_text(*this, "try_read_str");
+}
+
+bool ReadWriter::try_read_struct(std::span<std::byte> out) const {
+  const auto link = find_link(source_, "try_read_into");
+  return link->receiver->try_read_exactly("try_read_into", out);
+}
+
+void ReadWriter::handle_received_heartbeat() const {
+  constexpr const char* kOperation = "handle_received_heartbeat";
+  const auto link = find_link(source_, kOperation);
+  link->core->note_heartbeat(*link, kOperation);
+}
+
+bool ReadWriter::wait_readable(const Wait& wait) const {
+  const auto link = find_link(source_, "wait_readable");
+  return link->receiver->wait_readable({"wait_readable", wait});
+}
+
+std::size_t ReadWriter::skip(std::size_t n) const {
+  return find_link(source_, "skip")->receiver->skip("skip", n);
+}
+
+std::size_t ReadWriter::discard() const {
+  return find_link(source_, "discard")->receiver->discard("discard");
+}
+
+std::size_t ReadWriter::discard_until(std::string_view separator,
+                                      const Wait& wait) const {
+  const auto link = find_link(source_, "discard_until");
+  return link->receiver->discard_until({"discard_until", wait}, separator);
+}
+
+// --- Writing ---
+
+void ReadWriter::write(std::string_view data, const Wait& wait) const {
+  write_bytes(source_, {"write", wait}, {&data, 1});
+}
+
+void ReadWriter::write_lines(std::span<const std::string_view> parts,
+                             const Wait& wait) const {
+  write_bytes(source_, {"write_lines", wait}, parts);
+}
+
+void ReadWriter::write_lines(std::initializer_list<std::string_view> parts,
+                             const Wait& wait) const {
+  write_lines(Parts(parts.begin(), parts.size()), wait);
+}
+
+void ReadWriter::write_structs(std::span<const std::string_view> parts,
+                               const Wait& wait) const {
+  write_bytes(source_, {"write_from", wait}, parts);
+}
+
+void ReadWriter::write_str(std::string_view text, const Wait& wait) const {
+  internal::write_text(*this, "write_str", text, wait);
+}
+
+bool ReadWriter::try_write(std::string_view data) const {
+  return try_write_bytes(source_, "try_write", {&data, 1});
+}
+
+bool ReadWriter::try_write_lines(
+    std::span<const std::string_view> parts) const {
+  return try_write_bytes(source_, "try_write_lines", parts);
+}
+
+bool ReadWriter::try_write_structs(
+    std::span<const std::string_view> parts) const {
+  return try_write_bytes(source_, "try_write_from", parts);
+}
+
+bool ReadWriter::try_write_str(std::string_view text) const {
+  return internal::try_write_text(*this, "try_write_str", text);
+}
+
+void ReadWriter::drain(const Wait& wait) const {
+  write_to(source_, "drain", [&](Link& link) {
+    link.sender->drain({"drain", wait});
+  });
+}
+
+std::size_t ReadWriter::unsent() const {
+  const auto link = source_ ? source_->link() : nullptr;
+  return link ? link->sender->unsent() : 0;
+}
+
+}  // namespace tcpip

@@ -1,0 +1,594 @@
+#include "tcpip/stream/receiver.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+#include "tcpip/error.h"
+
+namespace tcpip::internal {
+namespace {
+
+// A read of at least this many bytes into the caller's memory first asks how
+// many the kernel holds, to save a copy. For fewer, asking costs more.
+constexpr std::size_t kDirect = 16 * 1024;
+
+[[noreturn]] void throw_bad_size(std::size_t n, const Call& call) {
+  throw std::invalid_argument(
+      fmt::format("{}: size {} is negative or too large", call.operation, n));
+}
+
+void check_size(std::size_t n, const Call& call) {
+  if (n <= static_cast<std::size_t>(PTRDIFF_MAX)) return;
+  // A requested stop wins over a bad size: the caller checks for it next.
+  if (!call.wait.stop.stop_requested()) throw_bad_size(n, call);
+}
+
+bool may_take_at_once(const Call& call) {
+  return !call.wait.stop.stop_requested();
+}
+
+}  // namespace
+
+// Lives from the beginning of an operation to its end.
+class Receiver::Operation {
+ public:
+  Operation(Receiver& receiver, const char* operation) : receiver_(receiver) {
+    receiver.sole_reader_.begin(operation);
+  }
+  Operation(const Operation&) = delete;
+  Operation& operator=(const Operation&) = delete;
+
+  // Inline, since a call would double the cost of taking a buffered line.
+  [[gnu::always_inline]] ~Operation() {
+    // The operation under way is another thread's: end() would end that one.
+    if (refused_) return;
+    // Look at the buffer before end(): after it, another thread may read.
+    const bool tell =
+        receiver_.has_observer_ && (lost_ || receiver_.buffer_.empty());
+    // First end(), then tell the observer. In the other order, a watching
+    // thread that makes a note between the two would see a read under way,
+    // and that read would not see the note.
+    receiver_.sole_reader_.end();
+    if (tell) receiver_.tell_observer(lost_);
+  }
+
+  // Runs everything that may throw, and records how it has ended.
+  template <class Body>
+  auto run(Body body) {
+    try {
+      return body();
+    } catch (const ConnectionError&) {
+      lost_ = true;
+      throw;
+    } catch (const SecondReaderError&) {
+      refused_ = true;
+      throw;
+    }
+  }
+
+ private:
+  Receiver& receiver_;
+  bool lost_ = false;
+  bool refused_ = false;
+};
+
+// What an operation knows while it fills the buffer again and again.
+struct Receiver::Attempt {
+  const Call& call;
+  // Once the deadline has passed, the operation still takes as many bytes as
+  // the kernel holds at that moment (`budget`), and no more: a peer that floods
+  // cannot keep the call here. The first fill is not counted and does not look
+  // at the clock.
+  bool filled = false;
+  bool expired = false;
+  std::size_t budget = 0;
+};
+
+Receiver::Receiver(std::shared_ptr<Socket> socket, std::size_t limit)
+    : socket_(std::move(socket)), limit_(limit) {}
+
+Receiver::~Receiver() = default;
+
+std::string Receiver::peer() const {
+  return socket_->peer_address().to_string();
+}
+
+void Receiver::tell_observer(bool lost) noexcept {
+  // A reader that the program keeps may outlive the connection's Link.
+  if (const auto observer = observer_.lock()) observer->read_ended(lost);
+}
+
+void Receiver::check_stop(const Call& call) const {
+  if (call.wait.stop.stop_requested()) {
+    throw CancelledError(call.operation, peer());
+  }
+}
+
+void Receiver::throw_timeout(const Call& call) const {
+  throw TimeoutError(call.operation, peer());
+}
+
+std::string_view Receiver::take(std::size_t n) noexcept {
+  const std::string_view taken = buffer_.take(n);
+  search_.forget();
+  return taken;
+}
+
+void Receiver::throw_incomplete(const char* operation,
+                                std::optional<std::size_t> expected) {
+  std::string partial(buffer_.unread());
+  take(partial.size());
+  throw IncompleteReadError(operation, peer(), std::move(partial), expected);
+}
+
+IoResult Receiver::receive(std::span<char> room, const Attempt& attempt) {
+  const Wait& wait = attempt.call.wait;
+  if (spin_.count() > 0 && !attempt.expired && !wait.deadline.has_passed()) {
+    const Deadline until = std::min(Deadline::after(spin_), wait.deadline);
+    do {
+      if (wait.stop.stop_requested()) break;
+      const IoResult result =
+          socket_->receive(room.data(), room.size(), Wait::none());
+      if (result.status != IoStatus::kTimeout) return result;
+      ::sched_yield();
+    } while (!until.has_passed());
+  }
+  return socket_->receive(room.data(), room.size(), wait);
+}
+
+Receiver::Fill Receiver::fill(Attempt& attempt) {
+  const char* const operation = attempt.call.operation;
+  check_stop(attempt.call);
+  if (error_number() != 0) {
+    throw_connection_error(error_number(), operation, peer());
+  }
+  if (eof_.load(std::memory_order_relaxed)) return Fill::kEof;
+  const SoleReader::Receiving receiving(sole_reader_, operation);
+
+  if (attempt.filled && !attempt.expired &&
+      attempt.call.wait.deadline.has_passed()) {
+    attempt.expired = true;
+    attempt.budget = socket_->receivable();
+  }
+  // The end of the stream is taken even without a budget.
+  if (attempt.expired && attempt.budget == 0 && !socket_->at_end()) {
+    return Fill::kTimeout;
+  }
+  const IoResult result = receive(buffer_.make_room(), attempt);
+  switch (result.status) {
+    case IoStatus::kTimeout:
+      return Fill::kTimeout;
+    case IoStatus::kStopped:
+      throw CancelledError(operation, peer());
+    case IoStatus::kClosed:
+      // If this side closed the connection because it was lost, the loss is
+      // what the program must be told.
+      if (const int lost = socket_->lost_error(); lost != 0) {
+        error_.store(lost, std::memory_order_relaxed);
+        throw_connection_error(lost, operation, peer());
+      }
+      eof_.store(true, std::memory_order_relaxed);
+      return Fill::kEof;
+    case IoStatus::kError:
+      // Keep the error only if the connection has it. A lack of memory or
+      // descriptors passes.
+      if (result.error_number == socket_->lost_error()) {
+        error_.store(result.error_number, std::memory_order_relaxed);
+      }
+      throw_connection_error(result.error_number, operation, peer());
+    case IoStatus::kOk:
+      break;
+  }
+  if (result.count == 0) {
+    eof_.store(true, std::memory_order_relaxed);
+    return Fill::kEof;
+  }
+  buffer_.add(result.count);
+  attempt.filled = true;
+  attempt.budget -= std::min(attempt.budget, result.count);
+  return Fill::kData;
+}
+
+// Takes what has come without waiting. True if that was at least a byte. Leaves
+// an error of the connection to the read that finds the buffer empty.
+bool Receiver::top_up(const char* operation) {
+  if (error_number() != 0) return false;
+  const Wait wait = Wait::none();
+  const Call call{operation, wait};
+  Attempt attempt{call};
+  try {
+    return fill(attempt) == Fill::kData;
+  } catch (const ConnectionError&) {
+    return false;
+  }
+}
+
+std::optional<std::string_view> Receiver::some(std::size_t n,
+                                               Attempt& attempt) {
+  check_stop(attempt.call);
+  if (n == 0) return std::string_view();
+  if (buffer_.empty()) {
+    if (fill(attempt) == Fill::kTimeout) return std::nullopt;
+  } else if (buffer_.size() < n) {
+    // Also take what the kernel holds: the program does not know of our buffer.
+    top_up(attempt.call.operation);
+  }
+  return take(n);
+}
+
+std::optional<std::string_view> Receiver::until(SeparatorSpan separators,
+                                                AtEnd at_end,
+                                                Attempt& attempt) {
+  check_stop(attempt.call);
+  const char* const operation = attempt.call.operation;
+  std::size_t scanned = search_.recall(separators);
+  // Remembers the search, so that the next call does not begin anew.
+  const auto throw_overrun = [&](std::string_view what, std::size_t consumed) {
+    search_.keep(separators, scanned);
+    throw LimitOverrunError(operation, peer(),
+                            fmt::format("{} (limit {} bytes)", what, limit_),
+                            consumed);
+  };
+  std::size_t longest = 0;
+  for (const std::string_view separator : separators) {
+    longest = std::max(longest, separator.size());
+  }
+  for (;;) {
+    const std::string_view data = buffer_.unread();
+    if (const std::optional<Match> match =
+            find_any(data, separators, scanned)) {
+      if (match->start > limit_) {
+        scanned = match->end - 1;
+        throw_overrun("separator is found, but chunk is longer than limit",
+                      match->start);
+      }
+      return take(match->end);
+    }
+    scanned = data.size();
+    if (data.size() + 1 > longest && data.size() + 1 - longest > limit_) {
+      // asyncio reads up to twice the limit before it gives up: do the same.
+      if (data.size() / 2 <= limit_ && top_up(operation)) continue;
+      throw_overrun("separator is not found, and chunk exceeds the limit",
+                    data.size() + 1 - longest);
+    }
+    Fill filled = Fill::kEof;
+    try {
+      filled = fill(attempt);
+    } catch (const SecondReaderError&) {
+      throw;  // the buffer and the search belong to the other thread
+    } catch (...) {
+      search_.keep(separators, scanned);
+      throw;
+    }
+    switch (filled) {
+      case Fill::kData:
+        break;
+      case Fill::kEof:
+        if (at_end == AtEnd::kTakeRest) return take(buffer_.size());
+        throw_incomplete(operation, std::nullopt);
+      case Fill::kTimeout:
+        search_.keep(separators, scanned);
+        return std::nullopt;
+    }
+  }
+}
+
+std::optional<std::string_view> Receiver::line(Attempt& attempt) {
+  constexpr std::string_view kNewline = "\n";
+  try {
+    return until({&kNewline, 1}, AtEnd::kTakeRest, attempt);
+  } catch (const LimitOverrunError& e) {
+    const std::string_view rest = buffer_.unread().substr(e.consumed());
+    take(rest.starts_with('\n') ? e.consumed() + 1 : buffer_.size());
+    throw;
+  }
+}
+
+std::optional<std::string_view> Receiver::exactly(std::size_t n,
+                                                  Attempt& attempt) {
+  check_stop(attempt.call);
+  while (buffer_.size() < n) {
+    switch (fill(attempt)) {
+      case Fill::kData:
+        break;
+      case Fill::kEof:
+        throw_incomplete(attempt.call.operation, n);
+      case Fill::kTimeout:
+        return std::nullopt;
+    }
+  }
+  return take(n);
+}
+
+// False, with `out` untouched, at the deadline.
+bool Receiver::exactly(std::span<std::byte> out, Attempt& attempt) {
+  const char* const operation = attempt.call.operation;
+  check_stop(attempt.call);
+  while (!socket_->is_closed() && buffer_.size() < out.size() &&
+         out.size() - buffer_.size() >= kDirect) {
+    if (exactly_direct(out, operation)) return true;
+    switch (fill(attempt)) {
+      case Fill::kData:
+        break;
+      case Fill::kEof:
+        throw_incomplete(operation, out.size());
+      case Fill::kTimeout:
+        return false;
+    }
+  }
+  const std::optional<std::string_view> data = exactly(out.size(), attempt);
+  if (!data) return false;
+  if (!data->empty()) std::memcpy(out.data(), data->data(), data->size());
+  return true;
+}
+
+// If the kernel holds all that is missing: moves the buffered bytes to `out`,
+// and receives the rest straight into it. Else does nothing and returns false.
+bool Receiver::exactly_direct(std::span<std::byte> out, const char* operation) {
+  const SoleReader::Receiving receiving(sole_reader_, operation);
+  if (socket_->receivable() < out.size() - buffer_.size()) return false;
+  const std::string_view begin = take(buffer_.size());
+  std::size_t have = begin.size();
+  if (have > 0) std::memcpy(out.data(), begin.data(), have);
+  while (have < out.size()) {
+    const IoResult result =
+        socket_->receive_now(out.data() + have, out.size() - have);
+    if (result.status != IoStatus::kOk || result.count == 0) {
+      throw std::logic_error(fmt::format(
+          "{}: bytes that the kernel held are gone; did something else read "
+          "from this socket?",
+          operation));
+    }
+    have += result.count;
+    buffer_.count_past(result.count);
+  }
+  return true;
+}
+
+// The operations below first try to take what is already buffered, before they
+// set up anything for a wait or an exception: that path must be fast.
+
+std::string_view Receiver::read_view(const Call& call, std::size_t n) {
+  check_size(n, call);
+  Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && n <= buffer_.size()) return take(n);
+  return operation.run([&] {
+    Attempt attempt{call};
+    return value(some(n, attempt), call);
+  });
+}
+
+std::optional<std::string_view> Receiver::try_read(const char* name,
+                                                   std::size_t n) {
+  const Wait wait = Wait::none();
+  const Call call{name, wait};
+  check_size(n, call);
+  Operation operation(*this, name);
+  return operation.run([&] {
+    Attempt attempt{call};
+    return some(n, attempt);
+  });
+}
+
+std::string Receiver::read_all(const Call& call, std::size_t max) {
+  Operation operation(*this, call.operation);
+  return operation.run([&] {
+    check_stop(call);
+    Attempt attempt{call};
+    for (;;) {
+      if (buffer_.size() > max) {
+        throw LimitOverrunError(
+            call.operation, peer(),
+            fmt::format("more than the {} bytes that were allowed", max),
+            buffer_.size());
+      }
+      switch (fill(attempt)) {
+        case Fill::kData:
+          break;
+        case Fill::kEof:
+          return std::string(take(buffer_.size()));
+        case Fill::kTimeout:
+          throw_timeout(call);
+      }
+    }
+  });
+}
+
+std::string_view Receiver::read_line_view(const Call& call) {
+  Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && search_.empty()) {
+    const std::optional<Match> match = find_one(buffer_.unread(), "\n", 0);
+    if (match && match->start <= limit_) return take(match->end);
+  }
+  return operation.run([&] {
+    Attempt attempt{call};
+    return value(line(attempt), call);
+  });
+}
+
+std::optional<std::string_view> Receiver::try_read_line(const char* name) {
+  Operation operation(*this, name);
+  return operation.run([&] {
+    const Wait wait = Wait::none();
+    const Call call{name, wait};
+    Attempt attempt{call};
+    return line(attempt);
+  });
+}
+
+std::string_view Receiver::read_until_view(const Call& call,
+                                           std::string_view separator) {
+  check_separators({&separator, 1}, call.operation);
+  Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && search_.empty()) {
+    const std::optional<Match> match = find_one(buffer_.unread(), separator, 0);
+    if (match && match->start <= limit_) return take(match->end);
+  }
+  return operation.run([&] {
+    Attempt attempt{call};
+    return value(until({&separator, 1}, AtEnd::kThrow, attempt), call);
+  });
+}
+
+std::string_view Receiver::read_until_view(const Call& call,
+                                           SeparatorSpan separators) {
+  check_separators(separators, call.operation);
+  Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && search_.empty()) {
+    const std::optional<Match> match =
+        find_any(buffer_.unread(), separators, 0);
+    if (match && match->start <= limit_) return take(match->end);
+  }
+  return operation.run([&] {
+    Attempt attempt{call};
+    return value(until(separators, AtEnd::kThrow, attempt), call);
+  });
+}
+
+std::optional<std::string_view> Receiver::try_read_until(
+    const char* name, std::string_view separator) {
+  return try_read_until(name, SeparatorSpan(&separator, 1));
+}
+
+std::optional<std::string_view> Receiver::try_read_until(
+    const char* name, SeparatorSpan separators) {
+  check_separators(separators, name);
+  Operation operation(*this, name);
+  return operation.run([&] {
+    const Wait wait = Wait::none();
+    const Call call{name, wait};
+    Attempt attempt{call};
+    return until(separators, AtEnd::kThrow, attempt);
+  });
+}
+
+std::string_view Receiver::read_exactly_view(const Call& call, std::size_t n) {
+  check_size(n, call);
+  Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && n <= buffer_.size()) return take(n);
+  return operation.run([&] {
+    Attempt attempt{call};
+    return value(exactly(n, attempt), call);
+  });
+}
+
+std::optional<std::string_view> Receiver::try_read_exactly(const char* name,
+                                                           std::size_t n) {
+  const Wait wait = Wait::none();
+  const Call call{name, wait};
+  check_size(n, call);
+  Operation operation(*this, name);
+  return operation.run([&] {
+    Attempt attempt{call};
+    return exactly(n, attempt);
+  });
+}
+
+void Receiver::read_exactly(const Call& call, std::span<std::byte> out) {
+  check_size(out.size(), call);
+  Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && out.size() <= buffer_.size()) {
+    const std::string_view data = take(out.size());
+    if (!data.empty()) std::memcpy(out.data(), data.data(), data.size());
+    return;
+  }
+  operation.run([&] {
+    Attempt attempt{call};
+    if (!exactly(out, attempt)) throw_timeout(call);
+  });
+}
+
+bool Receiver::try_read_exactly(const char* name, std::span<std::byte> out) {
+  const Wait wait = Wait::none();
+  const Call call{name, wait};
+  check_size(out.size(), call);
+  Operation operation(*this, name);
+  return operation.run([&] {
+    Attempt attempt{call};
+    return exactly(out, attempt);
+  });
+}
+
+bool Receiver::wait_readable(const Call& call) {
+  Operation operation(*this, call.operation);
+  return operation.run([&] {
+    check_stop(call);
+    if (!buffer_.empty() || has_ended()) return true;
+    const SoleReader::Receiving receiving(sole_reader_, call.operation);
+    const IoResult result = socket_->wait_receivable(call.wait);
+    switch (result.status) {
+      case IoStatus::kTimeout:
+        return false;
+      case IoStatus::kStopped:
+        throw CancelledError(call.operation, peer());
+      case IoStatus::kError:
+        throw_connection_error(result.error_number, call.operation, peer());
+      default:
+        return true;
+    }
+  });
+}
+
+std::size_t Receiver::skip(const char* name, std::size_t n) {
+  const Operation operation(*this, name);
+  return take(n).size();
+}
+
+std::size_t Receiver::discard(const char* name) {
+  Operation operation(*this, name);
+  return operation.run([&] {
+    const Wait wait = Wait::none();
+    const Call call{name, wait};
+    Attempt attempt{call};
+    std::size_t dropped = take(buffer_.size()).size();
+    try {
+      while (error_number() == 0 && fill(attempt) == Fill::kData) {
+        dropped += take(buffer_.size()).size();
+      }
+    } catch (const ConnectionError&) {
+      // The next read throws it.
+    }
+    return dropped;
+  });
+}
+
+std::size_t Receiver::discard_until(const Call& call,
+                                    std::string_view separator) {
+  check_separators({&separator, 1}, call.operation);
+  Operation operation(*this, call.operation);
+  return operation.run([&] {
+    check_stop(call);
+    Attempt attempt{call};
+    std::size_t dropped = 0;
+    for (;;) {
+      if (const auto match = find_one(buffer_.unread(), separator, 0)) {
+        return dropped + take(match->end).size();
+      }
+      // Drop everything but bytes that may be the beginning of a separator.
+      if (buffer_.size() >= separator.size()) {
+        dropped += take(buffer_.size() - (separator.size() - 1)).size();
+      }
+      switch (fill(attempt)) {
+        case Fill::kData:
+          break;
+        case Fill::kEof:
+          throw_incomplete(call.operation, std::nullopt);
+        case Fill::kTimeout:
+          throw_timeout(call);
+      }
+    }
+  });
+}
+
+bool Receiver::at_eof() const noexcept {
+  if (!buffer_.empty() || error_number() != 0) return false;
+  if (eof_.load(std::memory_order_relaxed)) return true;
+  return socket_->at_end() && socket_->lost_error() == 0;
+}
+
+}  // namespace tcpip::internal

@@ -1,0 +1,182 @@
+// What a StreamReader does. StreamReader is the public face of a Receiver;
+// ReadWriter uses the Receiver directly, so that errors name the member that
+// the program has called.
+//
+// stream_reader.h says what each operation does. Each operation takes its name
+// in errors.
+//
+// Threads: one thread at a time calls the operations; a second one throws
+// std::logic_error, as sole_reader.h says. received(), consumed(), unread(),
+// is_reading(), has_ended() and error() may be called from any thread.
+#ifndef TCPIP_STREAM_RECEIVER_H_
+#define TCPIP_STREAM_RECEIVER_H_
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "tcpip/socket.h"
+#include "tcpip/stream/call.h"
+#include "tcpip/stream/receive_buffer.h"
+#include "tcpip/stream/separator.h"
+#include "tcpip/stream/sole_reader.h"
+
+namespace tcpip::internal {
+
+// Told when an operation has ended that may have been the last one on its
+// connection.
+class ReadObserver {
+ public:
+  // Called in the reading thread at the end of an operation, even of one that
+  // throws, in two cases:
+  //  * lost: the operation throws a ConnectionError (IncompleteReadError is
+  //    one).
+  //  * not lost: nothing is buffered any more.
+  // Not called if bytes are still buffered, so that reading them costs nothing;
+  // nor if the operation was refused (a second reader, a bad argument).
+  //
+  // When it is called, is_reading() is already false, and a thread that sees
+  // this sees everything that the operation did. This guards against a missed
+  // end: a watching thread makes a note, then looks at is_reading(), both under
+  // a mutex that read_ended() takes too. Either the watching thread sees false,
+  // or read_ended() sees the note.
+  virtual void read_ended(bool lost) noexcept = 0;
+
+ protected:
+  ~ReadObserver() = default;
+};
+
+class Receiver {
+ public:
+  // The socket is not null, the limit not 0.
+  Receiver(std::shared_ptr<Socket> socket, std::size_t limit);
+  ~Receiver();
+  Receiver(const Receiver&) = delete;
+  Receiver& operator=(const Receiver&) = delete;
+
+  // To be called before the first operation. The observer is told as long as
+  // it lives.
+  void set_observer(std::weak_ptr<ReadObserver> observer) noexcept {
+    observer_ = std::move(observer);
+    has_observer_ = true;
+  }
+
+  // --- Operations ---
+
+  // Views are valid until the next operation.
+  std::string_view read_view(const Call& call, std::size_t n);
+  std::string read_all(const Call& call, std::size_t max);
+  std::string_view read_line_view(const Call& call);
+  std::string_view read_until_view(const Call& call,
+                                   std::string_view separator);
+  std::string_view read_until_view(const Call& call, SeparatorSpan separators);
+  std::string_view read_exactly_view(const Call& call, std::size_t n);
+  void read_exactly(const Call& call, std::span<std::byte> out);
+
+  std::optional<std::string_view> try_read(const char* operation,
+                                           std::size_t n);
+  std::optional<std::string_view> try_read_line(const char* operation);
+  std::optional<std::string_view> try_read_until(const char* operation,
+                                                 std::string_view separator);
+  std::optional<std::string_view> try_read_until(const char* operation,
+                                                 SeparatorSpan separators);
+  std::optional<std::string_view> try_read_exactly(const char* operation,
+                                                   std::size_t n);
+  // False, with `out` untouched, if not all bytes have come yet.
+  bool try_read_exactly(const char* operation, std::span<std::byte> out);
+
+  bool wait_readable(const Call& call);
+  std::size_t skip(const char* operation, std::size_t n);
+  std::size_t discard(const char* operation);
+  std::size_t discard_until(const Call& call, std::string_view separator);
+
+  // --- From the reading thread ---
+
+  bool at_eof() const noexcept;
+  std::size_t buffered() const noexcept { return buffer_.size(); }
+  std::size_t limit() const noexcept { return limit_; }
+  void set_spin(std::chrono::microseconds spin) noexcept { spin_ = spin; }
+
+  // --- From any thread ---
+
+  // How many bytes have come from the kernel, and how many of them operations
+  // have taken. Bytes count as consumed when an operation returns them, even as
+  // a view. Both numbers only grow.
+  std::uint64_t received() const noexcept { return buffer_.received(); }
+  std::uint64_t consumed() const noexcept { return buffer_.consumed(); }
+  // The difference at some moment during the call.
+  std::uint64_t unread() const noexcept {
+    // consumed() first: in the other order, bytes that come and are taken in
+    // between would make the difference negative.
+    const std::uint64_t consumed = this->consumed();
+    return received() - consumed;
+  }
+  // True while an operation is under way. An operation sets this before it
+  // takes bytes from the kernel. So a thread that looks at the socket first,
+  // then at is_reading(), then at unread(), misses no byte.
+  bool is_reading() const noexcept { return sole_reader_.is_reading(); }
+  // True if a read has met the end of the stream or an error.
+  bool has_ended() const noexcept {
+    return eof_.load(std::memory_order_relaxed) || error_number() != 0;
+  }
+  // What broke the connection, if a read has met it; else no error.
+  std::error_code error() const noexcept {
+    return {error_number(), std::generic_category()};
+  }
+
+ private:
+  class Operation;
+  struct Attempt;
+  enum class Fill { kData, kEof, kTimeout };
+  enum class AtEnd { kThrow, kTakeRest };
+
+  int error_number() const noexcept {
+    return error_.load(std::memory_order_relaxed);
+  }
+  std::string peer() const;
+  void tell_observer(bool lost) noexcept;
+  void check_stop(const Call& call) const;
+  std::string_view value(std::optional<std::string_view> result,
+                         const Call& call) {
+    if (!result) throw_timeout(call);
+    return *result;
+  }
+  [[noreturn]] void throw_timeout(const Call& call) const;
+  std::string_view take(std::size_t n) noexcept;
+  Fill fill(Attempt& attempt);
+  IoResult receive(std::span<char> room, const Attempt& attempt);
+  bool top_up(const char* operation);
+  std::optional<std::string_view> some(std::size_t n, Attempt& attempt);
+  std::optional<std::string_view> until(SeparatorSpan separators, AtEnd at_end,
+                                        Attempt& attempt);
+  std::optional<std::string_view> line(Attempt& attempt);
+  std::optional<std::string_view> exactly(std::size_t n, Attempt& attempt);
+  bool exactly(std::span<std::byte> out, Attempt& attempt);
+  bool exactly_direct(std::span<std::byte> out, const char* operation);
+  [[noreturn]] void throw_incomplete(const char* operation,
+                                     std::optional<std::size_t> expected);
+
+  const std::shared_ptr<Socket> socket_;
+  const std::size_t limit_;
+  std::weak_ptr<ReadObserver> observer_;
+  bool has_observer_ = false;
+  std::chrono::microseconds spin_{0};
+  SoleReader sole_reader_;
+
+  // Only the reading thread writes these; any thread may read the atomics.
+  ReceiveBuffer buffer_;
+  SearchMemory search_;
+  std::atomic<bool> eof_{false};
+  std::atomic<int> error_{0};
+};
+
+}  // namespace tcpip::internal
+
+#endif  // TCPIP_STREAM_RECEIVER_H_

@@ -1,0 +1,76 @@
+// What a StreamWriter does: sends what the kernel takes at once and queues the
+// rest. StreamWriter is the public face of a Sender; ReadWriter uses the Sender
+// directly, so that errors name the member that the program has called.
+//
+// stream_writer.h says what each operation does. Each operation takes its name
+// in errors.
+//
+// Threads: every member may be called from any thread. While a thread waits for
+// the socket, it does not hold the mutex.
+#ifndef TCPIP_STREAM_SENDER_H_
+#define TCPIP_STREAM_SENDER_H_
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "tcpip/base/mutex.h"
+#include "tcpip/socket.h"
+#include "tcpip/stream/call.h"
+
+namespace tcpip::internal {
+
+class Sender {
+ public:
+  using Parts = std::span<const std::string_view>;
+
+  explicit Sender(std::shared_ptr<Socket> socket);
+  ~Sender();
+  Sender(const Sender&) = delete;
+  Sender& operator=(const Sender&) = delete;
+
+  void write(const char* operation, Parts parts) TCPIP_EXCLUDES(mutex_);
+  void write_and_drain(const Call& call, Parts parts, std::size_t max_unsent)
+      TCPIP_EXCLUDES(mutex_);
+  bool try_write(const char* operation, Parts parts) TCPIP_EXCLUDES(mutex_);
+  void drain(const Call& call) TCPIP_EXCLUDES(mutex_);
+  void write_eof(const char* operation) TCPIP_EXCLUDES(mutex_);
+  void close() noexcept TCPIP_EXCLUDES(mutex_);
+
+  bool is_closing() const noexcept TCPIP_EXCLUDES(mutex_);
+  std::size_t unsent() const noexcept TCPIP_EXCLUDES(mutex_);
+  Socket& socket() const noexcept { return *socket_; }
+
+ private:
+  std::string peer() const;
+  [[noreturn]] void throw_closed(const char* operation) const;
+  std::size_t pending() const noexcept TCPIP_REQUIRES(mutex_) {
+    return buffer_.size() - head_;
+  }
+  void check_writable(const char* operation) TCPIP_REQUIRES(mutex_);
+  void append(const char* operation, Parts parts) TCPIP_REQUIRES(mutex_);
+  void copy(Parts parts, std::size_t total, std::size_t skip)
+      TCPIP_REQUIRES(mutex_);
+  void gather(Parts parts, std::size_t total) TCPIP_REQUIRES(mutex_);
+  bool note(const IoResult& result) TCPIP_REQUIRES(mutex_);
+  void send_now() noexcept TCPIP_REQUIRES(mutex_);
+  void send_eof() TCPIP_REQUIRES(mutex_);
+  void send_until(std::size_t rest, const Call& call, bool queued)
+      TCPIP_REQUIRES(mutex_);
+
+  const std::shared_ptr<Socket> socket_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::string buffer_ TCPIP_GUARDED_BY(mutex_);
+  std::size_t head_ TCPIP_GUARDED_BY(mutex_) = 0;  // how much of it is sent
+  bool waiting_ TCPIP_GUARDED_BY(mutex_) = false;  // a thread polls the socket
+  bool eof_wanted_ TCPIP_GUARDED_BY(mutex_) = false;
+  bool eof_sent_ TCPIP_GUARDED_BY(mutex_) = false;
+  int error_ TCPIP_GUARDED_BY(mutex_) = 0;  // the errno that ended sending
+};
+
+}  // namespace tcpip::internal
+
+#endif  // TCPIP_STREAM_SENDER_H_

@@ -1,0 +1,61 @@
+// A list that threads append to and that the test waits for and looks at.
+//
+//   SharedList<std::string> commands;
+//   ... commands.add(client.read_str(stop)); ...
+//   ASSERT_TRUE(commands.wait_for(2));
+//   EXPECT_EQ(commands.values(), (std::vector<std::string>{"one", "two"}));
+//
+// Threads: every member may be called from any thread.
+#ifndef TESTS_SUPPORT_SHARED_LIST_H_
+#define TESTS_SUPPORT_SHARED_LIST_H_
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "tcpip/testing/wait_until.h"
+
+namespace tcpip_tests {
+
+// Copies share the list, so that one held by a callback is good for as long as
+// the callback is.
+template <class T>
+class SharedList {
+ public:
+  void add(T value) const {
+    const std::lock_guard lock(state_->mutex);
+    state_->values.push_back(std::move(value));
+    state_->changed.notify_all();
+  }
+  std::vector<T> values() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->values;
+  }
+  std::size_t size() const { return values().size(); }
+  // True once there are that many; false if there are not in time.
+  [[nodiscard]] bool wait_for(
+      std::size_t count,
+      std::chrono::milliseconds limit = tcpip_testing::kPatience) const {
+    std::unique_lock lock(state_->mutex);
+    // Not wait_for: TSan does not know the steady clock's variant of it.
+    return state_->changed.wait_until(
+        lock, std::chrono::system_clock::now() + limit,
+        [&] { return state_->values.size() >= count; });
+  }
+
+ private:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<T> values;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+}  // namespace tcpip_tests
+
+#endif  // TESTS_SUPPORT_SHARED_LIST_H_

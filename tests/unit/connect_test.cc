@@ -1,0 +1,325 @@
+#include "tcpip/connect.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+
+#include <chrono>
+#include <cstdint>
+#include <stop_token>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "tcpip/constants.h"
+#include "tcpip/error.h"
+#include "tcpip/listener.h"
+#include "tcpip/testing/wait_until.h"
+#include "tests/support/private_network.h"
+#include "tests/support/signal_storm.h"
+#include "tests/support/sockets.h"
+
+namespace tcpip {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+using tcpip_testing::kPatience;
+using tcpip_tests::address_of;
+using tcpip_tests::Call;
+using tcpip_tests::connect_to;
+using tcpip_tests::connect_to_first_of;
+using tcpip_tests::connected;
+using tcpip_tests::contains;
+using tcpip_tests::Ends;
+using tcpip_tests::is_close_on_exec;
+using tcpip_tests::Kind;
+using tcpip_tests::NoMoreDescriptors;
+using tcpip_tests::option_of;
+using tcpip_tests::RefusingAddress;
+using tcpip_tests::SignalStorm;
+using tcpip_tests::use_ports;
+
+// An address that drops every SYN, as a host does that is switched off: its
+// queue of connections is full.
+class SilentAddress : public RefusingAddress {
+ public:
+  SilentAddress() {
+    EXPECT_EQ(::listen(fd(), 0), 0);
+    for (int i = 0; i < 10; ++i) {
+      waiting_.emplace_back(
+          ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+      ::connect(waiting_.back().get(),
+                static_cast<const sockaddr*>(address().data()),
+                static_cast<socklen_t>(address().size()));
+      pollfd fd{waiting_.back().get(), POLLOUT, 0};
+      if (::poll(&fd, 1, 20) == 0) return;
+    }
+    ADD_FAILURE() << "the queue is never full";
+  }
+
+ private:
+  std::vector<UniqueFd> waiting_;
+};
+
+TEST(ConnectSocket, ConnectsUnderEveryWait) {
+  const std::stop_source source;
+  Listener listener("127.0.0.1", 0);
+  for (const Wait& wait : {Wait(), Wait(kPatience), Wait(source.get_token()),
+                           Wait(kPatience, source.get_token())}) {
+    const auto socket = connect_to(address_of(listener), wait);
+    EXPECT_EQ(socket->peer_address(), address_of(listener));
+    EXPECT_EQ(listener.accept(kPatience).peer, socket->local_address());
+  }
+}
+
+TEST(ConnectSocket, SetsTheOptionsByDefault) {
+  const Ends ends = connected(Kind::kTcp);
+  const int fd = ends.here->native_handle();
+  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_NODELAY), 1);
+  EXPECT_EQ(option_of<int>(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_KEEPIDLE),
+            kKeepaliveTime.count());
+  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_USER_TIMEOUT),
+            std::chrono::milliseconds(kUserTimeout).count());
+  EXPECT_TRUE(is_close_on_exec(fd));
+  EXPECT_EQ(::fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+}
+
+TEST(ConnectSocket, SetsTheOptionsOfTheCaller) {
+  Listener listener("127.0.0.1", 0);
+  const auto socket = connect_to(address_of(listener), kPatience, {},
+                                 {.no_delay = false, .user_timeout = 12'345ms});
+  const int fd = socket->native_handle();
+  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_NODELAY), 0);
+  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 12'345);
+}
+
+TEST(ConnectSocket, ReportsOptionsThatAreRefused) {
+  Listener listener("127.0.0.1", 0);
+  try {
+    connect_to(address_of(listener), kPatience, {}, {.keepalive_probes = 1000});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), std::errc::invalid_argument);
+    EXPECT_EQ(e.operation(), "TCP_KEEPCNT");
+  }
+}
+
+TEST(ConnectSocket, ReportsARefusal) {
+  const RefusingAddress refusing;
+  try {
+    connect_to_first_of({refusing.address()});
+    FAIL();
+  } catch (const ConnectionRefusedError& e) {
+    EXPECT_EQ(e.code(), std::errc::connection_refused);
+    EXPECT_EQ(e.operation(), "connect");
+    EXPECT_EQ(e.peer(), "telescope:4000");
+  }
+}
+
+TEST(ConnectSocket, GoesOnToTheNextAddress) {
+  const RefusingAddress refusing;
+  const RefusingAddress refusing_too;
+  Listener listener("127.0.0.1", 0);
+  const auto socket =
+      connect_to_first_of({refusing.address(), refusing_too.address(),
+                           address_of(listener), refusing.address()});
+  EXPECT_EQ(socket->peer_address(), address_of(listener));
+}
+
+TEST(ConnectSocket, KeepsTimeForTheNextAddress) {
+  const SilentAddress silent;
+  Listener listener("127.0.0.1", 0);
+  const Clock::time_point start = Clock::now();
+  const auto socket =
+      connect_to_first_of({silent.address(), address_of(listener)}, 600ms);
+  EXPECT_EQ(socket->peer_address(), address_of(listener));
+  EXPECT_GE(Clock::now() - start, 250ms) << "the first had its share";
+}
+
+TEST(ConnectSocket, NamesEveryAddressThatFailedInItsOwnWay) {
+  const SilentAddress silent;
+  const RefusingAddress refusing;
+  try {
+    connect_to_first_of({silent.address(), refusing.address()}, 60ms);
+    FAIL();
+  } catch (const ConnectionRefusedError& e) {
+    EXPECT_TRUE(contains(e.what(), silent.address().to_string())) << e.what();
+    EXPECT_TRUE(contains(e.what(), refusing.address().to_string()));
+    EXPECT_TRUE(contains(e.what(), "timed out"));
+    EXPECT_TRUE(contains(e.what(), "refused"));
+  }
+}
+
+TEST(ConnectSocket, EndsAtItsDeadline) {
+  const SilentAddress silent;
+  const std::stop_source source;
+  for (const std::stop_token& stop : {std::stop_token(), source.get_token()}) {
+    const Deadline deadline = Deadline::after(40ms);
+    EXPECT_THROW(connect_to_first_of({silent.address()}, {deadline, stop}),
+                 TimeoutError);
+    EXPECT_TRUE(deadline.has_passed());
+    EXPECT_LT(Clock::now(), deadline.when() + 10s);
+  }
+  EXPECT_THROW(connect_to_first_of({silent.address(), silent.address()}, 20ms),
+               TimeoutError);
+  EXPECT_THROW(connect_to_first_of({silent.address()}, Wait::none()),
+               TimeoutError);
+}
+
+TEST(ConnectSocket, IsWokenByAStop) {
+  const SilentAddress silent;
+  for (const Deadline deadline : {Deadline(), Deadline::after(1h)}) {
+    std::stop_source source;
+    Call<std::string> call([&]() -> std::string {
+      try {
+        connect_to_first_of({silent.address(), silent.address()},
+                            {deadline, source.get_token()});
+        return "connected";
+      } catch (const CancelledError& e) {
+        return e.what();
+      }
+    });
+    EXPECT_TRUE(call.blocks());
+    source.request_stop();
+    EXPECT_EQ(call.result(), "connect [telescope:4000]: stop requested");
+  }
+}
+
+TEST(ConnectSocket, DoesNotConnectOnceStopped) {
+  Listener listener("127.0.0.1", 0);
+  std::stop_source source;
+  source.request_stop();
+  EXPECT_THROW(connect_to(address_of(listener), source.get_token()),
+               CancelledError);
+}
+
+TEST(ConnectSocket, KeepsItsDeadlineUnderASignalStorm) {
+  const SilentAddress silent;
+  const SignalStorm storm(::pthread_self());
+  const Deadline deadline = Deadline::after(50ms);
+  EXPECT_THROW(connect_to_first_of({silent.address()}, deadline), TimeoutError);
+  EXPECT_TRUE(deadline.has_passed());
+  EXPECT_LT(Clock::now(), deadline.when() + 5s);
+}
+
+TEST(ConnectSocket, ConnectsUnderASignalStorm) {
+  Listener listener("127.0.0.1", 0);
+  const SignalStorm storm(::pthread_self());
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_NE(connect_to(address_of(listener)), nullptr);
+    listener.accept(kPatience);
+  }
+}
+
+TEST(ConnectSocket, BindsToALocalAddress) {
+  Listener listener("127.0.0.1", 0);
+  std::uint16_t port = 0;
+  {
+    const RefusingAddress free_port;
+    port = free_port.address().port();
+  }
+  const auto socket =
+      connect_to(address_of(listener), kPatience,
+                 {.local_host = "127.0.0.2", .local_port = port});
+  EXPECT_EQ(socket->local_address().to_string(),
+            host_and_port("127.0.0.2", port));
+  EXPECT_EQ(listener.accept(kPatience).peer, socket->local_address());
+}
+
+TEST(ConnectSocket, BindsToALocalPortAlone) {
+  Listener listener("127.0.0.1", 0);
+  std::uint16_t port = 0;
+  {
+    const RefusingAddress free_port;
+    port = free_port.address().port();
+  }
+  const auto socket =
+      connect_to(address_of(listener), kPatience, {.local_port = port});
+  EXPECT_EQ(socket->local_address().port(), port);
+}
+
+TEST(ConnectSocket, ReportsALocalAddressThatIsNotOurs) {
+  Listener listener("127.0.0.1", 0);
+  try {
+    connect_to(address_of(listener), kPatience, {.local_host = "192.0.2.1"});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), std::errc::address_not_available);
+  }
+}
+
+TEST(ConnectSocket, ReportsALocalAddressOfTheOtherFamily) {
+  Listener listener("127.0.0.1", 0);
+  try {
+    connect_to(address_of(listener), kPatience, {.local_host = "::1"});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), std::errc::address_family_not_supported);
+  }
+}
+
+TEST(ConnectSocket, ReportsALackOfDescriptors) {
+  Listener listener("127.0.0.1", 0);
+  const Address address = address_of(listener);
+  const NoMoreDescriptors none;
+  try {
+    connect_to(address);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), std::errc::too_many_files_open);
+  }
+}
+
+TEST(ConnectSocket, ReportsAnUnreachableNetwork) {
+  TEST_IN_PRIVATE_NETWORK([] {
+    try {
+      connect_to(resolve("192.0.2.1", 4000).front());
+      ADD_FAILURE();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), std::errc::network_unreachable);
+      EXPECT_STREQ(e.what(),
+                   "connect [192.0.2.1:4000]: Network is unreachable");
+    }
+    Listener listener("127.0.0.1", 0);
+    const auto socket = connect_to_first_of(
+        {resolve("192.0.2.1", 4000).front(), address_of(listener)});
+    EXPECT_EQ(socket->peer_address(), address_of(listener));
+  });
+}
+
+TEST(ConnectSocket, NeverConnectsToItself) {
+  TEST_IN_PRIVATE_NETWORK([] {
+    // The only port that the kernel can choose is that of the address itself.
+    use_ports("7000 7000");
+    try {
+      connect_to(resolve("127.0.0.1", 7000).front());
+      ADD_FAILURE() << "connected";
+    } catch (const Error& e) {
+      // The second, if the first try has left the port in TIME_WAIT.
+      EXPECT_TRUE(e.code() == Errc::kSelfConnect ||
+                  e.code() == std::errc::address_not_available)
+          << e.what();
+    }
+  });
+}
+
+TEST(ConnectSocket, TriesAnotherPortRatherThanConnectToItself) {
+  TEST_IN_PRIVATE_NETWORK([] {
+    // Two ports, of which one is the address itself: every other attempt or so
+    // would meet itself.
+    use_ports("7000 7001");
+    for (int i = 0; i < 20; ++i) {
+      EXPECT_THROW(connect_to(resolve("127.0.0.1", 7000).front()),
+                   ConnectionRefusedError);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace tcpip

@@ -1,0 +1,342 @@
+#include "tcpip/listener.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <pthread.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <stop_token>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "tcpip/error.h"
+#include "tcpip/testing/wait_until.h"
+#include "tests/support/private_network.h"
+#include "tests/support/signal_storm.h"
+#include "tests/support/sockets.h"
+#include "tests/support/wait_until.h"
+
+namespace tcpip {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+using tcpip_testing::kPatience;
+using tcpip_tests::address_of;
+using tcpip_tests::Call;
+using tcpip_tests::connect_to;
+using tcpip_tests::connect_to_first_of;
+using tcpip_tests::contains;
+using tcpip_tests::failure;
+using tcpip_tests::is_close_on_exec;
+using tcpip_tests::kEnd;
+using tcpip_tests::NoMoreDescriptors;
+using tcpip_tests::receive;
+using tcpip_tests::RefusingAddress;
+using tcpip_tests::SignalStorm;
+using tcpip_tests::use_ports;
+using tcpip_tests::wait_until;
+using tcpip_tests::write_setting;
+
+TEST(Listener, TakesOneFreePortForAllItsSockets) {
+  const Listener listener(std::nullopt, 0);
+  ASSERT_FALSE(listener.addresses().empty());
+  EXPECT_EQ(listener.addresses().size(), listener.sockets().size());
+  EXPECT_NE(listener.port(), 0);
+  std::set<AddressFamily> families;
+  for (const Address& address : listener.addresses()) {
+    EXPECT_EQ(address.port(), listener.port());
+    families.insert(address.family());
+  }
+  EXPECT_EQ(families.size(), listener.addresses().size());
+  EXPECT_TRUE(families.contains(AddressFamily::kIpv4));
+}
+
+TEST(Listener, TakesAnEmptyHostForAllInterfaces) {
+  const Listener listener("", 0, {.family = AddressFamily::kIpv4});
+  EXPECT_EQ(listener.addresses().front().host(), "0.0.0.0");
+}
+
+TEST(Listener, AcceptsOnEverySocket) {
+  Listener listener(std::nullopt, 0);
+  for (const Address& address : listener.addresses()) {
+    const bool six = address.family() == AddressFamily::kIpv6;
+    const auto client =
+        connect_to(resolve(six ? "::1" : "127.0.0.1", listener.port()).front());
+    EXPECT_EQ(listener.accept(kPatience).peer, client->local_address());
+  }
+}
+
+TEST(Listener, KeepsToOneFamilyIfAsked) {
+  const Listener listener(std::nullopt, 0, {.family = AddressFamily::kIpv4});
+  ASSERT_EQ(listener.addresses().size(), 1u);
+  EXPECT_EQ(listener.addresses().front().family(), AddressFamily::kIpv4);
+}
+
+TEST(Listener, ListensOnTheGivenPort) {
+  std::uint16_t port = 0;
+  {
+    const RefusingAddress free_port;
+    port = free_port.address().port();
+  }
+  const Listener listener("127.0.0.1", port);
+  EXPECT_EQ(listener.port(), port);
+}
+
+TEST(Listener, NamesTheAddressThatIsInUse) {
+  const Listener listener("127.0.0.1", 0);
+  try {
+    const Listener second("127.0.0.1", listener.port());
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), std::errc::address_in_use);
+    EXPECT_EQ(std::string(e.what()),
+              "listen [127.0.0.1:" + std::to_string(listener.port()) +
+                  "]: Address already in use");
+  }
+}
+
+TEST(Listener, NamesTheAddressThatIsNotOurs) {
+  try {
+    const Listener listener("192.0.2.1", 4000);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), std::errc::address_not_available);
+    EXPECT_TRUE(contains(e.what(), "192.0.2.1:4000")) << e.what();
+  }
+}
+
+TEST(Listener, RefusesBadArguments) {
+  EXPECT_THROW(Listener("127.0.0.1", -1), std::invalid_argument);
+  EXPECT_THROW(Listener("127.0.0.1", 65536), std::invalid_argument);
+  EXPECT_THROW(Listener("127.0.0.1", 0, {.backlog = 0}), std::invalid_argument);
+  EXPECT_THROW(Listener("127.0.0.1", 0, {.backlog = -1}),
+               std::invalid_argument);
+  EXPECT_THROW(Listener("127.0.0.1", 0, {.family = AddressFamily::kIpv6}),
+               ResolveError);
+}
+
+TEST(Listener, TakesAPortOfAnEndedConnection) {
+  std::uint16_t port = 0;
+  {
+    Listener listener("127.0.0.1", 0);
+    port = listener.port();
+    const auto client = connect_to(address_of(listener));
+    // The side that closes first is the one that stays in TIME_WAIT.
+    listener.accept(kPatience).fd.reset();
+    EXPECT_EQ(receive(*client), kEnd);
+  }
+  EXPECT_TRUE(wait_until([&] {
+    try {
+      const Listener listener("127.0.0.1", port);
+      return true;
+    } catch (const Error&) {
+      return false;  // the client's FIN is still under way
+    }
+  }));
+  EXPECT_THROW(Listener("127.0.0.1", port, {.reuse_address = false}), Error);
+}
+
+TEST(Listener, SharesAPortOnlyIfAsked) {
+  const Listener first("127.0.0.1", 0, {.reuse_port = true});
+  EXPECT_NO_THROW(Listener("127.0.0.1", first.port(), {.reuse_port = true}));
+  EXPECT_THROW(Listener("127.0.0.1", first.port()), Error);
+}
+
+TEST(Listener, AcceptsWhatWaits) {
+  const std::stop_source source;
+  Listener listener("127.0.0.1", 0);
+  for (const Wait& wait :
+       {Wait(), Wait(kPatience), Wait(source.get_token()), Wait::none()}) {
+    const auto client = connect_to(address_of(listener));
+    const Listener::Accepted accepted = listener.accept(wait);
+    EXPECT_EQ(accepted.peer, client->local_address());
+    EXPECT_TRUE(is_close_on_exec(accepted.fd.get()));
+    EXPECT_EQ(::fcntl(accepted.fd.get(), F_GETFL) & O_NONBLOCK, 0);
+  }
+  for (const UniqueFd& fd : listener.sockets()) {
+    EXPECT_TRUE(is_close_on_exec(fd.get()));
+  }
+}
+
+TEST(Listener, AcceptsInTheOrderOfArrival) {
+  Listener listener("127.0.0.1", 0);
+  std::vector<std::shared_ptr<Socket>> clients;
+  for (int i = 0; i < 20; ++i)
+    clients.push_back(connect_to(address_of(listener)));
+  for (const auto& client : clients) {
+    EXPECT_EQ(listener.accept(kPatience).peer, client->local_address());
+  }
+}
+
+Call<std::string> accept_call(Listener& listener, const Wait& wait) {
+  return Call<std::string>([&listener, wait]() -> std::string {
+    try {
+      return listener.accept(wait).peer.host();
+    } catch (const CancelledError&) {
+      return "CancelledError";
+    } catch (const ConnectionAbortedError&) {
+      return "ConnectionAbortedError";
+    }
+  });
+}
+
+TEST(Listener, AcceptWaitsForAConnection) {
+  const std::stop_source source;
+  Listener listener("127.0.0.1", 0);
+  for (const Wait& wait : {Wait(), Wait(1h), Wait(source.get_token())}) {
+    Call<std::string> call = accept_call(listener, wait);
+    EXPECT_TRUE(call.blocks());
+    const auto client = connect_to(address_of(listener));
+    EXPECT_EQ(call.result(), "127.0.0.1");
+  }
+}
+
+TEST(Listener, AcceptEndsAtItsDeadline) {
+  Listener listener("127.0.0.1", 0);
+  const Deadline deadline = Deadline::after(20ms);
+  EXPECT_THROW(listener.accept(deadline), TimeoutError);
+  EXPECT_TRUE(deadline.has_passed());
+  EXPECT_THROW(listener.accept(Wait::none()), TimeoutError);
+}
+
+TEST(Listener, AcceptIsWokenByAStop) {
+  Listener listener(std::nullopt, 0);
+  for (const Deadline deadline : {Deadline(), Deadline::after(1h)}) {
+    std::stop_source source;
+    Call<std::string> call =
+        accept_call(listener, {deadline, source.get_token()});
+    EXPECT_TRUE(call.blocks());
+    source.request_stop();
+    EXPECT_EQ(call.result(), "CancelledError");
+  }
+  EXPECT_THROW(listener.accept(1ms), TimeoutError) << "the stop is over";
+}
+
+TEST(Listener, AcceptIsWokenByClose) {
+  for (const Wait& wait : {Wait(), Wait(1h)}) {
+    Listener listener("127.0.0.1", 0);
+    Call<std::string> call = accept_call(listener, wait);
+    EXPECT_TRUE(call.blocks());
+    listener.close();
+    EXPECT_EQ(call.result(), "ConnectionAbortedError");
+  }
+}
+
+TEST(Listener, NeverMissesACloseThatComesAtTheSameTime) {
+  for (int i = 0; i < 100; ++i) {
+    std::stop_source source;
+    Listener listener("127.0.0.1", 0);
+    Call<std::string> call = accept_call(listener, source.get_token());
+    // Both at once: one of them is seen, neither is lost.
+    source.request_stop();
+    listener.close();
+    call.result();
+    ASSERT_THROW(listener.accept(), ConnectionAbortedError);
+  }
+}
+
+TEST(Listener, RefusesAndResetsAfterClose) {
+  Listener listener("127.0.0.1", 0);
+  const Address address = address_of(listener);
+  const auto waiting = connect_to(address);
+  listener.close();
+  listener.close();
+  EXPECT_THROW(listener.accept(), ConnectionAbortedError);
+  EXPECT_THROW(listener.accept(Wait::none()), ConnectionAbortedError);
+  EXPECT_THROW(connect_to(address), ConnectionRefusedError);
+  EXPECT_EQ(receive(*waiting), failure(ECONNRESET));
+}
+
+TEST(Listener, TryAcceptDoesNotWait) {
+  Listener listener("127.0.0.1", 0);
+  const Listener::Attempt nobody = listener.try_accept(0);
+  EXPECT_EQ(nobody.status, IoStatus::kTimeout);
+  EXPECT_FALSE(nobody.error);
+  const auto client = connect_to(address_of(listener));
+  const Listener::Attempt attempt = listener.try_accept(0);
+  EXPECT_EQ(attempt.status, IoStatus::kOk);
+  EXPECT_FALSE(attempt.error);
+  EXPECT_TRUE(attempt.accepted.fd);
+  EXPECT_EQ(attempt.accepted.peer, client->local_address());
+}
+
+TEST(Listener, ALackOfDescriptorsLosesNoConnection) {
+  Listener listener("127.0.0.1", 0);
+  const auto client = connect_to(address_of(listener));
+  {
+    const NoMoreDescriptors none;
+    try {
+      listener.accept(kPatience);
+      FAIL();
+    } catch (const ConnectionError& e) {
+      FAIL() << "no connection is lost: " << e.what();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), std::errc::too_many_files_open);
+    }
+    const Listener::Attempt attempt = listener.try_accept(0);
+    EXPECT_EQ(attempt.status, IoStatus::kError);
+    EXPECT_EQ(attempt.error, std::errc::too_many_files_open);
+    EXPECT_FALSE(attempt.accepted.fd);
+  }
+  EXPECT_EQ(listener.accept(kPatience).peer, client->local_address());
+}
+
+TEST(Listener, KeepsItsDeadlineUnderASignalStorm) {
+  Listener listener("127.0.0.1", 0);
+  const SignalStorm storm(::pthread_self());
+  const Deadline deadline = Deadline::after(50ms);
+  EXPECT_THROW(listener.accept(deadline), TimeoutError);
+  EXPECT_TRUE(deadline.has_passed());
+  EXPECT_LT(Clock::now(), deadline.when() + 5s);
+}
+
+TEST(Listener, DoesWithoutIpv6WhereThereIsNone) {
+  TEST_IN_PRIVATE_NETWORK([] {
+    if (!write_setting("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")) return;
+    Listener listener(std::nullopt, 0);
+    const auto client = connect_to(address_of(listener));
+    EXPECT_EQ(listener.accept(kPatience).peer, client->local_address());
+    try {
+      const Listener six("::1", 0);
+      ADD_FAILURE();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), std::errc::address_not_available);
+      EXPECT_TRUE(contains(e.what(), "[::1]:0")) << e.what();
+    }
+    EXPECT_NE(connect_to_first_of({resolve("::1", listener.port()).front(),
+                                   address_of(listener)}),
+              nullptr);
+  });
+}
+
+TEST(Listener, TakesAPortThatIsFreeOnEveryAddress) {
+  TEST_IN_PRIVATE_NETWORK([] {
+    // Of these the kernel gives the odd ones of the lower half, one in two of
+    // which is taken on IPv6.
+    use_ports("7000 7063");
+    std::vector<std::unique_ptr<Listener>> taken;
+    try {
+      for (int port = 7001; port < 7032; port += 4) {
+        taken.push_back(std::make_unique<Listener>("::", port));
+      }
+    } catch (const Error&) {
+      return;  // no IPv6
+    }
+    for (int i = 0; i < 10; ++i) {
+      const Listener listener(std::nullopt, 0);
+      EXPECT_EQ(listener.addresses().size(), 2u);
+      for (const auto& other : taken) EXPECT_NE(listener.port(), other->port());
+    }
+  });
+}
+
+}  // namespace
+}  // namespace tcpip
