@@ -49,6 +49,9 @@ class CallbackQueue::Impl {
   void run(const std::stop_token& stop) TCPIP_EXCLUDES(mutex_);
 
   void cancel(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
+  // Drops what the owner has queued, refuses its posts and ends those that
+  // wait.
+  void drop(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
   void refuse_posts(OwnerNumber owner) noexcept TCPIP_EXCLUDES(mutex_);
   void retire(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
   // See QueueThread::close().
@@ -87,8 +90,6 @@ class CallbackQueue::Impl {
   Next run_next(const Wait& wait, std::uint64_t last = kNoTicket)
       TCPIP_EXCLUDES(mutex_);
   void run_item(Items::iterator item) TCPIP_EXCLUDES(mutex_);
-  // Drops the owner's callbacks, refuses its posts and ends its post_wait()s.
-  void drop(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
   void wait_for_running(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
   void finish(Items::iterator item) noexcept TCPIP_EXCLUDES(mutex_);
 
@@ -538,6 +539,11 @@ void EventOwner::retire() {
   // A callback may destroy this object and the queue.
   const std::shared_ptr<CallbackQueue::Impl> impl = impl_;
   impl->retire(number_);
+}
+
+void EventOwner::drop() {
+  const std::shared_ptr<CallbackQueue::Impl> impl = impl_;
+  impl->drop(number_);
 }
 
 void QueueThread::close(CallbackQueue& queue) noexcept { queue.impl_->close(); }

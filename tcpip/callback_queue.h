@@ -155,6 +155,8 @@ class EventOwner : public CallbackQueue::Owner {
   // the owner has queued at the time of the call. All of them run, even if one
   // throws; the first exception then reaches the caller.
   void retire();
+  // cancel(), but does not wait for callbacks that run in other threads.
+  void drop();
 };
 
 // What a dispatcher or a CallbackThread does with its queue. Threads: every

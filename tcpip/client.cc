@@ -78,10 +78,10 @@ Client::~Client() {
 
 void Client::start(const Wait& wait) {
   if (has_no_host()) return;
-  core().begin_start();
   const std::string host = options_.host.value_or("");
   const std::string peer =
       host_and_port(host.empty() ? "localhost" : host, options_.port);
+  core().begin_start();
   try {
     // Both close() and the caller's stop interrupt connecting.
     std::stop_source connecting = connecting_;
@@ -107,6 +107,7 @@ void Client::start(const Wait& wait) {
         ThreadRole::kMonitor, "tcpip-monitor",
         [](internal::EndpointCore& core, const std::stop_token&) {
           if (const auto made = core.wait_for_link(0, {})) watch(core, *made);
+          core.linger_for_ended();
         });
     if (core().admit(link) != internal::EndpointCore::Admission::kAccepted) {
       throw_closed(peer);

@@ -51,7 +51,8 @@ class Client final : public BaseClientOrServer {
   // Called in one of the client's own callbacks, it does not wait for that
   // callback, which is then the last. Nor does it wait for a thread that waits
   // for the calling thread, as when the callbacks of two objects close each
-  // other.
+  // other. In a stop callback of a connection see Connection::stop_token(). Not
+  // to be called in a signal handler.
   //
   // The disconnected event runs before close() returns if the client has a
   // dispatcher, or if the calling thread is the one that drains the queue.

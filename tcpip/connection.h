@@ -64,8 +64,9 @@ class Connection final : public ReadWriter {
   Address local_address() const;
   // Requested when the connection ends, for whatever reason. Its stop callbacks
   // run in the thread that ends the connection. In one of them close() and
-  // the destructor of a client or server do not wait for its threads, which may
-  // wait for this stop: they end by themselves.
+  // the destructor of any client or server do not wait for its threads and
+  // callbacks, which may wait for this stop: these end by themselves, after the
+  // call has returned.
   std::stop_token stop_token() const;
 
   // --- Callbacks ---

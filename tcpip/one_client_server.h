@@ -62,6 +62,8 @@ class ServerBase : public BaseClientOrServer {
   // and the rest ends when the handler has returned. Nor does it wait for a
   // thread that waits for the calling thread, as when the callbacks of two
   // objects close each other; that thread ends when its function has returned.
+  // In a stop callback of a connection see Connection::stop_token(). Not to be
+  // called in a signal handler.
   //
   // The disconnected event runs before close() returns if the server has a
   // dispatcher, or if the calling thread is the one that drains the queue.

@@ -88,11 +88,9 @@ void Link::read_ended(bool lost) noexcept {
 struct EndpointCore::Ended {
   explicit Ended(EndpointCore& c) noexcept : core(c) {}
   // Runs after the lock is released, since it runs stop callbacks and the log
-  // sink. Sends what the kernel takes, then FIN; wakes all threads that are
-  // blocked in the connection or wait for a change.
+  // sink. Wakes all threads that wait for a change.
   ~Ended() {
     if (!link) return;
-    link->sender->close();
     request_stop(link->record->stop);
     core.changed_.notify_all();
     core.waker_.signal();
@@ -213,8 +211,8 @@ void EndpointCore::tell_all_to_end(bool keep_should_be_connected, bool waits) {
     // The end of the connection comes with `closing_`: an accept thread that
     // sees the one finds the socket of the other in take_ended().
     const MutexLock lock(mutex_);
-    closing_ = true;
     end_here(keep_should_be_connected, *ended);
+    closing_ = true;
     // Set together with closing_: otherwise wait_done() could return true
     // before the wait has begun.
     if (waits) ending_ = true;
@@ -235,26 +233,27 @@ void EndpointCore::wait_until_ended() {
   // A thread of ours may wait for a stop whose callbacks run in this thread; it
   // is let go.
   if (stop_callbacks == 0) workers_.join();
-  // A client has no accept thread, which would have lingered.
-  const Deadline deadline = Deadline::after(kCloseLingerTime);
-  for (const std::shared_ptr<Socket>& socket : take_ended()) {
-    socket->linger(deadline);
-  }
+  linger_for_ended();
   retire_callbacks();
   const MutexLock lock(mutex_);
   ended_for_good_ = true;
   changed_.notify_all();
 }
 
-// The core's own queue is empty now, unless the dispatcher could not be joined:
-// it is the calling thread, or is inside a callback that waits for the calling
-// thread. The callbacks behind that one must not run after close().
+// The core's own queue is empty now, unless the dispatcher was not joined: it
+// is the calling thread, or waits for the calling thread, or may do so. The
+// callbacks that are still queued must not run after close().
 void EndpointCore::retire_callbacks() {
   const std::shared_ptr<EventOwner> owner = callbacks();
   if (!owner) return;
   // A callback that the program has posted may throw; closing goes on.
   try {
-    owner->retire();
+    // A running callback may wait for the stop that this thread requests.
+    if (stop_callbacks > 0) {
+      owner->drop();
+    } else {
+      owner->retire();
+    }
   } catch (const std::exception& e) {
     log().error(fmt::format("callback failed: {}", e.what()));
   } catch (...) {
@@ -450,6 +449,9 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
               .error = error,
               .connection = Connection(current_->record),
               .time = std::chrono::steady_clock::now()});
+  // Before others find the socket in ended_: who lingers for it expects that
+  // our last bytes and FIN are on their way.
+  current_->sender->close();
   ended_.push_back(current_->socket);
   current_->record->over = true;
   ended.reason = reason;
@@ -578,6 +580,13 @@ void EndpointCore::close_current_link(bool keep_should_be_connected) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   end_here(keep_should_be_connected, ended);
+}
+
+void EndpointCore::linger_for_ended() {
+  const Deadline deadline = Deadline::after(kCloseLingerTime);
+  for (const std::shared_ptr<Socket>& socket : take_ended()) {
+    socket->linger(deadline);
+  }
 }
 
 std::vector<std::shared_ptr<Socket>> EndpointCore::take_ended() {

@@ -33,8 +33,8 @@
 // monitor thread of a client: it polls the connection for its hang-up.
 // `mutex_` guards all state; the program's code (callbacks, handlers, stop
 // callbacks, log sink) never runs under it. Under `mutex_` the core takes the
-// mutex of a CallbackQueue, to queue an event, and that of Workers, to ask
-// whether all threads have ended.
+// mutex of a CallbackQueue, to queue an event; that of Workers, to ask whether
+// all threads have ended; and that of a Sender, to close it.
 //
 // Ownership: the public object (Client, OneClientServer...) holds a shared_ptr
 // to the core. So does every worker thread, every queued callback and every
@@ -103,17 +103,20 @@ class EndpointCore final : public LinkSource,
   // if there can be no thread; ConnectionError once closing.
   void start_worker(ThreadRole role, const char* name,
                     std::function<void(EndpointCore&, std::stop_token)> work);
-  // See the public classes. In a worker thread other than the dispatcher it
-  // tells everything to end and returns. Otherwise it also waits until
+  // See the public classes. In a worker thread other than the dispatcher, and
+  // in a stop callback of a connection, it tells everything to end and returns.
+  // Otherwise it also waits until
   // everything has ended, except what the calling thread is inside of and
   // threads that wait for the calling thread.
   void close(bool keep_should_be_connected = false);
   // For the public destructor: as close(), but waits in a worker thread too.
+  // Nothing that is queued runs after it.
   void release();
   bool is_closing() const;
   // True once close() was called, every thread has ended and no callback runs.
   // No callback is left queued either, unless close() was called in worker
-  // threads only. False at the deadline; throws CancelledError at the stop.
+  // threads and stop callbacks only. False at the deadline; throws
+  // CancelledError at the stop.
   bool wait_done(const Wait& wait);
   // See Connection's members of these names. Refused before start().
   bool post(CallbackQueue::Callback callback);
@@ -180,6 +183,8 @@ class EndpointCore final : public LinkSource,
   // Hands over the sockets of ended connections. Their peers may still need our
   // last bytes, so the caller lingers for them.
   std::vector<std::shared_ptr<Socket>> take_ended();
+  // Does that for kCloseLingerTime at most, where there is no accept thread.
+  void linger_for_ended();
 
   static DisconnectReason reason_for(std::error_code error) noexcept;
 

@@ -1,7 +1,7 @@
-// The two internal objects of a connection. A Link has the socket, the buffers
-// and the streams, and lives as long as the connection. A ConnectionRecord has
-// the little that is still known when the connection has ended; a
-// tcpip::Connection refers to it.
+// The two internal objects of a connection. A Link has the socket, the Receiver
+// and the Sender with their buffers, and lives as long as the connection. A
+// ConnectionRecord has the little that is still known when the connection has
+// ended; a tcpip::Connection refers to it.
 //
 //   Connection --> ConnectionRecord <-- Link --> EndpointCore
 //                          '- - weak - -^  ^- - until it ends - -'

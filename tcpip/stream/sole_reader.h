@@ -2,7 +2,7 @@
 //
 // A call that finds another call under way throws std::logic_error and does not
 // disturb the other call. Two calls that begin in the same instant may miss
-// each other: begin() is a plain load and a plain store, since taking a
+// each other: begin() is two plain loads and a plain store, since taking a
 // buffered line costs little more than these. But only one of the two gets to
 // the socket; Receiving refuses the other, before it touches the socket or the
 // buffer's room. So two calls never wait at the same time. Only two threads

@@ -33,13 +33,6 @@ struct StreamAccess {
     writer->closes_ = false;
     return writer;
   }
-  // Null without a connection.
-  static Receiver* receiver(StreamReader& reader) noexcept {
-    return reader.receiver_.get();
-  }
-  static Sender* sender(StreamWriter& writer) noexcept {
-    return writer.sender_.get();
-  }
   // These throw ConnectionError without a connection; receiver() throws
   // CancelledError instead if the stop of the call is requested.
   static Receiver& receiver(StreamReader& reader, const Call& call) {

@@ -401,6 +401,45 @@ TEST(ConnectionStopTest, AStopCallbackMayCloseTheServer) {
   }
 }
 
+// The callback wakes only when the stop callback before it has returned.
+TEST(ConnectionStopTest, AStopCallbackMayDestroyTheServer) {
+  std::mutex mutex;
+  std::condition_variable_any never;
+  std::atomic<pid_t> id{0};
+  std::atomic<bool> over{false};
+  std::optional<OneClientServer> server(
+      std::in_place,
+      ServerOptions{.host = "127.0.0.1",
+                    .connect_callback = [&](const ConnectionEvent& event) {
+                      if (!event.connected) return;
+                      std::unique_lock lock(mutex);
+                      id = tcpip_tests::this_thread_id();
+                      never.wait(lock, event.connection.stop_token(),
+                                 [] { return false; });
+                      over = true;
+                    }});
+  server->start();
+  const UniqueFd peer = tcpip_tests::connect_to(server->port());
+  ASSERT_TRUE(server->wait_connected(kPatience));
+  ASSERT_TRUE(eventually([&] { return tcpip_tests::is_blocked(id); }));
+  const Connection client = server->connection();
+  const std::stop_callback on_end(client.stop_token(), [&] { server.reset(); });
+  client.close();
+  EXPECT_FALSE(server.has_value());
+  EXPECT_TRUE(eventually([&] { return over.load(); }));
+}
+
+TEST(ConnectionStopTest, AStopCallbackMayCloseTheClient) {
+  ClientStage client;
+  const Connection connection = client->connection();
+  const int port = tcpip_tests::local_port(client.peer.get());
+  const std::stop_callback on_end(connection.stop_token(),
+                                  [&] { client->close(); });
+  connection.close();
+  EXPECT_TRUE(client->wait_done(kPatience));
+  EXPECT_FALSE(tcpip_tests::socket_connected_to(port).has_value());
+}
+
 TEST(ConnectionStopTest, EachConnectionHasItsOwn) {
   ServedStage server;
   const std::stop_token first = server->connection().stop_token();
