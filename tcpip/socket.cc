@@ -349,12 +349,20 @@ std::size_t Socket::unacknowledged() const noexcept {
 }
 
 bool Socket::peer_hung_up() const noexcept {
-  pollfd fd{fd_.get(), POLLRDHUP, 0};
-  int ready = 0;
-  do {
-    ready = ::poll(&fd, 1, 0);
-  } while (ready < 0 && errno == EINTR);
-  return ready > 0;
+  const auto is_seen = [this] {
+    pollfd fd{fd_.get(), POLLRDHUP, 0};
+    int ready = 0;
+    do {
+      ready = ::poll(&fd, 1, 0);
+    } while (ready < 0 && errno == EINTR);
+    return ready > 0;
+  };
+  if (is_seen()) return true;
+  // While another thread is inside a call on this socket, the kernel puts a FIN
+  // that arrives aside until that call ends. poll() does not wait for it;
+  // FIONREAD does.
+  receivable();
+  return is_seen();
 }
 
 bool Socket::at_end() noexcept {

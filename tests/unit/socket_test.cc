@@ -521,6 +521,19 @@ TEST(TcpSocket, KeepsAResetThatAtEndMet) {
   EXPECT_EQ(receive(*ends.here), failure(ECONNRESET));
 }
 
+// The peer has its answer and leaves while the send is still returning. Else a
+// server would now and then turn away the next client.
+TEST(TcpSocket, SeesThatThePeerHungUpWhileAnotherThreadIsInsideACall) {
+  for (int i = 0; i < 3000; ++i) {
+    Ends ends = connected(Kind::kTcp);
+    std::jthread sender([&] { send(*ends.here, "x"); });
+    char answer = 0;
+    ASSERT_EQ(ends.there->receive(&answer, 1, kPatience).count, 1u);
+    ends.there.reset();
+    ASSERT_TRUE(ends.here->peer_hung_up()) << i;
+  }
+}
+
 // The kernel tells one of them only.
 TEST(TcpSocket, TellsTheReceiverOfAResetThatAnotherThreadMeetsAtTheSameTime) {
   for (int i = 0; i < 2000; ++i) {
