@@ -132,6 +132,11 @@ class ServerTest : public testing::Test {
  protected:
   using Options = tcpip::ServerOptions;
 
+  // While the handler may still use server_.
+  void TearDown() override {
+    if (server_) server_->close();
+  }
+
   void start(Handler handler, Options options = {}) {
     options.host = "127.0.0.1";
     options.log = log_.log(tcpip::LogLevel::kWarning);
