@@ -131,7 +131,7 @@ class CallbackQueue::Impl {
 CallbackQueue::Impl::Items CallbackQueue::Impl::make_item(Callback callback,
                                                           OwnerNumber owner,
                                                           bool is_event) {
-  if (!callback) throw std::invalid_argument("post: the callback is empty");
+  internal::check_callback(callback, "post");
   Items items;
   items.push_back({std::move(callback), owner, is_event});
   return items;
@@ -516,6 +516,13 @@ void CallbackQueue::Owner::cancel() {
 }
 
 namespace internal {
+
+void check_callback(const CallbackQueue::Callback& callback,
+                    const char* operation) {
+  if (callback) return;
+  throw std::invalid_argument(
+      fmt::format("{}: the callback is empty", operation));
+}
 namespace {
 
 void log_failure(const Log& log, std::string_view cause) noexcept {

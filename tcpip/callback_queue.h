@@ -138,6 +138,10 @@ class CallbackQueue::Owner {
 
 namespace internal {
 
+// Throws std::invalid_argument, naming the operation, if it is empty.
+void check_callback(const CallbackQueue::Callback& callback,
+                    const char* operation);
+
 // The Owner of a server or client, which also posts connection events. Threads:
 // every member may be called from any thread.
 class EventOwner : public CallbackQueue::Owner {

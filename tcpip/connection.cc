@@ -1,26 +1,13 @@
 #include "tcpip/connection.h"
 
-#include <stdexcept>
-#include <string>
 #include <utility>
 
+#include "tcpip/callback_queue.h"
 #include "tcpip/endpoint/endpoint_core.h"
 #include "tcpip/endpoint/link.h"
 #include "tcpip/stream/stream_access.h"
 
 namespace tcpip {
-namespace {
-
-// The queue refuses an empty callback too; but without a queue nobody would.
-void check_callback(const std::function<void()>& callback,
-                    const char* operation) {
-  if (callback) return;
-  throw std::invalid_argument(std::string(operation) +
-                              ": the callback is empty");
-}
-
-}  // namespace
-
 Connection::Connection() noexcept = default;
 Connection::Connection(const Connection&) noexcept = default;
 Connection& Connection::operator=(const Connection&) noexcept = default;
@@ -59,14 +46,15 @@ std::stop_token Connection::stop_token() const {
 }
 
 bool Connection::post(std::function<void()> callback) const {
-  check_callback(callback, "post");
+  // The queue checks this too, but without a client or server there is none.
+  internal::check_callback(callback, "post");
   const auto core = record() ? record()->endpoint.lock() : nullptr;
   return core && core->post(std::move(callback));
 }
 
 void Connection::post_wait(std::function<void()> callback,
                            const Wait& wait) const {
-  check_callback(callback, "post_wait");
+  internal::check_callback(callback, "post_wait");
   const auto core = record() ? record()->endpoint.lock() : nullptr;
   if (!core) throw CancelledError("post_wait", internal::subject_of(*this));
   core->post_wait(std::move(callback), wait);

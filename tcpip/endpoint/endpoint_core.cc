@@ -654,10 +654,7 @@ std::shared_ptr<EventOwner> EndpointCore::callbacks() const {
 
 std::shared_ptr<EventOwner> EndpointCore::callbacks_to_post(
     const char* operation, const CallbackQueue::Callback& callback) const {
-  if (!callback) {
-    throw std::invalid_argument(
-        fmt::format("{}: the callback is empty", operation));
-  }
+  check_callback(callback, operation);
   if (config_.callbacks == nullptr && !config_.on_event) {
     throw std::logic_error(fmt::format(
         "{}: there is neither a queue nor a connect_callback, and so nothing "
