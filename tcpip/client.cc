@@ -50,7 +50,7 @@ void watch(internal::EndpointCore& core, internal::Link& link) {
       continue;
     }
     if (fds[1].revents != 0) {
-      core.note_hang_up(link);
+      core.note_hang_up(link, /*broken=*/false);
       return;
     }
     core.waker().clear();

@@ -21,7 +21,7 @@ struct ServerBase::Listening {
 
 ServerBase::ServerBase(const ServerOptions& options, const char* what,
                        std::optional<std::string> host, Worker client_reader)
-    : BaseClientOrServer(make_core(options, what)),
+    : BaseClientOrServer(make_core(options, what, client_reader != nullptr)),
       host_(std::move(host)),
       asked_port_(options.port),
       listen_(options.listen),

@@ -145,6 +145,11 @@ struct ServerOptions {
   // has returned for that client, as in lsst.ts.tcpip. If false, a slow
   // callback, or a queue that is not drained, does not delay reading.
   bool read_after_callback = false;
+  // How long a new client waits, after its predecessor has hung up, until the
+  // read handler has handled every message of that one. Then the new client is
+  // let in, the other's connection ends, and its unread bytes are dropped
+  // (DisconnectReason::kReplaced). Not negative.
+  std::chrono::milliseconds finish_time = kFinishTime;
 };
 
 }  // namespace tcpip

@@ -96,8 +96,7 @@ auto write_to(const Source& source, const char* operation, Write write) {
     // Not for a write after write_eof(), which the sender refuses: the peer may
     // still send.
     if (link->sender->is_closing()) {
-      link->core->lose(*link, internal::EndpointCore::reason_for(e.code()),
-                       e.code());
+      link->core->write_failed(*link, e.code());
     }
     throw;
   }

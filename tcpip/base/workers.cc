@@ -5,12 +5,14 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <array>
 #include <exception>
 #include <list>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
+#include "tcpip/base/log_line.h"
 #include "tcpip/base/mutex.h"
 #include "tcpip/base/thread_number.h"
 #include "tcpip/error.h"
@@ -40,9 +42,12 @@ void run_logged(const Log& log, std::string_view what, Function function) {
   try {
     function();
   } catch (const std::exception& e) {
-    log.error(fmt::format("{} failed: {}", what, e.what()));
+    log_line(log, LogLevel::kError, "no memory to say what failed",
+             [&] { return fmt::format("{} failed: {}", what, e.what()); });
   } catch (...) {
-    log.error(fmt::format("{} failed with an unknown exception", what));
+    log_line(log, LogLevel::kError, "no memory to say what failed", [&] {
+      return fmt::format("{} failed with an unknown exception", what);
+    });
   }
 }
 
@@ -51,19 +56,21 @@ void run_logged(const Log& log, std::string_view what, Function function) {
 // launch() only moves.
 ThreadWork make_body(const ThreadOptions& options, ThreadNumber number,
                      ThreadWork work) {
-  return [options, number,
-          work = std::move(work)](std::stop_token stop) mutable {
-    adopt_thread_number(number);
-    ::pthread_setname_np(::pthread_self(), options.name.substr(0, 15).c_str());
-    if (options.hook) {
-      run_logged(options.log, "thread start hook",
-                 [&options] { options.hook(options.role); });
-    }
-    run_logged(options.log, "thread", [&] { work(std::move(stop)); });
-    // The work may hold the last reference to its object. Destroy the work
-    // here, as the last thing that the thread does for the object.
-    work = nullptr;
-  };
+  return
+      [options, number, work = std::move(work)](std::stop_token stop) mutable {
+        adopt_thread_number(number);
+        std::array<char, 16> name{};  // substr() would need memory
+        options.name.copy(name.data(), name.size() - 1);
+        ::pthread_setname_np(::pthread_self(), name.data());
+        if (options.hook) {
+          run_logged(options.log, "thread start hook",
+                     [&options] { options.hook(options.role); });
+        }
+        run_logged(options.log, "thread", [&] { work(std::move(stop)); });
+        // The work may hold the last reference to its object. Destroy the work
+        // here, as the last thing that the thread does for the object.
+        work = nullptr;
+      };
 }
 
 std::jthread launch(const std::string& name, ThreadWork body) {

@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "tcpip/base/log_line.h"
 #include "tcpip/base/poller.h"
 #include "tcpip/constants.h"
 
@@ -29,16 +30,19 @@ void AcceptLoop::run() {
         rest("poll: " + std::generic_category().message(polled.error_number));
         continue;
       }
-      if (hung_up_) core_.note_hang_up(*client);
+      if (hung_up_) core_.note_hang_up(*client, broken_);
       if (core_.is_closing()) break;
       close_ended(false);
+      if (newcomer_) admit_newcomer();
       for (std::size_t i = 0; i < acceptable_.size(); ++i) {
-        if (acceptable_[i]) accept_all(i);
+        if (acceptable_[i] && !newcomer_) accept_all(i);
       }
     } catch (const std::exception& e) {
       rest(e.what());
     }
   }
+  if (newcomer_) turn_away(*newcomer_->link);
+  newcomer_.reset();
   listener_->close();
   close_ended(true);
 }
@@ -47,7 +51,8 @@ void AcceptLoop::run() {
 // a busy loop, since poll() itself may be what fails.
 void AcceptLoop::rest(std::string_view why) {
   if (pause_.count() == 0) {
-    core_.log().error(fmt::format("accept loop: {}", why));
+    log_line(core_.log(), LogLevel::kError, "accept loop: no memory",
+             [&] { return fmt::format("accept loop: {}", why); });
   }
   back_off(0);
   core_.pause(*accept_again_);
@@ -58,21 +63,29 @@ void AcceptLoop::rest(std::string_view why) {
 IoResult AcceptLoop::wait_for_work(Link* client) {
   std::vector<pollfd> fds;
   fds.push_back({core_.waker().fd(), POLLIN, 0});
-  const bool watch = client && !client->hung_up;
-  if (watch) fds.push_back({client->socket->native_handle(), POLLRDHUP, 0});
+  // A connection stays current behind its peer's FIN while the read handler is
+  // at work. Then poll() tells only of its end in both directions.
+  const bool watch = client && !client->broken;
+  if (watch) {
+    const short events = client->hung_up ? 0 : POLLRDHUP;
+    fds.push_back({client->socket->native_handle(), events, 0});
+  }
   if (accept_again_ && accept_again_->has_passed()) accept_again_.reset();
   const std::size_t first_listener = fds.size();
-  if (!accept_again_) {
+  if (!accept_again_ && !newcomer_) {
     for (const UniqueFd& socket : listener_->sockets()) {
       fds.push_back({socket.get(), POLLIN, 0});
     }
   }
   const std::size_t first_lingering = fds.size();
-  for (const Lingering& lingering : lingering_) {
+  for (const EndedSocket& lingering : lingering_) {
     fds.push_back({lingering.socket->native_handle(), POLLIN | POLLRDHUP, 0});
   }
   Deadline deadline = accept_again_.value_or(Deadline());
   if (client) deadline = std::min(deadline, core_.tend_heartbeats(*client));
+  if (newcomer_) {
+    deadline = std::min({deadline, newcomer_->deadline, newcomer_->look_again});
+  }
   if (!lingering_.empty()) {
     deadline = std::min(deadline, lingering_.front().deadline);
   }
@@ -86,6 +99,7 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
     acceptable_[i - first_listener] = fds[i].revents != 0;
   }
   hung_up_ = watch && fds[1].revents != 0;
+  broken_ = watch && (fds[1].revents & (POLLERR | POLLHUP)) != 0;
   return polled;
 }
 
@@ -97,40 +111,91 @@ void AcceptLoop::accept_all(std::size_t index) {
     if (attempt.error) back_off(attempt.error.value());
     if (attempt.status != IoStatus::kOk) return;
     pause_ = std::chrono::milliseconds(0);
-    admit(std::move(attempt.accepted));
+    receive_client(std::move(attempt.accepted));
+    if (newcomer_) return;
   }
 }
 
-void AcceptLoop::admit(Listener::Accepted accepted) {
-  const std::string peer = accepted.peer.to_string();
+void AcceptLoop::receive_client(Listener::Accepted accepted) {
   auto socket = std::make_shared<Socket>(std::move(accepted.fd));
-  const auto set_options = [&] {
-    const RefusedOption refused = socket->set_options(core_.config().socket);
-    // The kernel refuses options on a connection that is already reset. The
-    // program is told of such a one as usual: connected, then disconnected.
-    if (refused.error && !socket->peer_hung_up()) {
-      core_.log().warning(
-          fmt::format("{}: {}", refused.name, refused.error.message()));
-    }
-  };
+  const auto link = core_.make_link(socket, accepted.peer);
   // Set the options before the program can see the connection. But do not spend
   // time on a connection that will most likely be turned away.
   const bool expected = !core_.connected();
-  if (expected) set_options();
-  switch (core_.admit(core_.make_link(socket, accepted.peer))) {
+  if (expected) set_options(*socket);
+  if (admit(link, /*force=*/false) && !expected) set_options(*socket);
+}
+
+void AcceptLoop::set_options(Socket& socket) {
+  const RefusedOption refused = socket.set_options(core_.config().socket);
+  // The kernel refuses options on a connection that is already reset. The
+  // program is told of such a one as usual: connected, then disconnected.
+  if (refused.error && !socket.peer_hung_up()) {
+    core_.log().warning(
+        fmt::format("{}: {}", refused.name, refused.error.message()));
+  }
+}
+
+// True if the client is now the current one. If it has to wait, it is the
+// newcomer.
+bool AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
+  constexpr std::chrono::milliseconds kLookAgain{1};
+  const EndpointCore::Admission admission = core_.admit(link, force);
+  if (admission != EndpointCore::Admission::kEventsWaiting) {
+    events_wait_ = false;
+  }
+  const auto wait = [&](Deadline deadline, Deadline look_again) {
+    newcomer_ = Newcomer{link, deadline, look_again};
+  };
+  switch (admission) {
     case EndpointCore::Admission::kAccepted:
-      if (!expected) set_options();
-      core_.log().info(fmt::format("{} connected", peer));
-      return;
+      log_line(core_.log(), LogLevel::kInfo, "connected", [&] {
+        return fmt::format("{} connected", link->record->peer.to_string());
+      });
+      return true;
     case EndpointCore::Admission::kRefused:
-      core_.log().warning(fmt::format(
-          "rejecting the connection from {}: a client is already connected",
-          peer));
-      socket->close();
-      linger(std::move(socket));
-      return;
+      log_line(core_.log(), LogLevel::kWarning, "rejecting a connection", [&] {
+        return fmt::format(
+            "rejecting the connection from {}: a client is already connected",
+            link->record->peer.to_string());
+      });
+      turn_away(*link);
+      return false;
     case EndpointCore::Admission::kClosing:
-      return;
+      return false;
+    case EndpointCore::Admission::kHandlerBusy:
+      wait(Deadline::after(core_.config().reader.finish_time), {});
+      return false;
+    case EndpointCore::Admission::kReadUnderWay:
+      wait(Deadline::after(core_.config().reader.finish_time),
+           Deadline::after(kLookAgain));
+      return false;
+    case EndpointCore::Admission::kEventsWaiting:
+      if (!std::exchange(events_wait_, true)) {
+        core_.log().warning(fmt::format(
+            "no client is admitted: more than {} connection events wait for "
+            "the program",
+            kMaxWaitingEvents));
+      }
+      wait({}, {});
+      return false;
+  }
+  return false;
+}
+
+void AcceptLoop::turn_away(Link& link) noexcept {
+  link.socket->close();
+  linger(std::move(link.ended));
+}
+
+void AcceptLoop::admit_newcomer() {
+  const Newcomer newcomer = std::move(*newcomer_);
+  newcomer_.reset();
+  const bool force = newcomer.deadline.has_passed();
+  admit(newcomer.link, force);
+  // It goes on waiting: until when is said once.
+  if (newcomer_ && !newcomer.deadline.is_never()) {
+    newcomer_->deadline = std::min(newcomer.deadline, newcomer_->deadline);
   }
 }
 
@@ -145,26 +210,30 @@ void AcceptLoop::back_off(int error_number) {
   accept_again_ = Deadline::after(pause_);
 }
 
-void AcceptLoop::linger(std::shared_ptr<Socket> socket) {
-  if (!socket->linger_step()) return;
-  if (lingering_.size() == kMaxLingering) lingering_.pop_front();
-  lingering_.push_back({std::move(socket), Deadline::after(kLingerTime)});
+void AcceptLoop::linger(EndedSockets sockets) noexcept {
+  while (!sockets.empty()) {
+    if (!sockets.front().socket->linger_step()) {
+      sockets.pop_front();
+      continue;
+    }
+    if (lingering_.size() == kMaxLingering) lingering_.pop_front();
+    sockets.front().deadline = Deadline::after(kLingerTime);
+    lingering_.splice(lingering_.end(), sockets, sockets.begin());
+  }
 }
 
 // Drops what ended connections still send, and closes those whose peers have
 // closed too or whose time is up. `closing`: lingers for the last time.
-void AcceptLoop::close_ended(bool closing) {
-  std::erase_if(lingering_, [](const Lingering& lingering) {
+void AcceptLoop::close_ended(bool closing) noexcept {
+  lingering_.remove_if([](const EndedSocket& lingering) {
     return !lingering.socket->linger_step() || lingering.deadline.has_passed();
   });
-  for (std::shared_ptr<Socket>& socket : core_.take_ended()) {
-    linger(std::move(socket));
-  }
+  linger(core_.take_ended());
   if (!closing) return;
   // A close() right after close_client() must not make the client lose our last
   // bytes.
   const Deadline deadline = Deadline::after(kCloseLingerTime);
-  for (const Lingering& lingering : lingering_) {
+  for (const EndedSocket& lingering : lingering_) {
     lingering.socket->linger(deadline);
   }
 }

@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "tcpip/base/log_line.h"
 #include "tcpip/constants.h"
 #include "tcpip/stream/receiver.h"
 #include "tcpip/stream/sender.h"
@@ -75,15 +76,27 @@ std::shared_ptr<const TextFormat> ConnectionRecord::format() const {
   return core ? core->format() : nullptr;
 }
 
-void Link::read_ended(bool lost) noexcept {
-  try {
-    core->read_ended(*this, lost);
-  } catch (const std::exception& e) {
-    // There was no memory for the event. The connection is still current, and
-    // the next call that finds it lost tries again.
-    core->log().error(e.what());
+void Link::read_ended(bool lost) noexcept { core->read_ended(*this, lost); }
+
+// What is queued for a connection event.
+class QueuedEvent {
+ public:
+  explicit QueuedEvent(std::shared_ptr<EndpointCore> core)
+      : core_(std::move(core)) {}
+  ~QueuedEvent() {
+    if (is_counted) core_->event_is_gone();
   }
-}
+  QueuedEvent(const QueuedEvent&) = delete;
+  QueuedEvent& operator=(const QueuedEvent&) = delete;
+
+  void run() const noexcept { core_->run_event(event); }
+
+  ConnectionEvent event;
+  bool is_counted = false;  // among the core's waiting events
+
+ private:
+  const std::shared_ptr<EndpointCore> core_;
+};
 
 struct EndpointCore::Ended {
   explicit Ended(EndpointCore& c) noexcept : core(c) {}
@@ -94,13 +107,17 @@ struct EndpointCore::Ended {
     request_stop(link->record->stop);
     core.changed_.notify_all();
     core.waker_.signal();
-    const std::string peer = link->record->peer.to_string();
+    const Address& peer = link->record->peer;
     if (unread > 0) {
-      core.log().warning(
-          fmt::format("{} unread bytes from {} are dropped", unread, peer));
+      log_line(core.log(), LogLevel::kWarning, "unread bytes are dropped", [&] {
+        return fmt::format("{} unread bytes from {} are dropped", unread,
+                           peer.to_string());
+      });
     }
-    core.log().info(
-        fmt::format("connection to {} ended: {}", peer, to_string(reason)));
+    log_line(core.log(), LogLevel::kInfo, "connection ended", [&] {
+      return fmt::format("connection to {} ended: {}", peer.to_string(),
+                         to_string(reason));
+    });
   }
   Ended(const Ended&) = delete;
   Ended& operator=(const Ended&) = delete;
@@ -255,7 +272,8 @@ void EndpointCore::retire_callbacks() {
       owner->retire();
     }
   } catch (const std::exception& e) {
-    log().error(fmt::format("callback failed: {}", e.what()));
+    log_line(log(), LogLevel::kError, "callback failed",
+             [&] { return fmt::format("callback failed: {}", e.what()); });
   } catch (...) {
     log().error("callback failed with an unknown exception");
   }
@@ -397,27 +415,63 @@ std::shared_ptr<Link> EndpointCore::make_link(std::shared_ptr<Socket> socket,
                                       peer, config_.limit, config_.heartbeats,
                                       std::chrono::steady_clock::now()));
   link->record->live = link;
+  link->greeting = config_.reader.greets;
+  link->ended.push_back({link->socket});
   link->receiver->set_observer(link);
   return link;
 }
 
-EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link) {
+// If this throws, nothing has changed.
+void EndpointCore::prepare_events(Link& link) {
+  if (!config_.on_event) return;
+  for (LinkEvent* const event : {&link.began, &link.over}) {
+    if (event->event) continue;
+    const auto queued = std::make_shared<QueuedEvent>(shared_from_this());
+    queued->event.connection = Connection(link.record);
+    event->callback = PreparedEvent([queued] { queued->run(); });
+    event->event = queued;
+  }
+}
+
+// Why no new client can be admitted now, if it cannot.
+std::optional<EndpointCore::Admission> EndpointCore::may_not_admit(
+    bool force) const noexcept {
+  if (closing_) return Admission::kClosing;
+  // The old peer may be gone without our having noticed, or may have left
+  // unread bytes. Neither justifies rejecting the new one.
+  if (current_ && !current_->hung_up && !current_->socket->peer_hung_up()) {
+    return Admission::kRefused;
+  }
+  if (waiting_events_ > kMaxWaitingEvents) return Admission::kEventsWaiting;
+  if (!current_ || force) return std::nullopt;
+  if (config_.reader.exists) {
+    if (is_drained(*current_) && !is_left_to_reader(*current_)) {
+      return std::nullopt;
+    }
+    return Admission::kHandlerBusy;
+  }
+  // What that read takes is not lost, and it may be the last that has come.
+  if (current_->receiver->is_reading()) return Admission::kReadUnderWay;
+  return std::nullopt;
+}
+
+EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
+                                            bool force) {
+  {
+    const MutexLock lock(mutex_);
+    if (const auto refusal = may_not_admit(force)) return *refusal;
+  }
+  prepare_events(*link);
   {
     // The end of this block requests the stop of the old connection, before the
     // event of the new one is queued. So what the old one's read handler posts
     // with its stop token never stands behind that event.
     Ended ended(*this);
     const MutexLock lock(mutex_);
-    if (closing_) return Admission::kClosing;
+    if (const auto refusal = may_not_admit(force)) return *refusal;
     if (current_) {
-      // The old peer may be gone without our having noticed, or may have left
-      // unread bytes. Neither justifies rejecting the new one.
-      if (!current_->hung_up && !current_->socket->peer_hung_up()) {
-        return Admission::kRefused;
-      }
       const bool at_end = current_->socket->at_end();
-      ended.unread = unread_bytes(*current_);
-      if (at_end && ended.unread == 0) {
+      if (at_end && unread_bytes(*current_) == 0) {
         end_drained_link(ended);
       } else {
         end_link(DisconnectReason::kReplaced, lost_error(*current_), ended);
@@ -429,8 +483,11 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link) {
   link->record->number = count_ + 1;
   const Heartbeats::TimePoint now = std::chrono::steady_clock::now();
   link->heartbeats = Heartbeats(config_.heartbeats, now);
-  post_event(
-      {.connected = true, .connection = Connection(link->record), .time = now});
+  if (link->began.event) {
+    link->began.event->event.connected = true;
+    link->began.event->event.time = now;
+  }
+  post_event(link->began);
   ++count_;
   should_be_connected_ = true;
   current_ = link;
@@ -438,22 +495,23 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link) {
   return Admission::kAccepted;
 }
 
-// Ends the current connection.
+// Ends the current connection. Needs no memory: the Link has it.
 void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
-                            Ended& ended) {
-  // First everything that may fail for lack of memory: after a failure nothing
-  // has changed.
-  ended_.reserve(ended_.size() + 1);
-  post_event({.connected = false,
-              .reason = reason,
-              .error = error,
-              .connection = Connection(current_->record),
-              .time = std::chrono::steady_clock::now()});
+                            Ended& ended) noexcept {
+  current_->record->over = true;  // so that no further read begins
+  ended.unread = unread_bytes(*current_);
+  if (current_->over.event) {
+    ConnectionEvent& event = current_->over.event->event;
+    event.reason = reason;
+    event.error = error;
+    event.dropped = ended.unread;
+    event.time = std::chrono::steady_clock::now();
+  }
+  post_event(current_->over);
   // Before others find the socket in ended_: who lingers for it expects that
   // our last bytes and FIN are on their way.
   current_->sender->close();
-  ended_.push_back(current_->socket);
-  current_->record->over = true;
+  ended_.splice(ended_.end(), current_->ended);
   ended.reason = reason;
   ended.link = std::move(current_);
   current_ = nullptr;
@@ -461,7 +519,7 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
 
 // Ends the current connection because it is lost.
 void EndpointCore::end_lost_link(DisconnectReason reason, std::error_code error,
-                                 Ended& ended) {
+                                 Ended& ended) noexcept {
   // The program may have closed the socket itself, through
   // Connection::writer(): then this side has ended the connection.
   if (current_->socket->is_closed()) {
@@ -471,16 +529,40 @@ void EndpointCore::end_lost_link(DisconnectReason reason, std::error_code error,
   }
 }
 
-void EndpointCore::end_drained_link(Ended& ended) {
+void EndpointCore::end_drained_link(Ended& ended) noexcept {
   const std::error_code error = lost_error(*current_);
   end_lost_link(reason_for(error), error, ended);
 }
 
 void EndpointCore::lose(const Link& link, DisconnectReason reason,
-                        std::error_code error) {
+                        std::error_code error) noexcept {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() == &link) end_lost_link(reason, error, ended);
+}
+
+void EndpointCore::write_failed(const Link& link,
+                                std::error_code error) noexcept {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  if (current_.get() != &link) return;
+  // A peer that has sent its commands and closed, without waiting for replies:
+  // the commands count, though the replies fail.
+  if (config_.reader.exists && !link.socket->is_closed() && !is_drained(link) &&
+      link.socket->peer_hung_up()) {
+    return;
+  }
+  end_lost_link(reason_for(error), error, ended);
+}
+
+// For a peer that has gone: true if it has sent FIN, and so may still read, and
+// the client reader has a message in hand, or a greeting, to which there may be
+// a reply. Then go_on() ends the connection.
+bool EndpointCore::is_left_to_reader(const Link& link) const noexcept {
+  const bool in_hand =
+      link.greeting || link.receiver->consumed() > link.consumed_before;
+  return config_.reader.exists && in_hand && !link.broken &&
+         !link.socket->is_closed() && link.socket->lost_error() == 0;
 }
 
 // This and read_ended() end the connection once its peer has gone and its last
@@ -488,22 +570,54 @@ void EndpointCore::lose(const Link& link, DisconnectReason reason,
 // hung_up, then looks at is_reading(); a read first makes is_reading() false,
 // then read_ended() looks at hung_up. Both run under the mutex, so at least one
 // of the two sees what the other has done.
-void EndpointCore::note_hang_up(Link& link) {
+void EndpointCore::note_hang_up(Link& link, bool broken) noexcept {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return;
   link.hung_up = true;
+  link.broken = broken;
   // If a read is under way, its read_ended() ends the connection.
-  if (is_drained(link)) end_drained_link(ended);
+  if (is_drained(link) && !is_left_to_reader(link)) end_drained_link(ended);
 }
 
-void EndpointCore::read_ended(const Link& link, bool lost) {
+void EndpointCore::read_ended(const Link& link, bool lost) noexcept {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return;
   if (!lost && !link.hung_up && !link.receiver->has_ended()) return;
   if (!lost && !is_drained(link)) return;
+  if (!is_left_to_reader(link)) end_drained_link(ended);
+}
+
+// --- The client reader ---
+
+bool EndpointCore::go_on(Link& link) {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  if (current_.get() != &link) return false;
+  link.greeting = false;
+  link.consumed_before = link.receiver->consumed();
+  if (!link.hung_up && !link.receiver->has_ended()) return true;
+  if (!is_drained(link)) return true;
   end_drained_link(ended);
+  return false;
+}
+
+void EndpointCore::finish_serving(const Link& link) noexcept {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  if (current_.get() != &link) return;
+  if ((link.hung_up || link.receiver->has_ended()) && is_drained(link)) {
+    end_drained_link(ended);
+  } else {
+    end_here(/*keep_should_be_connected=*/false, ended);
+  }
+}
+
+bool EndpointCore::has_lost_peer(const Link& link) const {
+  const MutexLock lock(mutex_);
+  return link.hung_up || link.receiver->has_ended() ||
+         link.socket->lost_error() != 0 || link.socket->peer_hung_up();
 }
 
 // --- Heartbeats ---
@@ -527,9 +641,11 @@ Deadline EndpointCore::tend_heartbeats(Link& link) {
   }
   if (verdict.send) send_heartbeat(link);
   if (verdict.lost) {
-    log().warning(fmt::format("no heartbeat from {} within {} ms",
-                              link.record->peer.to_string(),
-                              options.max_interval.count()));
+    log_line(log(), LogLevel::kWarning, "no heartbeat in time", [&] {
+      return fmt::format("no heartbeat from {} within {} ms",
+                         link.record->peer.to_string(),
+                         options.max_interval.count());
+    });
     lose(link, DisconnectReason::kHeartbeatLost);
   }
   return verdict.look_again;
@@ -547,7 +663,7 @@ void EndpointCore::send_heartbeat(Link& link) {
   } catch (const ConnectionError&) {
     // Not lose(): what has come can still be read. And nothing if the program
     // itself sends no more, after write_eof().
-    if (link.sender->is_closing()) note_hang_up(link);
+    if (link.sender->is_closing()) note_hang_up(link, /*broken=*/false);
   }
 }
 
@@ -561,14 +677,15 @@ void EndpointCore::note_heartbeat(Link& link, const char* operation) {
 
 // --- Ending the connection from this side ---
 
-void EndpointCore::end_here(bool keep_should_be_connected, Ended& ended) {
+void EndpointCore::end_here(bool keep_should_be_connected,
+                            Ended& ended) noexcept {
   if (!keep_should_be_connected) should_be_connected_ = false;
   if (!current_) return;
   if (!keep_should_be_connected) current_->record->should_be_connected = false;
   end_link(DisconnectReason::kClosedHere, {}, ended);
 }
 
-void EndpointCore::close_link(const Link& link) {
+void EndpointCore::close_link(const Link& link) noexcept {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() == &link) {
@@ -576,7 +693,7 @@ void EndpointCore::close_link(const Link& link) {
   }
 }
 
-void EndpointCore::close_current_link(bool keep_should_be_connected) {
+void EndpointCore::close_current_link(bool keep_should_be_connected) noexcept {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   end_here(keep_should_be_connected, ended);
@@ -584,13 +701,13 @@ void EndpointCore::close_current_link(bool keep_should_be_connected) {
 
 void EndpointCore::linger_for_ended() {
   const Deadline deadline = Deadline::after(kCloseLingerTime);
-  for (const std::shared_ptr<Socket>& socket : take_ended()) {
-    socket->linger(deadline);
+  for (const EndedSocket& ended : take_ended()) {
+    ended.socket->linger(deadline);
   }
 }
 
-std::vector<std::shared_ptr<Socket>> EndpointCore::take_ended() {
-  std::vector<std::shared_ptr<Socket>> result;
+EndedSockets EndpointCore::take_ended() noexcept {
+  EndedSockets result;
   const MutexLock lock(mutex_);
   result.swap(ended_);
   return result;
@@ -626,19 +743,31 @@ CallbackQueue::Callback EndpointCore::counted(
   };
 }
 
-void EndpointCore::post_event(ConnectionEvent event) {
-  if (!callbacks_ || !config_.on_event) return;
-  callbacks_->post_event([self = shared_from_this(), event = std::move(event)] {
-    self->run_event(event);
-  });
+void EndpointCore::post_event(LinkEvent& link_event) noexcept {
+  const std::shared_ptr<QueuedEvent> event = std::move(link_event.event);
+  if (!callbacks_ || !event) return;
+  // First: another thread may run and destroy the event at once.
+  event->is_counted = true;
+  ++waiting_events_;
+  if (callbacks_->post_event(link_event.callback)) return;
+  event->is_counted = false;
+  --waiting_events_;
 }
 
-void EndpointCore::run_event(const ConnectionEvent& event) {
+void EndpointCore::event_is_gone() noexcept {
+  const MutexLock lock(mutex_);
+  // The accept thread may wait for it.
+  if (waiting_events_-- == kMaxWaitingEvents + 1) waker_.signal();
+}
+
+void EndpointCore::run_event(const ConnectionEvent& event) noexcept {
   const CallbackRun run(*this);
   try {
     config_.on_event(event);
   } catch (const std::exception& e) {
-    log().error(fmt::format("connect_callback failed: {}", e.what()));
+    log_line(log(), LogLevel::kError, "connect_callback failed", [&] {
+      return fmt::format("connect_callback failed: {}", e.what());
+    });
   } catch (...) {
     log().error("connect_callback failed with an unknown exception");
   }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <stdexcept>
 #include <utility>
 
@@ -13,7 +14,8 @@ namespace {
 // Uses only the options that clients and servers both have.
 template <class Options>
 std::shared_ptr<EndpointCore> make_core_of(const Options& options,
-                                           const char* what) {
+                                           const char* what,
+                                           const ReaderConfig& reader) {
   if (options.port < 0 || options.port > 65535) {
     throw std::invalid_argument(
         fmt::format("{}: port {} is not in 0...65535", what, options.port));
@@ -28,6 +30,7 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
       .limit = options.limit,
       .write_limit = options.write_limit,
       .socket = options.socket,
+      .reader = reader,
   };
   auto format = std::make_shared<const TextFormat>(
       std::make_shared<const TextCodec>(options.encoding), options.terminator);
@@ -40,12 +43,19 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
 }  // namespace
 
 std::shared_ptr<EndpointCore> make_core(const ClientOptions& options) {
-  return make_core_of(options, "Client");
+  return make_core_of(options, "Client", {});
 }
 
 std::shared_ptr<EndpointCore> make_core(const ServerOptions& options,
-                                        const char* what) {
-  return make_core_of(options, what);
+                                        const char* what, bool has_reader) {
+  if (options.finish_time < std::chrono::milliseconds::zero()) {
+    throw std::invalid_argument(
+        fmt::format("{}: finish_time is negative", what));
+  }
+  return make_core_of(options, what,
+                      {.exists = has_reader,
+                       .greets = options.begin != nullptr,
+                       .finish_time = options.finish_time});
 }
 
 }  // namespace tcpip::internal

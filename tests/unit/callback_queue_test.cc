@@ -25,6 +25,7 @@
 
 #include "tcpip/error.h"
 #include "tcpip/testing/wait_until.h"
+#include "tests/support/post_event.h"
 #include "tests/support/waiting_thread.h"
 
 namespace tcpip {
@@ -37,6 +38,7 @@ using tcpip_tests::Gate;
 using tcpip_tests::get;
 using tcpip_tests::Ints;
 using tcpip_tests::on_destruction;
+using tcpip_tests::post_event;
 using tcpip_tests::soon;
 using tcpip_tests::WaitingThread;
 
@@ -68,7 +70,7 @@ TEST(CallbackQueueTest, RefusesEmptyCallbacks) {
   CallbackQueue::Owner owner(queue);
   EXPECT_THROW(queue.post(nullptr), std::invalid_argument);
   EXPECT_THROW(owner.post_wait(nullptr), std::invalid_argument);
-  EXPECT_THROW(EventOwner(queue).post_event(nullptr), std::invalid_argument);
+  EXPECT_THROW(internal::PreparedEvent(nullptr), std::invalid_argument);
   EXPECT_TRUE(queue.empty());
 }
 
@@ -92,9 +94,9 @@ TEST(CallbackQueueTest, EventsAreTakenWhenFullAndDoNotCount) {
   CallbackQueue queue(1);
   EventOwner owner(queue);
   Ints ran;
-  owner.post_event(append(ran, 1));
+  post_event(owner, append(ran, 1));
   EXPECT_TRUE(owner.post(append(ran, 2)));
-  owner.post_event(append(ran, 3));
+  post_event(owner, append(ran, 3));
   EXPECT_FALSE(owner.post(append(ran, 4)));
   EXPECT_EQ(queue.size(), 3u);
   EXPECT_EQ(queue.run_pending(), 3u);
@@ -144,7 +146,7 @@ TEST(CallbackQueueTest, RefusePostsRefusesThatOwnerOnly) {
   EXPECT_FALSE(servers[0].post([] {}));
   EXPECT_THROW(servers[0].post_wait([] {}), CancelledError);
   EXPECT_TRUE(queue.empty());
-  servers[0].post_event([] {});
+  post_event(servers[0], [] {});
   EXPECT_TRUE(servers[1].post([] {}));
   EXPECT_TRUE(queue.post([] {}));
   EXPECT_EQ(queue.size(), 3u);
@@ -432,7 +434,7 @@ TEST(CallbackQueueTest, CancelledOwnerPostsNoMore) {
   owner.cancel();
   EXPECT_FALSE(owner.post([] {}));
   EXPECT_THROW(owner.post_wait([] {}), CancelledError);
-  owner.post_event([] { FAIL() << "an event of a cancelled owner"; });
+  post_event(owner, [] { FAIL() << "an event of a cancelled owner"; });
   EXPECT_TRUE(queue.empty());
   owner.cancel();
   owner.retire();
@@ -471,7 +473,7 @@ TEST(CallbackQueueTest, OwnerMayOutliveTheQueue) {
   EXPECT_TRUE(destroyed);
   EXPECT_FALSE(owner.post([] {}));
   EXPECT_THROW(owner.post_wait([] {}), CancelledError);
-  owner.post_event([] { FAIL(); });
+  post_event(owner, [] { FAIL(); });
   owner.retire();
   owner.cancel();
 }
@@ -736,14 +738,14 @@ TEST(CallbackQueueTest, NothingOfAnOwnerIsTouchedAfterRetire) {
   for (int round = 0; round < kRounds; ++round) {
     auto server = std::make_unique<Server>(queue);
     EventOwner& owner = server->owner;
-    owner.post_event(server->callback());
+    post_event(owner, server->callback());
     WaitingThread reader([server = server.get()] {
       for (;;) server->owner.post_wait(server->callback());
     });
     EXPECT_TRUE(soon([&] { return server->seen > 8; }));
     owner.refuse_posts();
     EXPECT_THROW(reader.join(), CancelledError);
-    owner.post_event(server->callback());
+    post_event(owner, server->callback());
     owner.retire();
     EXPECT_EQ(server->destroyed, server->made);
     server.reset();
@@ -761,7 +763,7 @@ TEST(CallbackQueueTest, RetireOnTheDrainingThreadRunsTheRest) {
   EventOwner& owner = servers[0];
   Ints ran;
   queue.run_pending();
-  owner.post_event(append(ran, 1));
+  post_event(owner, append(ran, 1));
   servers[1].post(append(ran, 9));
   servers[0].post(append(ran, 2));
   owner.refuse_posts();
@@ -777,10 +779,10 @@ TEST(CallbackQueueTest, RetireOnTheDrainingThreadDropsWhatIsPostedMeanwhile) {
   int ran = 0;
   std::function<void()> again = [&] {
     ++ran;
-    owner.post_event(again);
+    post_event(owner, again);
   };
   queue.run_pending();
-  owner.post_event(again);
+  post_event(owner, again);
   owner.retire();
   EXPECT_EQ(ran, 1);
   EXPECT_TRUE(queue.empty());
@@ -793,7 +795,7 @@ TEST(CallbackQueueTest, RetireOnTheDrainingThreadRunsAllThenThrows) {
   queue.run_pending();
   owner.post([] { throw std::runtime_error("first"); });
   owner.post([] { throw 7; });
-  owner.post_event(append(ran, 1));
+  post_event(owner, append(ran, 1));
   owner.refuse_posts();
   EXPECT_THROW(owner.retire(), std::runtime_error);
   EXPECT_EQ(ran, (Ints{1}));
@@ -804,7 +806,7 @@ TEST(CallbackQueueTest, RetireOnAnotherThreadDrops) {
   CallbackQueue queue;
   EventOwner owner(queue);
   queue.run_pending();
-  owner.post_event([] { FAIL() << "ran on a thread that does not drain"; });
+  post_event(owner, [] { FAIL() << "ran on a thread that does not drain"; });
   owner.refuse_posts();
   WaitingThread([&] { owner.retire(); }).join();
   EXPECT_TRUE(queue.empty());
@@ -816,7 +818,7 @@ TEST(CallbackQueueTest, RetireOnAThreadThatFollowsTheDrainingOneDrops) {
   CallbackQueue queue;
   EventOwner owner(queue);
   std::thread([&] { queue.run_pending(); }).join();
-  owner.post_event([] { FAIL() << "ran on a thread that does not drain"; });
+  post_event(owner, [] { FAIL() << "ran on a thread that does not drain"; });
   std::thread([&] { owner.retire(); }).join();
   EXPECT_TRUE(queue.empty());
 }
@@ -824,8 +826,8 @@ TEST(CallbackQueueTest, RetireOnAThreadThatFollowsTheDrainingOneDrops) {
 TEST(CallbackQueueTest, RetireInsideTheOwnersCallbackDrops) {
   CallbackQueue queue;
   EventOwner owner(queue);
-  owner.post_event([&] { owner.retire(); });
-  owner.post_event([] { FAIL() << "ran after retire()"; });
+  post_event(owner, [&] { owner.retire(); });
+  post_event(owner, [] { FAIL() << "ran after retire()"; });
   EXPECT_EQ(queue.run_pending(), 1u);
   EXPECT_TRUE(queue.empty());
 }
@@ -838,7 +840,7 @@ TEST(CallbackQueueTest, RetireInsideAnotherOwnersCallbackRunsTheRest) {
     owner.retire();
     ran.push_back(2);
   });
-  owner.post_event(append(ran, 1));
+  post_event(owner, append(ran, 1));
   EXPECT_EQ(queue.run_pending(), 1u);
   EXPECT_EQ(ran, (Ints{1, 2}));
 }
@@ -878,7 +880,7 @@ TEST(CallbackQueueTest, WaitFdIsReadableExactlyWhileNotEmpty) {
   queue.run_pending();
   EXPECT_FALSE(is_readable(fd));
   EventOwner events(queue);
-  events.post_event([] {});
+  post_event(events, [] {});
   EXPECT_TRUE(is_readable(fd));
   events.retire();
   EXPECT_FALSE(is_readable(fd));
