@@ -445,10 +445,9 @@ std::optional<EndpointCore::Admission> EndpointCore::may_not_admit(
   if (waiting_events_ > kMaxWaitingEvents) return Admission::kEventsWaiting;
   if (!current_ || force) return std::nullopt;
   if (config_.reader.exists) {
-    if (is_drained(*current_) && !is_left_to_reader(*current_)) {
-      return std::nullopt;
-    }
-    return Admission::kHandlerBusy;
+    const bool is_done = is_drained(*current_) && !is_in_hand(*current_);
+    if (!is_done) return Admission::kHandlerBusy;
+    return std::nullopt;
   }
   // What that read takes is not lost, and it may be the last that has come.
   if (current_->receiver->is_reading()) return Admission::kReadUnderWay;
@@ -548,21 +547,26 @@ void EndpointCore::write_failed(const Link& link,
   if (current_.get() != &link) return;
   // A peer that has sent its commands and closed, without waiting for replies:
   // the commands count, though the replies fail.
-  if (config_.reader.exists && !link.socket->is_closed() && !is_drained(link) &&
-      link.socket->peer_hung_up()) {
+  if (config_.reader.exists && !link.socket->is_closed() &&
+      link.socket->peer_hung_up() &&
+      (!is_drained(link) || is_to_be_answered(link))) {
     return;
   }
   end_lost_link(reason_for(error), error, ended);
 }
 
-// For a peer that has gone: true if it has sent FIN, and so may still read, and
-// the client reader has a message in hand, or a greeting, to which there may be
-// a reply. Then go_on() ends the connection.
-bool EndpointCore::is_left_to_reader(const Link& link) const noexcept {
-  const bool in_hand =
-      link.greeting || link.receiver->consumed() > link.consumed_before;
-  return config_.reader.exists && in_hand && !link.broken &&
-         !link.socket->is_closed() && link.socket->lost_error() == 0;
+// True if the client reader has a message in hand, or a greeting. If the peer
+// has gone, go_on() then ends the connection.
+bool EndpointCore::is_in_hand(const Link& link) const noexcept {
+  return config_.reader.exists && !link.socket->is_closed() &&
+         (link.greeting || link.receiver->consumed() > link.consumed_before);
+}
+
+// The same for a peer that has sent FIN, not a reset, and so may still read the
+// reply. A reset behind the FIN counts as FIN: it comes when our reply meets a
+// peer that has closed.
+bool EndpointCore::is_to_be_answered(const Link& link) const noexcept {
+  return is_in_hand(link) && link.socket->lost_error() == 0;
 }
 
 // This and read_ended() end the connection once its peer has gone and its last
@@ -577,16 +581,20 @@ void EndpointCore::note_hang_up(Link& link, bool broken) noexcept {
   link.hung_up = true;
   link.broken = broken;
   // If a read is under way, its read_ended() ends the connection.
-  if (is_drained(link) && !is_left_to_reader(link)) end_drained_link(ended);
+  if (is_drained(link) && !is_to_be_answered(link)) end_drained_link(ended);
 }
 
 void EndpointCore::read_ended(const Link& link, bool lost) noexcept {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return;
-  if (!lost && !link.hung_up && !link.receiver->has_ended()) return;
-  if (!lost && !is_drained(link)) return;
-  if (!is_left_to_reader(link)) end_drained_link(ended);
+  if (lost) {
+    if (!is_to_be_answered(link)) end_drained_link(ended);
+    return;
+  }
+  if (!link.hung_up && !link.receiver->has_ended()) return;
+  // What this read has taken came before the reset, if there was one.
+  if (is_drained(link) && !is_in_hand(link)) end_drained_link(ended);
 }
 
 // --- The client reader ---

@@ -196,8 +196,8 @@ class EndpointCore final : public LinkSource,
   void write_failed(const Link& link, std::error_code error) noexcept;
   // Called when the peer's FIN or reset was seen. `broken`: the connection is
   // over in both directions. Ends the connection if nothing is left to read,
-  // and no read handler at work that may still reply; else who reads or calls
-  // the handler ends it. Only in the watching thread.
+  // and no reply to write; else who reads or calls the handler ends it. Only in
+  // the watching thread.
   void note_hang_up(Link& link, bool broken) noexcept;
   // Called when a read has ended: see ReadObserver.
   void read_ended(const Link& link, bool lost) noexcept;
@@ -244,7 +244,8 @@ class EndpointCore final : public LinkSource,
   void end_drained_link(Ended& ended) noexcept TCPIP_REQUIRES(mutex_);
   void end_here(bool keep_should_be_connected, Ended& ended) noexcept
       TCPIP_REQUIRES(mutex_);
-  bool is_left_to_reader(const Link& link) const noexcept
+  bool is_in_hand(const Link& link) const noexcept TCPIP_REQUIRES(mutex_);
+  bool is_to_be_answered(const Link& link) const noexcept
       TCPIP_REQUIRES(mutex_);
   std::optional<Admission> may_not_admit(bool force) const noexcept
       TCPIP_REQUIRES(mutex_);

@@ -114,7 +114,7 @@ struct Link final : ReadObserver {
   const std::shared_ptr<Sender> sender;
 
   // The peer's FIN or reset was seen, maybe behind unread bytes; and: the
-  // connection is over in both directions, so that the peer cannot get a reply.
+  // connection is over in both directions, so that nothing is left to poll for.
   // Only the watching thread (accept thread or monitor thread) sets these two,
   // under the mutex of EndpointCore; that thread itself may read them without
   // the mutex.

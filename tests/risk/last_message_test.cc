@@ -178,24 +178,46 @@ TEST(LastMessage, ConnectionLastsUntilTheHandlerHasReturned) {
   EXPECT_EQ(server.lines.text().find("failed"), std::string::npos);
 }
 
-// A peer that has been reset gets no reply: nothing is gained by waiting.
-TEST(LastMessage, ResetEndsTheConnectionAtOnce) {
-  for (const bool after_fin : {false, true}) {
-    SCOPED_TRACE(after_fin);
-    Recorded recorded;
-    ReadLoopStage server(recorded.handler());
-    UniqueFd peer = server.connect();
-    send_all(peer, "wait\r\n");
-    recorded.waiting.wait();
-    if (after_fin) {
-      half_close(peer);
-      await_hang_up(server->connection().native_handle());
-    }
-    reset(std::move(peer));
-    EXPECT_TRUE(server.events.wait_for(2));
-    EXPECT_FALSE(server->connected());
-    recorded.go_on.count_down();
-  }
+// No reply reaches a peer that has sent a reset, and it may not have meant to
+// leave.
+TEST(LastMessage, ResetStopsTheHandlerAtOnce) {
+  Recorded recorded;
+  ReadLoopStage server(recorded.handler());
+  UniqueFd peer = server.connect();
+  send_all(peer, "wait\r\n");
+  recorded.waiting.wait();
+  reset(std::move(peer));
+  EXPECT_TRUE(server.events.wait_for(2));
+  EXPECT_EQ(server.events.text(), "connected 1, reset 1");
+  recorded.go_on.count_down();
+}
+
+// A peer that has closed answers our reply with a reset.
+TEST(LastMessage, ResetBehindAFinDoesNotStopTheHandler) {
+  std::latch waiting(1);
+  std::latch go_on(1);
+  std::atomic<bool> stopped{true};
+  ReadLoopStage server([&](Connection& client, const std::stop_token& stop) {
+    client.read_str(stop);
+    client.write_str("nobody reads this");
+    waiting.count_down();
+    go_on.wait();
+    EXPECT_THROW(while (true) client.write_str("nor this"),
+                 tcpip::ConnectionError);
+    stopped = stop.stop_requested();
+  });
+  UniqueFd peer = server.connect();
+  send_all(peer, "wait\r\n");
+  half_close(peer);
+  waiting.wait();
+  const Connection client = server->connection();
+  reset(std::move(peer));
+  await_hang_up(client.native_handle());
+  EXPECT_TRUE(client.connected());
+  go_on.count_down();
+  ASSERT_TRUE(server.events.wait_for(2));
+  EXPECT_EQ(server.events.text(), "connected 1, peer closed 1");
+  EXPECT_FALSE(stopped);
 }
 
 TEST(LastMessage, HandlerThatHasTakenNoMessageIsStoppedAtOnce) {
@@ -326,8 +348,10 @@ TEST(LastMessage, CloseEndsTheWaitOfTheNextClient) {
   ASSERT_TRUE(eventually([&] {
     return socket_connected_to(local_port(second.get())).has_value();
   }));
-  std::jthread opener([&] { recorded.go_on.count_down(); });
-  server->close();
+  std::jthread closer([&] { server->close(); });
+  ASSERT_TRUE(eventually([&] { return !server->connected(); }));
+  recorded.go_on.count_down();
+  closer.join();
   EXPECT_EQ(recv_until_eof(second), "");
   EXPECT_EQ(server->connection_count(), 1u);
 }

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <functional>
 #include <future>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -26,6 +27,7 @@
 #include "tcpip/error.h"
 #include "tcpip/testing/wait_until.h"
 #include "tests/support/post_event.h"
+#include "tests/support/raw_client.h"
 #include "tests/support/waiting_thread.h"
 
 namespace tcpip {
@@ -37,8 +39,10 @@ using tcpip_tests::append;
 using tcpip_tests::Gate;
 using tcpip_tests::get;
 using tcpip_tests::Ints;
+using tcpip_tests::kPrompt;
 using tcpip_tests::on_destruction;
 using tcpip_tests::post_event;
+using tcpip_tests::seconds_of;
 using tcpip_tests::soon;
 using tcpip_tests::WaitingThread;
 
@@ -820,6 +824,37 @@ TEST(CallbackQueueTest, RetireOnAThreadThatFollowsTheDrainingOneDrops) {
   std::thread([&] { queue.run_pending(); }).join();
   post_event(owner, [] { FAIL() << "ran on a thread that does not drain"; });
   std::thread([&] { owner.retire(); }).join();
+  EXPECT_TRUE(queue.empty());
+}
+
+// A search for each callback, or for each owner, would take minutes.
+TEST(CallbackQueueTest, EndingTakesLinearTime) {
+  constexpr int kOthers = 200000;
+  constexpr int kOwn = 10000;
+  auto queue = std::make_unique<CallbackQueue>(kOthers + 2 * kOwn);
+  EventOwner owner(*queue);
+  int ran = 0;
+  queue->run_pending();  // this thread drains
+  for (int i = 0; i < kOthers; ++i) queue->post([] {});
+  for (int i = 0; i < kOwn; ++i) owner.post([&] { ++ran; });
+  std::list<EventOwner> others;
+  for (int i = 0; i < kOwn; ++i) {
+    others.emplace_back(*queue).post([] { FAIL() << "was dropped"; });
+  }
+  EXPECT_LT(seconds_of([&] { owner.retire(); }), 5 * kPrompt);
+  EXPECT_EQ(ran, kOwn);
+  EXPECT_EQ(queue->size(), static_cast<std::size_t>(kOthers + kOwn));
+  EXPECT_LT(seconds_of([&] { queue.reset(); }), 5 * kPrompt);
+}
+
+// A callback that cancels the owner drops those that retire() would run next.
+TEST(CallbackQueueTest, CallbackMayCancelARetiringOwner) {
+  CallbackQueue queue;
+  EventOwner owner(queue);
+  queue.run_pending();
+  owner.post([&] { owner.cancel(); });
+  owner.post([] { FAIL() << "ran after cancel()"; });
+  owner.retire();
   EXPECT_TRUE(queue.empty());
 }
 
