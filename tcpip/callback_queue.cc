@@ -15,6 +15,7 @@
 #include "tcpip/base/log_line.h"
 #include "tcpip/base/mutex.h"
 #include "tcpip/base/poller.h"
+#include "tcpip/base/process.h"
 #include "tcpip/base/thread_number.h"
 #include "tcpip/error.h"
 
@@ -60,6 +61,8 @@ class CallbackQueue::Impl {
 
   std::size_t size() const TCPIP_EXCLUDES(mutex_);
   int wait_fd() TCPIP_EXCLUDES(mutex_);
+
+  const internal::ProcessMark process;
 
   struct Item {
     Callback callback;  // only one thread at a time uses it, without the lock
@@ -492,15 +495,21 @@ CallbackQueue::CallbackQueue(std::size_t max_size)
                                "CallbackQueue: max_size must not be 0")) {}
 
 CallbackQueue::~CallbackQueue() {
+  if (!impl_->process.is_here()) {
+    internal::keep_for_ever(impl_);
+    return;
+  }
   impl_->close();
   impl_->drop_all();
 }
 
 bool CallbackQueue::post(Callback callback) {
+  impl_->process.check("post");
   return impl_->post(std::move(callback), Impl::kNobody);
 }
 
 void CallbackQueue::post_wait(Callback callback, const Wait& wait) {
+  impl_->process.check("post_wait");
   impl_->post_wait(std::move(callback), Impl::kNobody, wait);
 }
 
@@ -509,46 +518,66 @@ void CallbackQueue::post_wait(Callback callback, const Wait& wait) {
 
 std::size_t CallbackQueue::run_pending() {
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("run_pending");
   return impl->run_pending();
 }
 
 bool CallbackQueue::run_one(const Wait& wait) {
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("run_one");
   return impl->run_one(wait);
 }
 
 std::size_t CallbackQueue::run_until(const Wait& wait) {
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("run_until");
   return impl->run_until(wait);
 }
 
 void CallbackQueue::run(std::stop_token stop) {
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("run");
   impl->run(stop);
 }
 
-std::size_t CallbackQueue::size() const { return impl_->size(); }
+std::size_t CallbackQueue::size() const {
+  impl_->process.check("size");
+  return impl_->size();
+}
 
-int CallbackQueue::wait_fd() { return impl_->wait_fd(); }
+int CallbackQueue::wait_fd() {
+  impl_->process.check("wait_fd");
+  return impl_->wait_fd();
+}
 
 CallbackQueue::Owner::Owner(CallbackQueue& queue)
-    : impl_(queue.impl_), number_(impl_->add_owner()) {}
+    : impl_((queue.impl_->process.check("Owner"), queue.impl_)),
+      number_(impl_->add_owner()) {}
 
-CallbackQueue::Owner::~Owner() { impl_->cancel(number_); }
+CallbackQueue::Owner::~Owner() {
+  if (impl_->process.is_here()) {
+    impl_->cancel(number_);
+  } else {
+    internal::keep_for_ever(impl_);
+  }
+}
 
 bool CallbackQueue::Owner::post(Callback callback) {
+  impl_->process.check("post");
   return impl_->post(std::move(callback), number_);
 }
 
 void CallbackQueue::Owner::post_wait(Callback callback, const Wait& wait) {
   // Another thread's ~Owner() may end as soon as it has cancelled this call.
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("post_wait");
   impl->post_wait(std::move(callback), number_, wait);
 }
 
 void CallbackQueue::Owner::cancel() {
   // A callback that is destroyed here may hold this Owner.
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("cancel");
   impl->cancel(number_);
 }
 

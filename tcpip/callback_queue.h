@@ -14,7 +14,8 @@
 // inside a callback. If one thread drains the queue, callbacks run one after
 // the other in the order in which they were posted. A callback is destroyed
 // right after it ran, in the same thread; until then it counts as running. No
-// lock is held while a callback runs or is destroyed.
+// lock is held while a callback runs or is destroyed. In a child that fork()
+// has made, every member but the destructors throws std::logic_error.
 #ifndef TCPIP_CALLBACK_QUEUE_H_
 #define TCPIP_CALLBACK_QUEUE_H_
 

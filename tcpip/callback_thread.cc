@@ -3,6 +3,7 @@
 #include <stop_token>
 #include <utility>
 
+#include "tcpip/base/process.h"
 #include "tcpip/base/workers.h"
 
 namespace tcpip {
@@ -15,6 +16,7 @@ class CallbackThread::Impl {
 
   void close();
 
+  const internal::ProcessMark process;
   CallbackQueue queue;
   internal::Workers workers;
 };
@@ -44,18 +46,23 @@ CallbackThread::CallbackThread(Options options)
 
 CallbackThread::~CallbackThread() {
   const std::shared_ptr<Impl> impl = impl_;
-  impl->close();
+  if (impl->process.is_here()) {
+    impl->close();
+  } else {
+    internal::keep_for_ever(impl);
+  }
 }
 
 CallbackQueue& CallbackThread::queue() noexcept { return impl_->queue; }
 
 void CallbackThread::close() {
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("close");
   impl->close();
 }
 
 bool CallbackThread::is_current_thread() const noexcept {
-  return impl_->workers.is_current_thread();
+  return impl_->process.is_here() && impl_->workers.is_current_thread();
 }
 
 }  // namespace tcpip

@@ -72,7 +72,8 @@ Client::Client(ClientOptions options)
 }
 
 Client::~Client() {
-  connecting_.request_stop();
+  // In a child that fork() has made it would wake its parent's threads.
+  if (core().process().is_here()) connecting_.request_stop();
   core().release();
 }
 
@@ -126,11 +127,13 @@ void Client::start(const Wait& wait) {
 }
 
 void Client::close() {
+  core().process().check("close");
   connecting_.request_stop();
   core().close();
 }
 
 void Client::basic_close() {
+  core().process().check("basic_close");
   connecting_.request_stop();
   core().close(true);
 }

@@ -298,7 +298,7 @@ std::error_code Socket::shutdown_send() noexcept {
 }
 
 void Socket::close() noexcept {
-  if (closed_.exchange(true)) return;
+  if (closed_.exchange(true) || !process_.is_here()) return;
   // Only the sending direction: after a shutdown of the other one too, the
   // kernel answers what the peer still sends with a reset, and the peer loses
   // our last bytes.

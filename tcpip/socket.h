@@ -4,7 +4,9 @@
 // may be called from any thread at any time. close() marks the socket, sends
 // FIN and wakes the threads that are blocked. The destructor closes the
 // descriptor, once the last owner has gone: otherwise the kernel could give the
-// number to another connection while a thread still uses it.
+// number to another connection while a thread still uses it. In a child that
+// fork() has made, every call ends as if the socket were closed, and nothing
+// but the child's descriptor is.
 #ifndef TCPIP_SOCKET_H_
 #define TCPIP_SOCKET_H_
 
@@ -19,6 +21,7 @@
 #include "tcpip/address.h"
 #include "tcpip/io_result.h"
 #include "tcpip/options.h"
+#include "tcpip/process_mark.h"
 #include "tcpip/unique_fd.h"
 #include "tcpip/wait.h"
 
@@ -80,7 +83,12 @@ class Socket {
   // shutdown for receiving too can wake that call; a peer that goes on sending
   // is then reset behind our last bytes. Otherwise linger() prevents the reset.
   void close() noexcept;
-  bool is_closed() const noexcept { return closed_.load(); }
+  bool is_closed() const noexcept {
+    return closed_.load() || !process_.is_here();
+  }
+  // For a child that fork() has made: closes the child's copy of the
+  // descriptor, at once.
+  void close_descriptor() noexcept { fd_.reset(); }
 
   // After close(): reads and drops what the peer still sends, until the peer
   // has acknowledged all our bytes or has closed too, or the deadline passes.
@@ -119,7 +127,8 @@ class Socket {
   IoResult wait_for(short events, const Wait& wait,
                     internal::Waker& waker) noexcept;
 
-  const UniqueFd fd_;
+  const internal::ProcessMark process_;
+  UniqueFd fd_;
   Address local_;
   Address peer_;
   std::atomic<bool> closed_{false};

@@ -253,6 +253,10 @@ Workers::Workers(std::function<void()> on_end)
     : state_(std::make_shared<State>(std::move(on_end))) {}
 
 Workers::~Workers() {
+  if (!process_.is_here()) {
+    keep_for_ever(state_);
+    return;
+  }
   request_stop();
   join();
   state_->let_go();

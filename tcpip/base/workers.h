@@ -20,6 +20,7 @@
 #include <string>
 #include <thread>
 
+#include "tcpip/base/process.h"
 #include "tcpip/log.h"
 #include "tcpip/thread_hook.h"
 
@@ -46,7 +47,8 @@ class Workers {
   // destroyed after that.
   explicit Workers(std::function<void()> on_end = {});
   // request_stop(), join(). Detaches a thread that join() does not wait for;
-  // such a thread must own everything that it uses.
+  // such a thread must own everything that it uses. In a child that fork() has
+  // made it does nothing: the threads do not exist there.
   ~Workers();
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
@@ -73,6 +75,7 @@ class Workers {
   class State;
   // Shared with the threads, since they may outlive this object.
   const std::shared_ptr<State> state_;
+  const ProcessMark process_;
 };
 
 }  // namespace tcpip::internal

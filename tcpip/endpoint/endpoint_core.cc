@@ -162,6 +162,7 @@ DisconnectReason EndpointCore::reason_for(std::error_code error) noexcept {
 // --- Life ---
 
 void EndpointCore::begin_start() {
+  process_.check("start");
   const MutexLock lock(mutex_);
   if (closing_) throw std::logic_error("start() called after close()");
   if (started_) throw std::logic_error("start() called twice");
@@ -280,6 +281,7 @@ void EndpointCore::retire_callbacks() {
 }
 
 void EndpointCore::close(bool keep_should_be_connected) {
+  process_.check("close");
   // A callback that calls close(), or that runs in close(), may destroy the
   // public object.
   const std::shared_ptr<EndpointCore> self = shared_from_this();
@@ -290,7 +292,21 @@ void EndpointCore::close(bool keep_should_be_connected) {
   if (waits) wait_until_ended();
 }
 
+// Without the mutex if a thread of the parent held it at the fork(): then the
+// descriptors stay open until this process ends.
+void EndpointCore::close_descriptors_in_child() noexcept {
+  if (!mutex_.try_lock()) return;
+  if (current_) current_->socket->close_descriptor();
+  for (const EndedSocket& ended : ended_) ended.socket->close_descriptor();
+  mutex_.unlock();
+}
+
 void EndpointCore::release() {
+  if (!process_.is_here()) {
+    close_descriptors_in_child();
+    keep_for_ever(shared_from_this());
+    return;
+  }
   const std::shared_ptr<EndpointCore> self = shared_from_this();
   tell_all_to_end(/*keep_should_be_connected=*/false, /*waits=*/true);
   wait_until_ended();
@@ -303,6 +319,7 @@ void EndpointCore::pause(Deadline deadline) {
 }
 
 bool EndpointCore::wait_done(const Wait& wait) {
+  process_.check("wait_done");
   const MutexLock lock(mutex_);
   const WaitResult result =
       changed_.wait(mutex_, wait, [this]() TCPIP_REQUIRES(mutex_) {
@@ -316,11 +333,13 @@ bool EndpointCore::wait_done(const Wait& wait) {
 }
 
 std::shared_ptr<const TextFormat> EndpointCore::format() const {
+  process_.check("text format");
   const MutexLock lock(mutex_);
   return format_;
 }
 
 void EndpointCore::set_encoding(std::string encoding) {
+  process_.check("set_encoding");
   auto codec = std::make_shared<const TextCodec>(std::move(encoding));
   const MutexLock lock(mutex_);
   format_ = std::make_shared<const TextFormat>(std::move(codec),
@@ -328,6 +347,7 @@ void EndpointCore::set_encoding(std::string encoding) {
 }
 
 void EndpointCore::set_terminator(std::string terminator) {
+  process_.check("set_terminator");
   const MutexLock lock(mutex_);
   format_ = std::make_shared<const TextFormat>(format_->codec(),
                                                std::move(terminator));
@@ -336,21 +356,25 @@ void EndpointCore::set_terminator(std::string terminator) {
 // --- The connection ---
 
 bool EndpointCore::connected() const {
+  process_.check("connected");
   const MutexLock lock(mutex_);
   return current_ != nullptr;
 }
 
 bool EndpointCore::should_be_connected() const {
+  process_.check("should_be_connected");
   const MutexLock lock(mutex_);
   return should_be_connected_;
 }
 
 std::uint64_t EndpointCore::connection_count() const {
+  process_.check("connection_count");
   const MutexLock lock(mutex_);
   return count_;
 }
 
 std::shared_ptr<Link> EndpointCore::link() const {
+  process_.check("connection");
   const MutexLock lock(mutex_);
   return current_;
 }
@@ -361,6 +385,7 @@ bool EndpointCore::is_current(const Link& link) const {
 }
 
 bool EndpointCore::wait_connected(const Wait& wait) {
+  process_.check("wait_connected");
   const MutexLock lock(mutex_);
   const WaitResult result =
       changed_.wait(mutex_, wait, [this]() TCPIP_REQUIRES(mutex_) {
@@ -379,6 +404,7 @@ std::shared_ptr<Link> EndpointCore::wait_for_link(std::uint64_t after,
 }
 
 std::shared_ptr<Link> EndpointCore::hand_out_link(const Wait& wait) {
+  process_.check("wait_client");
   const MutexLock lock(mutex_);
   std::shared_ptr<Link> link = wait_for_newer(handed_out_, wait);
   if (link) handed_out_ = link->record->number;
@@ -693,7 +719,8 @@ void EndpointCore::end_here(bool keep_should_be_connected,
   end_link(DisconnectReason::kClosedHere, {}, ended);
 }
 
-void EndpointCore::close_link(const Link& link) noexcept {
+void EndpointCore::close_link(const Link& link) {
+  process_.check("close");
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() == &link) {
@@ -701,7 +728,8 @@ void EndpointCore::close_link(const Link& link) noexcept {
   }
 }
 
-void EndpointCore::close_current_link(bool keep_should_be_connected) noexcept {
+void EndpointCore::close_current_link(bool keep_should_be_connected) {
+  process_.check("close_client");
   Ended ended(*this);
   const MutexLock lock(mutex_);
   end_here(keep_should_be_connected, ended);
@@ -802,12 +830,14 @@ std::shared_ptr<EventOwner> EndpointCore::callbacks_to_post(
 }
 
 bool EndpointCore::post(CallbackQueue::Callback callback) {
+  process_.check("post");
   const std::shared_ptr<EventOwner> owner = callbacks_to_post("post", callback);
   return owner && owner->post(counted(std::move(callback)));
 }
 
 void EndpointCore::post_wait(CallbackQueue::Callback callback,
                              const Wait& wait) {
+  process_.check("post_wait");
   const std::shared_ptr<EventOwner> owner =
       callbacks_to_post("post_wait", callback);
   if (!owner) throw CancelledError("post_wait", config_.name);

@@ -58,6 +58,7 @@
 
 #include "tcpip/base/mutex.h"
 #include "tcpip/base/poller.h"
+#include "tcpip/base/process.h"
 #include "tcpip/base/workers.h"
 #include "tcpip/callback_queue.h"
 #include "tcpip/connection_event.h"
@@ -102,6 +103,7 @@ class EndpointCore final : public LinkSource,
 
   const EndpointConfig& config() const noexcept { return config_; }
   const Log& log() const noexcept { return config_.log; }
+  const ProcessMark& process() const noexcept { return process_; }
 
   // --- Life ---
 
@@ -123,7 +125,9 @@ class EndpointCore final : public LinkSource,
   // threads that wait for the calling thread.
   void close(bool keep_should_be_connected = false);
   // For the public destructor: as close(), but waits in a worker thread too.
-  // Nothing that is queued runs after it.
+  // Nothing that is queued runs after it. In a child that fork() has made, it
+  // only closes the descriptors of the connections; the other members that the
+  // program can reach throw std::logic_error there.
   void release();
   bool is_closing() const;
   // True once close() was called, every thread has ended and no callback runs.
@@ -202,7 +206,7 @@ class EndpointCore final : public LinkSource,
   // Called when a read has ended: see ReadObserver.
   void read_ended(const Link& link, bool lost) noexcept;
   // Ends `link`, if it is still current, because this side wants to.
-  void close_link(const Link& link) noexcept;
+  void close_link(const Link& link);
 
   // For the client reader: called after `begin`, and after each call of the
   // handler. If that was for the last message of a peer that has gone, ends the
@@ -213,7 +217,7 @@ class EndpointCore final : public LinkSource,
   // True if the peer has gone, though the connection may still be current.
   bool has_lost_peer(const Link& link) const;
   // Ends the current connection, if there is one, because this side wants to.
-  void close_current_link(bool keep_should_be_connected = false) noexcept;
+  void close_current_link(bool keep_should_be_connected = false);
   // Sends a heartbeat if one is due, and ends the connection if the peer's
   // heartbeats have stopped. Returns when to call it again. Only in the
   // watching thread, before it polls.
@@ -263,11 +267,13 @@ class EndpointCore final : public LinkSource,
   std::shared_ptr<EventOwner> callbacks_to_post(
       const char* operation, const CallbackQueue::Callback& callback) const;
   // `waits`: the caller calls wait_until_ended() next.
+  void close_descriptors_in_child() noexcept;
   void tell_all_to_end(bool keep_should_be_connected, bool waits);
   void wait_until_ended();
   void retire_callbacks();
 
   const EndpointConfig config_;
+  const ProcessMark process_;
   Waker waker_;
 
   mutable Mutex mutex_;
