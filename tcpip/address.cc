@@ -8,7 +8,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -144,7 +146,17 @@ std::string Address::host() const {
       const auto un = as<sockaddr_un>(*this);
       const std::size_t start = offsetof(sockaddr_un, sun_path);
       if (size_ <= start) return {};
-      return std::string(un.sun_path, ::strnlen(un.sun_path, size_ - start));
+      // For a path that fills sun_path the kernel counts a NUL behind it.
+      const std::size_t room = std::min(size_ - start, sizeof un.sun_path);
+      if (un.sun_path[0] != '\0') {
+        return std::string(un.sun_path, ::strnlen(un.sun_path, room));
+      }
+      // In an abstract name every byte counts. A sockaddr_un that is all NUL
+      // is none.
+      std::string name(un.sun_path, room);
+      if (name.find_first_not_of('\0') == std::string::npos) return {};
+      std::replace(name.begin(), name.end(), '\0', '@');
+      return name;
     }
     default:
       return {};

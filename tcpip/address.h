@@ -27,8 +27,8 @@ class Address {
   Address(const void* sockaddr, std::size_t size);
 
   bool empty() const noexcept { return size_ == 0; }
-  // "127.0.0.1", "::1", "fe80::1%eth0", the path of a Unix-domain socket, or
-  // "".
+  // "127.0.0.1", "::1", "fe80::1%eth0", the path of a Unix-domain socket or its
+  // abstract name as "@name" (with "@" for each NUL), or "".
   std::string host() const;
   // 0 if it is not an internet address; set_port() then does nothing.
   std::uint16_t port() const noexcept;

@@ -92,8 +92,12 @@ void Client::start(const Wait& wait) {
     try {
       const std::vector<Address> addresses =
           resolve(host, options_.port, both, options_.connect.family);
+      RefusedOptions refused;
       socket = connect_socket(addresses, options_.connect, options_.socket,
-                              both, peer);
+                              both, peer, &refused);
+      for (const RefusedOption& option : refused) {
+        core().log().warning(option.text());
+      }
     } catch (const CancelledError&) {
       if (wait.stop.stop_requested()) throw;
       throw_closed(peer);

@@ -51,10 +51,11 @@ class Listener {
   };
   // Waits for the next connection. Throws TimeoutError; CancelledError;
   // ConnectionError once close() was called; Error for a lack of descriptors or
-  // memory, after which the connection still waits to be accepted.
+  // memory, after which the connection still waits to be accepted, and if the
+  // kernel goes on refusing (EPERM, ENETDOWN...): pause before the next call.
   Accepted accept(const Wait& wait = {});
-  // kOk with a connection, kTimeout if none waits, kError with `error` for a
-  // lack of descriptors or memory.
+  // kOk with a connection, kTimeout if none waits, kError with `error` as
+  // accept().
   struct Attempt {
     IoStatus status = IoStatus::kOk;
     std::error_code error = {};

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "tcpip/endpoint/text.h"
+#include "tcpip/net/socket_options.h"
 
 namespace tcpip::internal {
 namespace {
@@ -18,6 +19,7 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
     throw std::invalid_argument(
         fmt::format("{}: port {} is not in 0...65535", what, options.port));
   }
+  check(options.socket, what);
   EndpointConfig config{
       .name = options.name,
       .log = options.log.child(options.name),
