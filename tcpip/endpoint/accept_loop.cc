@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <exception>
 #include <string>
 #include <system_error>
@@ -17,6 +18,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kFirstPause{5};
 constexpr std::chrono::milliseconds kLongestPause{1000};
+// One now and then is normal: the client has gone again, or another process
+// that shares the socket was faster.
+constexpr int kFalseAlarms = 100;
 
 }  // namespace
 
@@ -41,13 +45,15 @@ void AcceptLoop::run() {
   }
   listener_->close();
   close_ended(true);
+  core_.peer_log().write_rest();
 }
 
 // Pauses after a failure for lack of memory. Without a pause run() could become
 // a busy loop, since poll() itself may be what fails.
 void AcceptLoop::rest(std::string_view why) {
   if (pause_.count() == 0) {
-    core_.log().error(fmt::format("accept loop: {}", why));
+    core_.peer_log().write(PeerLine::kAcceptFailed, LogLevel::kError,
+                           fmt::format("accept loop: {}", why));
   }
   back_off(0);
   core_.pause(*accept_again_);
@@ -71,7 +77,8 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
   for (const Lingering& lingering : lingering_) {
     fds.push_back({lingering.socket->native_handle(), POLLIN | POLLRDHUP, 0});
   }
-  Deadline deadline = accept_again_.value_or(Deadline());
+  Deadline deadline = std::min(accept_again_.value_or(Deadline()),
+                               core_.peer_log().write_due());
   if (client) deadline = std::min(deadline, core_.tend_heartbeats(*client));
   if (!lingering_.empty()) {
     deadline = std::min(deadline, lingering_.front().deadline);
@@ -95,7 +102,12 @@ void AcceptLoop::accept_all(std::size_t index) {
   for (int i = 0; i < kDefaultBacklog; ++i) {
     Listener::Attempt attempt = listener_->try_accept(index);
     if (attempt.error) back_off(attempt.error.value());
+    if (i == 0 && attempt.status == IoStatus::kTimeout &&
+        ++false_alarms_ >= kFalseAlarms) {
+      back_off(EAGAIN);
+    }
     if (attempt.status != IoStatus::kOk) return;
+    false_alarms_ = 0;
     pause_ = std::chrono::milliseconds(0);
     admit(std::move(attempt.accepted));
   }
@@ -104,28 +116,22 @@ void AcceptLoop::accept_all(std::size_t index) {
 void AcceptLoop::admit(Listener::Accepted accepted) {
   const std::string peer = accepted.peer.to_string();
   auto socket = std::make_shared<Socket>(std::move(accepted.fd));
-  const auto set_options = [&] {
-    const RefusedOption refused = socket->set_options(core_.config().socket);
-    // The kernel refuses options on a connection that is already reset. The
-    // program is told of such a one as usual: connected, then disconnected.
-    if (refused.error && !socket->peer_hung_up()) {
-      core_.log().warning(
-          fmt::format("{}: {}", refused.name, refused.error.message()));
-    }
-  };
   // Set the options before the program can see the connection. But do not spend
   // time on a connection that will most likely be turned away.
   const bool expected = !core_.connected();
-  if (expected) set_options();
+  if (expected) set_options(*socket);
   switch (core_.admit(core_.make_link(socket, accepted.peer))) {
     case EndpointCore::Admission::kAccepted:
-      if (!expected) set_options();
-      core_.log().info(fmt::format("{} connected", peer));
+      if (!expected) set_options(*socket);
+      core_.peer_log().write(PeerLine::kConnected, LogLevel::kInfo,
+                             fmt::format("{} connected", peer));
       return;
     case EndpointCore::Admission::kRefused:
-      core_.log().warning(fmt::format(
-          "rejecting the connection from {}: a client is already connected",
-          peer));
+      core_.peer_log().write(
+          PeerLine::kTurnedAway, LogLevel::kWarning,
+          fmt::format(
+              "rejecting the connection from {}: a client is already connected",
+              peer));
       socket->close();
       linger(std::move(socket));
       return;
@@ -134,10 +140,26 @@ void AcceptLoop::admit(Listener::Accepted accepted) {
   }
 }
 
+// An option that the kernel refuses is refused for each client: log it once.
+void AcceptLoop::set_options(Socket& socket) {
+  const RefusedOptions refused = socket.set_options(core_.config().socket);
+  // The kernel refuses options on a connection that is already reset. The
+  // program is told of such a one as usual: connected, then disconnected.
+  if (refused.empty() || socket.peer_hung_up()) return;
+  for (const RefusedOption& option : refused) {
+    if (refused_options_.insert(option.name).second) {
+      core_.log().warning(option.text());
+    }
+  }
+}
+
+// For whatever reason accept4() fails: a lack of descriptors, a firewall, a
+// network that is down. The clients stay in the kernel's queue.
 void AcceptLoop::back_off(int error_number) {
   if (pause_.count() == 0 && error_number != 0) {
-    // Log once for each shortage, not once for each try.
-    core_.log().error(
+    // Log once for each trouble, not once for each try.
+    core_.peer_log().write(
+        PeerLine::kAcceptFailed, LogLevel::kError,
         fmt::format("accept: {}; trying again until it works",
                     std::generic_category().message(error_number)));
   }

@@ -11,6 +11,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -40,6 +41,7 @@ class AcceptLoop {
   void rest(std::string_view why);
   void accept_all(std::size_t index);
   void admit(Listener::Accepted accepted);
+  void set_options(Socket& socket);
   void back_off(int error_number);
   void linger(std::shared_ptr<Socket> socket);
   void close_ended(bool closing);
@@ -47,9 +49,12 @@ class AcceptLoop {
   EndpointCore& core_;
   const std::shared_ptr<Listener> listener_;
   std::deque<Lingering> lingering_;  // the earliest deadline first
-  // Set while the machine lacks descriptors or memory: when to accept again.
+  // Set while accept4() or poll() fails: when to accept again.
   std::optional<Deadline> accept_again_;
-  std::chrono::milliseconds pause_{0};  // the last back-off; 0: no shortage
+  std::chrono::milliseconds pause_{0};  // the last back-off; 0: none
+  // How often in a row poll() has announced a connection that was not there.
+  int false_alarms_ = 0;
+  std::set<std::string_view> refused_options_;  // those that were logged
   // What wait_for_work() has found.
   std::vector<bool> acceptable_;  // the listening sockets with a new client
   bool hung_up_ = false;          // the client has hung up

@@ -96,10 +96,12 @@ struct EndpointCore::Ended {
     core.waker_.signal();
     const std::string peer = link->record->peer.to_string();
     if (unread > 0) {
-      core.log().warning(
+      core.peer_log().write(
+          PeerLine::kUnreadDropped, LogLevel::kWarning,
           fmt::format("{} unread bytes from {} are dropped", unread, peer));
     }
-    core.log().info(
+    core.peer_log().write(
+        PeerLine::kEnded, LogLevel::kInfo,
         fmt::format("connection to {} ended: {}", peer, to_string(reason)));
   }
   Ended(const Ended&) = delete;
@@ -113,7 +115,10 @@ struct EndpointCore::Ended {
 
 EndpointCore::EndpointCore(EndpointConfig config,
                            std::shared_ptr<const TextFormat> format)
-    : config_(std::move(config)), format_(std::move(format)), workers_([this] {
+    : config_(std::move(config)),
+      peer_log_(config_.log),
+      format_(std::move(format)),
+      workers_([this] {
         // Without the lock, wait_done() could miss this between its look at the
         // workers and its wait.
         const MutexLock lock(mutex_);
@@ -527,9 +532,10 @@ Deadline EndpointCore::tend_heartbeats(Link& link) {
   }
   if (verdict.send) send_heartbeat(link);
   if (verdict.lost) {
-    log().warning(fmt::format("no heartbeat from {} within {} ms",
-                              link.record->peer.to_string(),
-                              options.max_interval.count()));
+    peer_log_.write(PeerLine::kHeartbeatLost, LogLevel::kWarning,
+                    fmt::format("no heartbeat from {} within {} ms",
+                                link.record->peer.to_string(),
+                                options.max_interval.count()));
     lose(link, DisconnectReason::kHeartbeatLost);
   }
   return verdict.look_again;
@@ -638,9 +644,11 @@ void EndpointCore::run_event(const ConnectionEvent& event) {
   try {
     config_.on_event(event);
   } catch (const std::exception& e) {
-    log().error(fmt::format("connect_callback failed: {}", e.what()));
+    peer_log_.write(PeerLine::kCallbackFailed, LogLevel::kError,
+                    fmt::format("connect_callback failed: {}", e.what()));
   } catch (...) {
-    log().error("connect_callback failed with an unknown exception");
+    peer_log_.write(PeerLine::kCallbackFailed, LogLevel::kError,
+                    "connect_callback failed with an unknown exception");
   }
   const MutexLock lock(mutex_);
   if (event.connected) told_ = std::max(told_, event.connection.number());

@@ -53,6 +53,7 @@
 #include <vector>
 
 #include "tcpip/base/mutex.h"
+#include "tcpip/base/peer_log.h"
 #include "tcpip/base/poller.h"
 #include "tcpip/base/workers.h"
 #include "tcpip/callback_queue.h"
@@ -89,6 +90,8 @@ class EndpointCore final : public LinkSource,
 
   const EndpointConfig& config() const noexcept { return config_; }
   const Log& log() const noexcept { return config_.log; }
+  // For the lines that a peer can cause as often as it likes.
+  PeerLog& peer_log() noexcept { return peer_log_; }
 
   // --- Life ---
 
@@ -218,6 +221,7 @@ class EndpointCore final : public LinkSource,
   void retire_callbacks();
 
   const EndpointConfig config_;
+  PeerLog peer_log_;
   Waker waker_;
 
   mutable Mutex mutex_;

@@ -17,6 +17,10 @@ namespace {
 void serve(EndpointCore& core, const Link& link, const ReadLoop& loop) {
   Connection connection(link.record);
   const std::stop_token stop = connection.stop_token();
+  const auto log_failure = [&core](const std::string& why) {
+    core.peer_log().write(PeerLine::kHandlerFailed, LogLevel::kError,
+                          "read handler failed" + why);
+  };
   std::string failure;
   try {
     if (loop.begin) loop.begin(connection, stop);
@@ -27,13 +31,13 @@ void serve(EndpointCore& core, const Link& link, const ReadLoop& loop) {
   } catch (const ConnectionError& e) {
     failure = e.what();
   } catch (const std::exception& e) {
-    core.log().error(fmt::format("read handler failed: {}", e.what()));
+    log_failure(fmt::format(": {}", e.what()));
   } catch (...) {
-    core.log().error("read handler failed with an unknown exception");
+    log_failure(" with an unknown exception");
   }
   // If the connection had already ended, that explains the exception.
   if (!failure.empty() && core.is_current(link) && !core.is_closing()) {
-    core.log().error(fmt::format("read handler failed: {}", failure));
+    log_failure(": " + failure);
   }
   core.close_link(link);
 }
