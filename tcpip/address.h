@@ -56,7 +56,9 @@ enum class EmptyHost { kLoopback, kAllInterfaces };
 // A numeric host needs no name server. A name is looked up in a thread of its
 // own, because getaddrinfo() cannot be interrupted. At the deadline or stop
 // this function returns, and that thread goes on until getaddrinfo() gives up
-// (after some ten seconds); it holds nothing of the caller's.
+// (after some ten seconds); it holds nothing of the caller's. Calls for one
+// name share one such thread. A process has at most 16 of them: a call for a
+// 17th name waits until one has ended, and its TimeoutError says so.
 //
 // Throws std::invalid_argument if port is not in 0...65535 or host contains a
 // NUL; ResolveError; TimeoutError; CancelledError; Error if there can be no

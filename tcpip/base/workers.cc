@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "tcpip/base/module_pin.h"
 #include "tcpip/base/mutex.h"
 #include "tcpip/base/thread_number.h"
 #include "tcpip/error.h"
@@ -53,6 +54,7 @@ ThreadWork make_body(const ThreadOptions& options, ThreadNumber number,
                      ThreadWork work) {
   return [options, number,
           work = std::move(work)](std::stop_token stop) mutable {
+    keep_module_loaded();
     adopt_thread_number(number);
     ::pthread_setname_np(::pthread_self(), options.name.substr(0, 15).c_str());
     if (options.hook) {

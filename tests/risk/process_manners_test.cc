@@ -1,4 +1,5 @@
 // Promise 7: the library does nothing to the process that it lives in.
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -41,6 +42,7 @@
 #include "tcpip/testing/leak_guard.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/subprocess.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
@@ -488,6 +490,81 @@ TEST(ProcessDeathTest, ForkedChildMayJustExit) {
         std::_Exit(result);
       },
       testing::ExitedWithCode(0), "");
+}
+
+// --- A plugin that is unloaded ---
+
+// B5. The functions of plugin.cc, while it is loaded.
+class Plugin {
+ public:
+  Plugin()
+      : path_(tcpip_tests::find_file("tests/risk/plugin.so")),
+        handle_(::dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+    if (handle_ == nullptr) std::fputs(::dlerror(), stderr);
+  }
+  ~Plugin() { unload(); }
+  Plugin(const Plugin&) = delete;
+  Plugin& operator=(const Plugin&) = delete;
+
+  template <class... Arguments>
+  bool call(const char* function, Arguments... arguments) {
+    using Function = bool (*)(Arguments...);
+    const auto found = reinterpret_cast<Function>(::dlsym(handle_, function));
+    return found != nullptr && found(arguments...);
+  }
+  void unload() {
+    if (handle_ != nullptr) ::dlclose(std::exchange(handle_, nullptr));
+  }
+  // Whether it is still in memory.
+  bool is_loaded() const {
+    void* const found = ::dlopen(path_.c_str(), RTLD_NOW | RTLD_NOLOAD);
+    if (found == nullptr) return false;
+    ::dlclose(found);
+    return true;
+  }
+
+ private:
+  const std::string path_;
+  void* handle_;
+};
+
+int unload_behind_a_close() {
+  ::alarm(30);
+  Plugin plugin;
+  if (!plugin.call("plugin_talk")) return 2;
+  plugin.unload();
+  return plugin.is_loaded() ? 3 : 0;
+}
+
+int unload_while_a_look_up_is_left_behind() {
+  ::alarm(30);
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return 2;
+  const UniqueFd silence(ends[0]);
+  const UniqueFd answer(ends[1]);
+  const int threads = tcpip_testing::count_threads();
+  Plugin plugin;
+  if (!plugin.call("plugin_look_up", silence.get())) return 3;
+  plugin.unload();
+  if (tcpip_testing::count_threads() != threads + 1) return 4;
+  if (::write(answer.get(), "", 1) != 1) return 5;
+  if (!eventually([&] { return tcpip_testing::count_threads() == threads; })) {
+    return 6;
+  }
+  // Nothing keeps it any longer. The loader looks when something is unloaded.
+  return plugin.is_loaded() && plugin.is_loaded() ? 7 : 0;
+}
+
+TEST(ProcessDeathTest, PluginIsUnloadedOnceItsObjectsAreClosed) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(std::_Exit(unload_behind_a_close()), testing::ExitedWithCode(0),
+              "");
+}
+
+TEST(ProcessDeathTest, PluginMayBeUnloadedWhileALookUpIsLeftBehind) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(std::_Exit(unload_while_a_look_up_is_left_behind()),
+              testing::ExitedWithCode(0), "");
 }
 
 }  // namespace
