@@ -5,7 +5,10 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <span>
 #include <stdexcept>
 #include <stop_token>
 #include <system_error>
@@ -20,6 +23,10 @@ namespace tcpip {
 namespace {
 
 using internal::system_error;
+
+// See Listener::wait_and_accept().
+constexpr int kFalseAlarms = 100;
+constexpr std::chrono::milliseconds kFalseAlarmPause{5};
 
 // True for a signal, and for an errno with which accept4() reports what
 // happened to one connection that waited. Linux passes on what the network
@@ -191,19 +198,27 @@ Listener::Attempt Listener::wait_and_accept(const Wait& wait) {
   for (const UniqueFd& socket : sockets_) {
     fds.push_back({socket.get(), POLLIN, 0});
   }
-  for (;;) {
+  for (int false_alarms = 0;; ++false_alarms) {
     if (wait.stop.stop_requested()) return {.status = IoStatus::kStopped};
     if (closed_.load()) return {.status = IoStatus::kClosed};
     for (std::size_t i = 0; i < sockets_.size(); ++i) {
       Attempt attempt = try_accept(i);
       if (attempt.status != IoStatus::kTimeout) return attempt;
     }
-    // Looked at here too: another process may take each connection away
-    // between the poll, which is then always ready, and accept4().
+    // A poll may be ready each time and accept4() find nothing, for instance if
+    // another process that shares the socket is always faster. That must
+    // neither outlast the deadline nor become a busy loop: after some of these,
+    // poll the waker alone for a while.
     if (wait.deadline.has_passed()) return {.status = IoStatus::kTimeout};
+    const bool pause = false_alarms >= kFalseAlarms;
     const std::stop_callback on_stop(wait.stop,
                                      [this]() noexcept { waker_->signal(); });
-    const IoResult ready = internal::poll_until(fds, wait.deadline);
+    const IoResult ready =
+        pause ? internal::poll_until(
+                    std::span(fds).first(1),
+                    std::min(wait.deadline, Deadline::after(kFalseAlarmPause)))
+              : internal::poll_until(fds, wait.deadline);
+    if (ready.status == IoStatus::kTimeout && pause) continue;
     if (ready.status != IoStatus::kOk) {
       return {.status = ready.status,
               .error = system_error(ready.error_number)};

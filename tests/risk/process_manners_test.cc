@@ -35,14 +35,18 @@
 #include "tcpip/callback_queue.h"
 #include "tcpip/client.h"
 #include "tcpip/error.h"
+#include "tcpip/listener.h"
 #include "tcpip/log.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/open_connection.h"
 #include "tcpip/testing/connection_events.h"
 #include "tcpip/testing/leak_guard.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/subprocess.h"
+#include "tests/support/told.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
@@ -50,6 +54,7 @@ namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
 using tcpip_testing::ConnectionEvents;
+using tcpip_testing::LogRecorder;
 using tcpip_testing::open_descriptors;
 using tcpip_tests::connect_to;
 using tcpip_tests::eventually;
@@ -490,6 +495,101 @@ TEST(ProcessDeathTest, ForkedChildMayJustExit) {
         std::_Exit(result);
       },
       testing::ExitedWithCode(0), "");
+}
+
+// B2. What the program writes to stderr must never go to a peer.
+int live_without_standard_streams() {
+  ::alarm(30);
+  const auto is_taken = [] {
+    for (const int fd : {0, 1, 2}) {
+      if (::fcntl(fd, F_GETFD) >= 0) return true;
+    }
+    return false;
+  };
+  CallbackQueue queue;
+  for (const int fd : {0, 1, 2}) ::close(fd);
+  queue.wait_fd();
+  if (is_taken()) return 2;
+  OneClientServer server({.host = "127.0.0.1", .callbacks = &queue});
+  server.start();
+  if (is_taken()) return 3;
+  Client client({.host = "127.0.0.1", .port = server.port()});
+  client.start(kPatience);
+  if (is_taken()) return 4;
+  if (!server.wait_connected(kPatience)) return 5;
+  client.write_str("hello", kPatience);
+  const std::stop_source stop;
+  if (server.read_str({kPatience, stop.get_token()}) != "hello") return 6;
+  if (is_taken()) return 7;
+  Listener listener("127.0.0.1", 0);
+  const Streams streams =
+      open_connection("127.0.0.1", listener.port(), kPatience);
+  const Listener::Accepted accepted = listener.accept(kPatience);
+  return is_taken() ? 8 : 0;
+}
+
+TEST(ProcessDeathTest, NoDescriptorTakesThePlaceOfAStandardStream) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(std::_Exit(live_without_standard_streams()),
+              testing::ExitedWithCode(0), "");
+}
+
+// --- The log ---
+
+// B4. A client that is turned away again and again.
+TEST(LogTest, ClientThatReconnectsInALoopCausesFewLines) {
+  const HangGuard guard;
+  const LogRecorder lines;
+  OneClientServer server({.host = "127.0.0.1", .log = lines.log()});
+  server.start();
+  const UniqueFd served = connect_to(server.port());
+  ASSERT_TRUE(server.wait_connected(kPatience));
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < 500; ++i) {
+    EXPECT_EQ(tcpip_tests::recv_until_eof(connect_to(server.port())), "");
+  }
+  const auto took = std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::steady_clock::now() - start);
+  EXPECT_LE(lines.count("rejecting"),
+            2 + static_cast<std::size_t>(took.count()));
+  // The rest is told of without another client.
+  EXPECT_TRUE(eventually([&] {
+    return tcpip_tests::told(lines, "rejecting") == 500;
+  })) << lines.text();
+}
+
+// The same for clients that are served, and gone at once.
+TEST(LogTest, ClientsThatAreServedInALoopCauseFewLines) {
+  const HangGuard guard;
+  const LogRecorder lines;
+  OneClientReadLoopServer server(
+      {.host = "127.0.0.1",
+       .log = lines.log(),
+       .connect_callback =
+           [](const ConnectionEvent&) { throw std::runtime_error("bad"); }},
+      echo);
+  server.start();
+  const auto start = std::chrono::steady_clock::now();
+  constexpr std::uint64_t kClients = 300;
+  for (std::uint64_t i = 1; i <= kClients; ++i) {
+    const UniqueFd peer = connect_to(server.port());
+    ASSERT_TRUE(eventually([&] { return server.connection_count() == i; }));
+    send_all(peer, "\xff\r\nunread");  // not text: the handler fails
+    EXPECT_EQ(tcpip_tests::recv_ending(peer).data, "");
+    ASSERT_TRUE(eventually([&] { return !server.connected(); }));
+  }
+  const auto took = std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::steady_clock::now() - start);
+  // Of each of five kinds.
+  EXPECT_LE(lines.size(), 5 * (12 + static_cast<std::size_t>(took.count())));
+  for (const char* kind : {" connected", "ended", "read handler failed"}) {
+    EXPECT_TRUE(eventually([&] {
+      return tcpip_tests::told(lines, kind) == kClients;
+    })) << kind
+        << "\n"
+        << lines.text();
+  }
+  server.close();
 }
 
 // --- A plugin that is unloaded ---

@@ -6,11 +6,15 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <cstdlib>
+#include <cstring>
 #include <latch>
 #include <stop_token>
 #include <string>
@@ -684,6 +688,28 @@ TEST(TcpSocket, TellsWhichOptionsWereRefusedAndSetsTheOthers) {
   EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_KEEPINTVL),
             kKeepaliveInterval.count());
   EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 12'345);
+}
+
+// A10. The kernel says that this address is a byte longer than a sockaddr_un.
+TEST(UnixSocket, HasAnAddressAsLongAsCanBe) {
+  std::string folder = "/tmp/tcpip.XXXXXX";
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  sockaddr_un un{};
+  un.sun_family = AF_UNIX;
+  std::string path = folder + "/s";
+  path.insert(folder.size(), sizeof un.sun_path - path.size(), '/');
+  std::memcpy(un.sun_path, path.data(), path.size());
+  const auto* const raw = reinterpret_cast<const sockaddr*>(&un);
+  const UniqueFd listening(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::bind(listening.get(), raw, sizeof un), 0);
+  ASSERT_EQ(::listen(listening.get(), 1), 0);
+  UniqueFd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::connect(client.get(), raw, sizeof un), 0);
+  UniqueFd server(::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  EXPECT_EQ(Socket(std::move(client)).peer_address().to_string(), path);
+  EXPECT_EQ(Socket(std::move(server)).local_address().to_string(), path);
+  ::unlink(path.c_str());
+  ::rmdir(folder.c_str());
 }
 
 // Adopting a descriptor
