@@ -640,19 +640,21 @@ int unload_while_a_look_up_is_left_behind() {
   ::alarm(30);
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return 2;
-  const UniqueFd silence(ends[0]);
-  const UniqueFd answer(ends[1]);
+  // Both stay open: TSan does not see that the thread no longer reads.
+  const auto [silence, answer] = ends;
   const int threads = tcpip_testing::count_threads();
   Plugin plugin;
-  if (!plugin.call("plugin_look_up", silence.get())) return 3;
+  if (!plugin.call("plugin_look_up", silence)) return 3;
   plugin.unload();
   if (tcpip_testing::count_threads() != threads + 1) return 4;
-  if (::write(answer.get(), "", 1) != 1) return 5;
+  if (::write(answer, "", 1) != 1) return 5;
   if (!eventually([&] { return tcpip_testing::count_threads() == threads; })) {
     return 6;
   }
-  // Nothing keeps it any longer. The loader looks when something is unloaded.
-  return plugin.is_loaded() && plugin.is_loaded() ? 7 : 0;
+  // Nothing keeps it any longer. The loader sees that at the next dlclose(),
+  // which is in here.
+  plugin.is_loaded();
+  return plugin.is_loaded() ? 7 : 0;
 }
 
 TEST(ProcessDeathTest, PluginIsUnloadedOnceItsObjectsAreClosed) {
