@@ -592,7 +592,7 @@ void check_callback(const CallbackQueue::Callback& callback,
 namespace {
 
 void log_failure(const Log& log, std::string_view cause) noexcept {
-  log_line(log, LogLevel::kError, "callback failed",
+  log_line(log, LogLevel::kError,
            [&] { return fmt::format("callback failed: {}", cause); });
 }
 

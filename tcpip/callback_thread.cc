@@ -57,7 +57,7 @@ CallbackQueue& CallbackThread::queue() noexcept { return impl_->queue; }
 
 void CallbackThread::close() {
   const std::shared_ptr<Impl> impl = impl_;
-  impl->process.check("close");
+  if (!impl->process.is_here()) return;
   impl->close();
 }
 

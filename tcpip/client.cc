@@ -72,8 +72,7 @@ Client::Client(ClientOptions options)
 }
 
 Client::~Client() {
-  // In a child that fork() has made it would wake its parent's threads.
-  if (core().process().is_here()) connecting_.request_stop();
+  stop_connecting();
   core().release();
 }
 
@@ -93,8 +92,12 @@ void Client::start(const Wait& wait) {
     try {
       const std::vector<Address> addresses =
           resolve(host, options_.port, both, options_.connect.family);
+      RefusedOptions refused;
       socket = connect_socket(addresses, options_.connect, options_.socket,
-                              both, peer);
+                              both, peer, &refused);
+      for (const RefusedOption& option : refused) {
+        core().log().warning(option.text());
+      }
     } catch (const CancelledError&) {
       if (wait.stop.stop_requested()) throw;
       throw_closed(peer);
@@ -126,15 +129,18 @@ void Client::start(const Wait& wait) {
   }
 }
 
+void Client::stop_connecting() {
+  // In a child that fork() has made, it would wake its parent's threads.
+  if (core().process().is_here()) connecting_.request_stop();
+}
+
 void Client::close() {
-  core().process().check("close");
-  connecting_.request_stop();
+  stop_connecting();
   core().close();
 }
 
 void Client::basic_close() {
-  core().process().check("basic_close");
-  connecting_.request_stop();
+  stop_connecting();
   core().close(true);
 }
 

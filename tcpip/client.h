@@ -67,6 +67,7 @@ class Client final : public BaseClientOrServer {
   int port() const noexcept { return options_.port; }
 
  private:
+  void stop_connecting();
   bool has_no_host() const noexcept {
     return options_.host && options_.host->empty();
   }

@@ -17,6 +17,7 @@ namespace internal {
 struct ServerBase::Listening {
   Mutex mutex;
   std::vector<Address> addresses TCPIP_GUARDED_BY(mutex);
+  std::weak_ptr<Listener> listener TCPIP_GUARDED_BY(mutex);
 };
 
 ServerBase::ServerBase(const ServerOptions& options, const char* what,
@@ -28,7 +29,15 @@ ServerBase::ServerBase(const ServerOptions& options, const char* what,
       client_reader_(std::move(client_reader)),
       listening_(std::make_unique<Listening>()) {}
 
-ServerBase::~ServerBase() = default;
+ServerBase::~ServerBase() {
+  if (core().process().is_here()) return;
+  // In a child that fork() has made, the accept thread does not exist, which
+  // would close the listening sockets.
+  if (!listening_->mutex.try_lock()) return;
+  const std::shared_ptr<Listener> listener = listening_->listener.lock();
+  listening_->mutex.unlock();
+  if (listener) listener->close();
+}
 
 void ServerBase::start(const Wait& wait) {
   core().begin_start();
@@ -38,6 +47,7 @@ void ServerBase::start(const Wait& wait) {
     {
       const MutexLock lock(listening_->mutex);
       listening_->addresses = listener->addresses();
+      listening_->listener = listener;
     }
     core().start_dispatcher();
     if (client_reader_) {

@@ -30,18 +30,24 @@ struct ConnectionEvent;
 
 // --- Groups ---
 
-// The socket options that are set on every new connection.
+// The socket options that are set on every new connection. A number that is 0
+// is not set: the kernel's own value stays. Whatever takes these options throws
+// std::invalid_argument for a number that is negative or above what is named
+// here. An option that the kernel refuses all the same (an old kernel, a
+// sandbox) is left out, and a client or server logs a warning, once.
 struct SocketOptions {
   bool no_delay = true;  // TCP_NODELAY: do not hold small writes back
   bool keepalive = true;
+  // At most 32767 s, as the interval.
   std::chrono::seconds keepalive_time = kKeepaliveTime;
   std::chrono::seconds keepalive_interval = kKeepaliveInterval;
-  int keepalive_probes = kKeepaliveProbes;
-  // TCP_USER_TIMEOUT; 0 leaves it to the kernel (some 15 minutes). It also ends
-  // a connection whose peer is alive but has not read for so long.
+  int keepalive_probes = kKeepaliveProbes;  // at most 127
+  // TCP_USER_TIMEOUT, at most 2^31 - 1 ms (24 days). The kernel's own is some
+  // 15 minutes. It also ends a connection whose peer is alive but has not read
+  // for so long.
   std::chrono::milliseconds user_timeout = kUserTimeout;
-  int send_buffer = 0;     // SO_SNDBUF in bytes; 0 leaves it to the kernel
-  int receive_buffer = 0;  // SO_RCVBUF, likewise
+  int send_buffer = 0;     // SO_SNDBUF in bytes
+  int receive_buffer = 0;  // SO_RCVBUF in bytes
 };
 
 // How to connect.

@@ -1,8 +1,6 @@
 #include "tcpip/socket.h"
 
 #include <linux/sockios.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -14,12 +12,14 @@
 #include <atomic>
 #include <cerrno>
 #include <new>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "tcpip/base/poller.h"
 #include "tcpip/error.h"
 #include "tcpip/net/socket_calls.h"
+#include "tcpip/net/socket_options.h"
 
 namespace tcpip {
 namespace {
@@ -71,6 +71,10 @@ class Counted {
 
 }  // namespace
 
+std::string RefusedOption::text() const {
+  return std::string(name) + " cannot be set: " + error.message();
+}
+
 Socket::Socket(UniqueFd fd)
     : fd_(std::move(fd)),
       receive_waker_(std::make_unique<internal::Waker>()),
@@ -85,39 +89,9 @@ Socket::Socket(UniqueFd fd)
 
 Socket::~Socket() = default;
 
-RefusedOption Socket::set_options(const SocketOptions& options) noexcept {
-  struct Option {
-    bool wanted;
-    int level;
-    int name;
-    int value;
-    const char* text;
-  };
-  const bool tcp = local_.family() != AddressFamily::kAny;
-  const bool keepalive = tcp && options.keepalive;
-  const auto idle = static_cast<int>(options.keepalive_time.count());
-  const auto interval = static_cast<int>(options.keepalive_interval.count());
-  const auto patience = static_cast<int>(options.user_timeout.count());
-  const std::array all{
-      Option{options.send_buffer > 0, SOL_SOCKET, SO_SNDBUF,
-             options.send_buffer, "SO_SNDBUF"},
-      Option{options.receive_buffer > 0, SOL_SOCKET, SO_RCVBUF,
-             options.receive_buffer, "SO_RCVBUF"},
-      Option{tcp, IPPROTO_TCP, TCP_NODELAY, options.no_delay, "TCP_NODELAY"},
-      Option{tcp, SOL_SOCKET, SO_KEEPALIVE, options.keepalive, "SO_KEEPALIVE"},
-      Option{keepalive, IPPROTO_TCP, TCP_KEEPIDLE, idle, "TCP_KEEPIDLE"},
-      Option{keepalive, IPPROTO_TCP, TCP_KEEPINTVL, interval, "TCP_KEEPINTVL"},
-      Option{keepalive, IPPROTO_TCP, TCP_KEEPCNT, options.keepalive_probes,
-             "TCP_KEEPCNT"},
-      Option{tcp, IPPROTO_TCP, TCP_USER_TIMEOUT, patience, "TCP_USER_TIMEOUT"}};
-  for (const Option& option : all) {
-    if (!option.wanted) continue;
-    if (const std::error_code error = internal::set_option(
-            fd_.get(), option.level, option.name, option.value)) {
-      return {error, option.text};
-    }
-  }
-  return {};
+RefusedOptions Socket::set_options(const SocketOptions& options) noexcept {
+  return internal::set_options(fd_.get(),
+                               local_.family() != AddressFamily::kAny, options);
 }
 
 IoResult Socket::receive(void* data, std::size_t size,

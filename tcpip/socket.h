@@ -10,12 +10,14 @@
 #ifndef TCPIP_SOCKET_H_
 #define TCPIP_SOCKET_H_
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <system_error>
 
 #include "tcpip/address.h"
@@ -31,10 +33,30 @@ namespace internal {
 class Waker;
 }
 
-// A socket option that the kernel has refused, or none.
+// A socket option that the kernel has refused.
 struct RefusedOption {
-  std::error_code error = {};  // none: all options were set
-  const char* name = "";       // "TCP_NODELAY", for messages
+  std::error_code error = {};
+  const char* name = "";  // "TCP_NODELAY"
+
+  // "TCP_NODELAY cannot be set: Operation not permitted", for messages.
+  std::string text() const;
+};
+
+// The options that the kernel has refused; empty if all were set. A range:
+// for (const RefusedOption& option : refused) ...
+class RefusedOptions {
+ public:
+  bool empty() const noexcept { return count_ == 0; }
+  std::size_t size() const noexcept { return count_; }
+  const RefusedOption* begin() const noexcept { return options_.data(); }
+  const RefusedOption* end() const noexcept { return begin() + count_; }
+  void add(RefusedOption option) noexcept {
+    if (count_ < options_.size()) options_[count_++] = option;
+  }
+
+ private:
+  std::array<RefusedOption, 8> options_;  // as many as there are
+  std::size_t count_ = 0;
 };
 
 class Socket {
@@ -111,8 +133,10 @@ class Socket {
   // The errno that ended the connection, if a call has met it; else 0.
   int lost_error() const noexcept { return lost_error_.load(); }
 
-  // Sets the options up to the first that the kernel refuses.
-  RefusedOption set_options(const SocketOptions& options) noexcept;
+  // Sets the options, except those that are 0. Goes on behind an option that
+  // the kernel refuses; the result has all of these. On a connection that is
+  // already lost the kernel refuses every option.
+  RefusedOptions set_options(const SocketOptions& options) noexcept;
 
   const Address& local_address() const noexcept { return local_; }
   const Address& peer_address() const noexcept { return peer_; }

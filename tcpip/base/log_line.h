@@ -11,17 +11,22 @@
 
 namespace tcpip::internal {
 
-// Writes the line that make() returns. If that fails for lack of memory, writes
-// `without_memory` instead.
-template <class Make>
-void log_line(const Log& log, LogLevel level, const char* without_memory,
-              Make make) noexcept {
+// Calls write(), which writes a line. If that throws for lack of memory, the
+// log says so instead.
+template <class Write>
+void write_line(const Log& log, LogLevel level, Write write) noexcept {
   if (!log.is_enabled(level)) return;
   try {
-    log.write(level, make());
+    write();
   } catch (const std::exception&) {
-    log.write(level, without_memory);
+    log.write(level, "there was no memory for a line of this log");
   }
+}
+
+// Writes the line that make() returns.
+template <class Make>
+void log_line(const Log& log, LogLevel level, Make make) noexcept {
+  write_line(log, level, [&] { log.write(level, make()); });
 }
 
 }  // namespace tcpip::internal

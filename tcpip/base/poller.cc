@@ -11,6 +11,9 @@
 #include <ctime>
 #include <stop_token>
 
+#include "tcpip/base/descriptor.h"
+#include "tcpip/unique_fd.h"
+
 namespace tcpip::internal {
 
 Waker::~Waker() {
@@ -21,10 +24,10 @@ Waker::~Waker() {
 std::error_code Waker::open() noexcept {
   int none = fd_.load();
   if (none >= 0) return {};
-  const int made = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (made < 0) return {errno, std::generic_category()};
+  UniqueFd made = adopt_descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!made) return {errno, std::generic_category()};
   // Another thread may have opened it meanwhile.
-  if (!fd_.compare_exchange_strong(none, made)) ::close(made);
+  if (fd_.compare_exchange_strong(none, made.get())) made.release();
   return {};
 }
 

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "tcpip/base/log_line.h"
+#include "tcpip/base/module_pin.h"
 #include "tcpip/base/mutex.h"
 #include "tcpip/base/thread_number.h"
 #include "tcpip/error.h"
@@ -42,10 +43,10 @@ void run_logged(const Log& log, std::string_view what, Function function) {
   try {
     function();
   } catch (const std::exception& e) {
-    log_line(log, LogLevel::kError, "no memory to say what failed",
+    log_line(log, LogLevel::kError,
              [&] { return fmt::format("{} failed: {}", what, e.what()); });
   } catch (...) {
-    log_line(log, LogLevel::kError, "no memory to say what failed", [&] {
+    log_line(log, LogLevel::kError, [&] {
       return fmt::format("{} failed with an unknown exception", what);
     });
   }
@@ -58,6 +59,7 @@ ThreadWork make_body(const ThreadOptions& options, ThreadNumber number,
                      ThreadWork work) {
   return
       [options, number, work = std::move(work)](std::stop_token stop) mutable {
+        keep_module_loaded();
         adopt_thread_number(number);
         std::array<char, 16> name{};  // substr() would need memory
         options.name.copy(name.data(), name.size() - 1);

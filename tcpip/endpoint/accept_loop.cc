@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <exception>
 #include <string>
 #include <system_error>
@@ -18,6 +19,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kFirstPause{5};
 constexpr std::chrono::milliseconds kLongestPause{1000};
+// One now and then is normal: the client has gone again, or another process
+// that shares the socket was faster.
+constexpr int kFalseAlarms = 100;
 
 }  // namespace
 
@@ -45,14 +49,15 @@ void AcceptLoop::run() {
   newcomer_.reset();
   listener_->close();
   close_ended(true);
+  core_.peer_log().write_rest();
 }
 
 // Pauses after a failure for lack of memory. Without a pause run() could become
 // a busy loop, since poll() itself may be what fails.
 void AcceptLoop::rest(std::string_view why) {
   if (pause_.count() == 0) {
-    log_line(core_.log(), LogLevel::kError, "accept loop: no memory",
-             [&] { return fmt::format("accept loop: {}", why); });
+    core_.peer_log().write(PeerLine::kAcceptFailed, LogLevel::kError,
+                           [&] { return fmt::format("accept loop: {}", why); });
   }
   back_off(0);
   core_.pause(*accept_again_);
@@ -81,7 +86,8 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
   for (const EndedSocket& lingering : lingering_) {
     fds.push_back({lingering.socket->native_handle(), POLLIN | POLLRDHUP, 0});
   }
-  Deadline deadline = accept_again_.value_or(Deadline());
+  Deadline deadline = std::min(accept_again_.value_or(Deadline()),
+                               core_.peer_log().write_due());
   if (client) deadline = std::min(deadline, core_.tend_heartbeats(*client));
   if (newcomer_) {
     deadline = std::min({deadline, newcomer_->deadline, newcomer_->look_again});
@@ -109,7 +115,12 @@ void AcceptLoop::accept_all(std::size_t index) {
   for (int i = 0; i < kDefaultBacklog; ++i) {
     Listener::Attempt attempt = listener_->try_accept(index);
     if (attempt.error) back_off(attempt.error.value());
+    if (i == 0 && attempt.status == IoStatus::kTimeout &&
+        ++false_alarms_ >= kFalseAlarms) {
+      back_off(EAGAIN);
+    }
     if (attempt.status != IoStatus::kOk) return;
+    false_alarms_ = 0;
     pause_ = std::chrono::milliseconds(0);
     receive_client(std::move(attempt.accepted));
     if (newcomer_) return;
@@ -126,16 +137,6 @@ void AcceptLoop::receive_client(Listener::Accepted accepted) {
   if (admit(link, /*force=*/false) && !expected) set_options(*socket);
 }
 
-void AcceptLoop::set_options(Socket& socket) {
-  const RefusedOption refused = socket.set_options(core_.config().socket);
-  // The kernel refuses options on a connection that is already reset. The
-  // program is told of such a one as usual: connected, then disconnected.
-  if (refused.error && !socket.peer_hung_up()) {
-    core_.log().warning(
-        fmt::format("{}: {}", refused.name, refused.error.message()));
-  }
-}
-
 // True if the client is now the current one. If it has to wait, it is the
 // newcomer.
 bool AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
@@ -149,12 +150,12 @@ bool AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
   };
   switch (admission) {
     case EndpointCore::Admission::kAccepted:
-      log_line(core_.log(), LogLevel::kInfo, "connected", [&] {
+      core_.peer_log().write(PeerLine::kConnected, LogLevel::kInfo, [&] {
         return fmt::format("{} connected", link->record->peer.to_string());
       });
       return true;
     case EndpointCore::Admission::kRefused:
-      log_line(core_.log(), LogLevel::kWarning, "rejecting a connection", [&] {
+      core_.peer_log().write(PeerLine::kTurnedAway, LogLevel::kWarning, [&] {
         return fmt::format(
             "rejecting the connection from {}: a client is already connected",
             link->record->peer.to_string());
@@ -199,12 +200,28 @@ void AcceptLoop::admit_newcomer() {
   }
 }
 
+// An option that the kernel refuses is refused for each client: log it once.
+void AcceptLoop::set_options(Socket& socket) {
+  const RefusedOptions refused = socket.set_options(core_.config().socket);
+  // The kernel refuses options on a connection that is already reset. The
+  // program is told of such a one as usual: connected, then disconnected.
+  if (refused.empty() || socket.peer_hung_up()) return;
+  for (const RefusedOption& option : refused) {
+    if (refused_options_.insert(option.name).second) {
+      core_.log().warning(option.text());
+    }
+  }
+}
+
+// For whatever reason accept4() fails: a lack of descriptors, a firewall, a
+// network that is down. The clients stay in the kernel's queue.
 void AcceptLoop::back_off(int error_number) {
   if (pause_.count() == 0 && error_number != 0) {
-    // Log once for each shortage, not once for each try.
-    core_.log().error(
-        fmt::format("accept: {}; trying again until it works",
-                    std::generic_category().message(error_number)));
+    // Log once for each trouble, not once for each try.
+    core_.peer_log().write(PeerLine::kAcceptFailed, LogLevel::kError, [&] {
+      return fmt::format("accept: {}; trying again until it works",
+                         std::generic_category().message(error_number));
+    });
   }
   pause_ = std::clamp(2 * pause_, kFirstPause, kLongestPause);
   accept_again_ = Deadline::after(pause_);

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -55,9 +56,12 @@ class AcceptLoop {
   EndedSockets lingering_;  // the earliest deadline first
   std::optional<Newcomer> newcomer_;
   bool events_wait_ = false;  // it was logged that too many events wait
-  // Set while the machine lacks descriptors or memory: when to accept again.
+  // Set while accept4() or poll() fails: when to accept again.
   std::optional<Deadline> accept_again_;
-  std::chrono::milliseconds pause_{0};  // the last back-off; 0: no shortage
+  std::chrono::milliseconds pause_{0};  // the last back-off; 0: none
+  // How often in a row poll() has announced a connection that was not there.
+  int false_alarms_ = 0;
+  std::set<std::string_view> refused_options_;  // those that were logged
   // What wait_for_work() has found.
   std::vector<bool> acceptable_;  // the listening sockets with a new client
   bool hung_up_ = false;          // the client has hung up

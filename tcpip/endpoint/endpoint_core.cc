@@ -109,12 +109,12 @@ struct EndpointCore::Ended {
     core.waker_.signal();
     const Address& peer = link->record->peer;
     if (unread > 0) {
-      log_line(core.log(), LogLevel::kWarning, "unread bytes are dropped", [&] {
+      core.peer_log().write(PeerLine::kUnreadDropped, LogLevel::kWarning, [&] {
         return fmt::format("{} unread bytes from {} are dropped", unread,
                            peer.to_string());
       });
     }
-    log_line(core.log(), LogLevel::kInfo, "connection ended", [&] {
+    core.peer_log().write(PeerLine::kEnded, LogLevel::kInfo, [&] {
       return fmt::format("connection to {} ended: {}", peer.to_string(),
                          to_string(reason));
     });
@@ -130,7 +130,10 @@ struct EndpointCore::Ended {
 
 EndpointCore::EndpointCore(EndpointConfig config,
                            std::shared_ptr<const TextFormat> format)
-    : config_(std::move(config)), format_(std::move(format)), workers_([this] {
+    : config_(std::move(config)),
+      peer_log_(config_.log),
+      format_(std::move(format)),
+      workers_([this] {
         // Without the lock, wait_done() could miss this between its look at the
         // workers and its wait.
         const MutexLock lock(mutex_);
@@ -273,7 +276,7 @@ void EndpointCore::retire_callbacks() {
       owner->retire();
     }
   } catch (const std::exception& e) {
-    log_line(log(), LogLevel::kError, "callback failed",
+    log_line(log(), LogLevel::kError,
              [&] { return fmt::format("callback failed: {}", e.what()); });
   } catch (...) {
     log().error("callback failed with an unknown exception");
@@ -281,7 +284,10 @@ void EndpointCore::retire_callbacks() {
 }
 
 void EndpointCore::close(bool keep_should_be_connected) {
-  process_.check("close");
+  if (!process_.is_here()) {
+    close_descriptors_in_child();
+    return;
+  }
   // A callback that calls close(), or that runs in close(), may destroy the
   // public object.
   const std::shared_ptr<EndpointCore> self = shared_from_this();
@@ -675,7 +681,7 @@ Deadline EndpointCore::tend_heartbeats(Link& link) {
   }
   if (verdict.send) send_heartbeat(link);
   if (verdict.lost) {
-    log_line(log(), LogLevel::kWarning, "no heartbeat in time", [&] {
+    peer_log_.write(PeerLine::kHeartbeatLost, LogLevel::kWarning, [&] {
       return fmt::format("no heartbeat from {} within {} ms",
                          link.record->peer.to_string(),
                          options.max_interval.count());
@@ -719,8 +725,8 @@ void EndpointCore::end_here(bool keep_should_be_connected,
   end_link(DisconnectReason::kClosedHere, {}, ended);
 }
 
-void EndpointCore::close_link(const Link& link) {
-  process_.check("close");
+void EndpointCore::close_link(const Link& link) noexcept {
+  if (!process_.is_here()) return;
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() == &link) {
@@ -728,8 +734,8 @@ void EndpointCore::close_link(const Link& link) {
   }
 }
 
-void EndpointCore::close_current_link(bool keep_should_be_connected) {
-  process_.check("close_client");
+void EndpointCore::close_current_link(bool keep_should_be_connected) noexcept {
+  if (!process_.is_here()) return;
   Ended ended(*this);
   const MutexLock lock(mutex_);
   end_here(keep_should_be_connected, ended);
@@ -801,11 +807,13 @@ void EndpointCore::run_event(const ConnectionEvent& event) noexcept {
   try {
     config_.on_event(event);
   } catch (const std::exception& e) {
-    log_line(log(), LogLevel::kError, "connect_callback failed", [&] {
+    peer_log_.write(PeerLine::kCallbackFailed, LogLevel::kError, [&] {
       return fmt::format("connect_callback failed: {}", e.what());
     });
   } catch (...) {
-    log().error("connect_callback failed with an unknown exception");
+    peer_log_.write(PeerLine::kCallbackFailed, LogLevel::kError, [] {
+      return "connect_callback failed with an unknown exception";
+    });
   }
   const MutexLock lock(mutex_);
   if (event.connected) told_ = std::max(told_, event.connection.number());

@@ -57,6 +57,7 @@
 #include <system_error>
 
 #include "tcpip/base/mutex.h"
+#include "tcpip/base/peer_log.h"
 #include "tcpip/base/poller.h"
 #include "tcpip/base/process.h"
 #include "tcpip/base/workers.h"
@@ -104,6 +105,8 @@ class EndpointCore final : public LinkSource,
   const EndpointConfig& config() const noexcept { return config_; }
   const Log& log() const noexcept { return config_.log; }
   const ProcessMark& process() const noexcept { return process_; }
+  // For the lines that a peer can cause as often as it likes.
+  PeerLog& peer_log() noexcept { return peer_log_; }
 
   // --- Life ---
 
@@ -125,9 +128,9 @@ class EndpointCore final : public LinkSource,
   // threads that wait for the calling thread.
   void close(bool keep_should_be_connected = false);
   // For the public destructor: as close(), but waits in a worker thread too.
-  // Nothing that is queued runs after it. In a child that fork() has made, it
-  // only closes the descriptors of the connections; the other members that the
-  // program can reach throw std::logic_error there.
+  // Nothing that is queued runs after it. In a child that fork() has made, this
+  // and close() only close the descriptors of the connections; the other
+  // members that the program can reach throw std::logic_error there.
   void release();
   bool is_closing() const;
   // True once close() was called, every thread has ended and no callback runs.
@@ -206,7 +209,7 @@ class EndpointCore final : public LinkSource,
   // Called when a read has ended: see ReadObserver.
   void read_ended(const Link& link, bool lost) noexcept;
   // Ends `link`, if it is still current, because this side wants to.
-  void close_link(const Link& link);
+  void close_link(const Link& link) noexcept;
 
   // For the client reader: called after `begin`, and after each call of the
   // handler. If that was for the last message of a peer that has gone, ends the
@@ -217,7 +220,7 @@ class EndpointCore final : public LinkSource,
   // True if the peer has gone, though the connection may still be current.
   bool has_lost_peer(const Link& link) const;
   // Ends the current connection, if there is one, because this side wants to.
-  void close_current_link(bool keep_should_be_connected = false);
+  void close_current_link(bool keep_should_be_connected = false) noexcept;
   // Sends a heartbeat if one is due, and ends the connection if the peer's
   // heartbeats have stopped. Returns when to call it again. Only in the
   // watching thread, before it polls.
@@ -274,6 +277,7 @@ class EndpointCore final : public LinkSource,
 
   const EndpointConfig config_;
   const ProcessMark process_;
+  PeerLog peer_log_;
   Waker waker_;
 
   mutable Mutex mutex_;

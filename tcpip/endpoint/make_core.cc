@@ -7,19 +7,24 @@
 #include <utility>
 
 #include "tcpip/endpoint/text.h"
+#include "tcpip/net/socket_options.h"
 
 namespace tcpip::internal {
 namespace {
+
+void check_port(int port, const char* what, const char* option) {
+  if (port >= 0 && port <= 65535) return;
+  throw std::invalid_argument(
+      fmt::format("{}: {} {} is not in 0...65535", what, option, port));
+}
 
 // Uses only the options that clients and servers both have.
 template <class Options>
 std::shared_ptr<EndpointCore> make_core_of(const Options& options,
                                            const char* what,
                                            const ReaderConfig& reader) {
-  if (options.port < 0 || options.port > 65535) {
-    throw std::invalid_argument(
-        fmt::format("{}: port {} is not in 0...65535", what, options.port));
-  }
+  check_port(options.port, what, "port");
+  check(options.socket, what);
   EndpointConfig config{
       .name = options.name,
       .log = options.log.child(options.name),
@@ -43,6 +48,7 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
 }  // namespace
 
 std::shared_ptr<EndpointCore> make_core(const ClientOptions& options) {
+  check_port(options.connect.local_port, "Client", "local_port");
   return make_core_of(options, "Client", {});
 }
 

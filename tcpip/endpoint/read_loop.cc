@@ -6,8 +6,8 @@
 #include <exception>
 #include <memory>
 #include <stop_token>
+#include <string_view>
 
-#include "tcpip/base/log_line.h"
 #include "tcpip/endpoint/link.h"
 #include "tcpip/error.h"
 
@@ -22,9 +22,11 @@ enum class Outcome { kReturned, kLost, kFailed };
 Outcome call(const ReadLoop::Handler& handler, EndpointCore& core,
              const Link& link, Connection& connection,
              const std::stop_token& stop) noexcept {
-  const auto log_failure = [&core](const char* failure) {
-    log_line(core.log(), LogLevel::kError, "read handler failed",
-             [&] { return fmt::format("read handler failed: {}", failure); });
+  const auto log_failure = [&core](std::string_view separator,
+                                   std::string_view what) {
+    core.peer_log().write(PeerLine::kHandlerFailed, LogLevel::kError, [&] {
+      return fmt::format("read handler failed{}{}", separator, what);
+    });
   };
   const auto is_explained = [&core, &link] {
     return !core.is_current(link) || core.is_closing() ||
@@ -34,14 +36,14 @@ Outcome call(const ReadLoop::Handler& handler, EndpointCore& core,
     handler(connection, stop);
     return Outcome::kReturned;
   } catch (const CancelledError& e) {
-    if (!is_explained()) log_failure(e.what());
+    if (!is_explained()) log_failure(": ", e.what());
   } catch (const ConnectionError& e) {
     if (is_explained()) return Outcome::kLost;
-    log_failure(e.what());
+    log_failure(": ", e.what());
   } catch (const std::exception& e) {
-    log_failure(e.what());
+    log_failure(": ", e.what());
   } catch (...) {
-    core.log().error("read handler failed with an unknown exception");
+    log_failure(" ", "with an unknown exception");
   }
   return Outcome::kFailed;
 }

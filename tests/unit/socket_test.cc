@@ -6,11 +6,15 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <cstdlib>
+#include <cstring>
 #include <latch>
 #include <stop_token>
 #include <string>
@@ -459,8 +463,8 @@ TEST_P(SocketOf, LingerEndsWhenThePeerIsDone) {
 }
 
 TEST_P(SocketOf, SetsOptionsThatItsKindHas) {
-  EXPECT_FALSE(here_.set_options({}).error);
-  EXPECT_FALSE(here_.set_options({.send_buffer = 10'000}).error);
+  EXPECT_TRUE(here_.set_options({}).empty());
+  EXPECT_TRUE(here_.set_options({.send_buffer = 10'000}).empty());
   EXPECT_EQ(option_of<int>(here_.native_handle(), SOL_SOCKET, SO_SNDBUF),
             20'000);
 }
@@ -637,18 +641,75 @@ TEST(TcpSocket, SetsEveryOption) {
   EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 14'015);
   EXPECT_EQ(option_of<int>(fd, SOL_SOCKET, SO_SNDBUF), 40'000);
   EXPECT_EQ(option_of<int>(fd, SOL_SOCKET, SO_RCVBUF), 60'000);
-  ends.here->set_options({.keepalive = false, .user_timeout = 0ms});
-  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_NODELAY), 1);
-  EXPECT_EQ(option_of<int>(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
-  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
 }
 
-TEST(TcpSocket, TellsWhichOptionWasRefused) {
+TEST(TcpSocket, LeavesOptionsThatAreZeroAsTheyAre) {
   const Ends ends = connected(Kind::kTcp);
-  const RefusedOption refused =
-      ends.here->set_options({.keepalive_probes = 1000});
-  EXPECT_EQ(refused.error, std::errc::invalid_argument);
-  EXPECT_STREQ(refused.name, "TCP_KEEPCNT");
+  const int fd = ends.here->native_handle();
+  EXPECT_TRUE(ends.here
+                  ->set_options({.no_delay = false,
+                                 .keepalive_time = 11s,
+                                 .keepalive_interval = 12s,
+                                 .keepalive_probes = 13,
+                                 .user_timeout = 14'015ms})
+                  .empty());
+  EXPECT_TRUE(ends.here
+                  ->set_options({.keepalive_time = 0s,
+                                 .keepalive_interval = 0s,
+                                 .keepalive_probes = 0,
+                                 .user_timeout = 0ms})
+                  .empty());
+  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_KEEPIDLE), 11);
+  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_KEEPINTVL), 12);
+  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_KEEPCNT), 13);
+  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 14'015);
+  ends.here->set_options({.keepalive = false});
+  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_NODELAY), 1);
+  EXPECT_EQ(option_of<int>(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
+}
+
+TEST(TcpSocket, TellsWhichOptionsWereRefusedAndSetsTheOthers) {
+  const Ends ends = connected(Kind::kTcp);
+  const RefusedOptions refused = ends.here->set_options(
+      {.keepalive_time = 40'000s,
+       .keepalive_interval = std::chrono::seconds((1LL << 32) + 60),
+       .keepalive_probes = 1000,
+       .user_timeout = 12'345ms});
+  std::vector<std::string> names;
+  for (const RefusedOption& option : refused) {
+    EXPECT_EQ(option.error, std::errc::invalid_argument);
+    names.emplace_back(option.name);
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"TCP_KEEPIDLE", "TCP_KEEPINTVL",
+                                             "TCP_KEEPCNT"}));
+  EXPECT_EQ(refused.begin()->text(),
+            "TCP_KEEPIDLE cannot be set: Invalid argument");
+  const int fd = ends.here->native_handle();
+  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_KEEPINTVL),
+            kKeepaliveInterval.count());
+  EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 12'345);
+}
+
+// A10. The kernel says that this address is a byte longer than a sockaddr_un.
+TEST(UnixSocket, HasAnAddressAsLongAsCanBe) {
+  std::string folder = "/tmp/tcpip.XXXXXX";
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  sockaddr_un un{};
+  un.sun_family = AF_UNIX;
+  std::string path = folder + "/s";
+  path.insert(folder.size(), sizeof un.sun_path - path.size(), '/');
+  std::memcpy(un.sun_path, path.data(), path.size());
+  const auto* const raw = reinterpret_cast<const sockaddr*>(&un);
+  const UniqueFd listening(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::bind(listening.get(), raw, sizeof un), 0);
+  ASSERT_EQ(::listen(listening.get(), 1), 0);
+  UniqueFd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::connect(client.get(), raw, sizeof un), 0);
+  UniqueFd server(::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  EXPECT_EQ(Socket(std::move(client)).peer_address().to_string(), path);
+  EXPECT_EQ(Socket(std::move(server)).local_address().to_string(), path);
+  ::unlink(path.c_str());
+  ::rmdir(folder.c_str());
 }
 
 // Adopting a descriptor
