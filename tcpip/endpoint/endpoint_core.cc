@@ -41,6 +41,15 @@ std::error_code lost_error(const Link& link) noexcept {
   return {lost, std::generic_category()};
 }
 
+// What a blocked write is to report if the connection ends for this reason: an
+// errno, or 0 if this side has ended it.
+int error_for_writes(DisconnectReason reason, std::error_code error) noexcept {
+  if (error && error.category() == std::generic_category()) {
+    return error.value();
+  }
+  return reason == DisconnectReason::kPeerClosed ? EPIPE : 0;
+}
+
 // How many stop callbacks of connections the calling thread is inside of.
 thread_local int stop_callbacks = 0;
 
@@ -451,7 +460,7 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
               .time = std::chrono::steady_clock::now()});
   // Before others find the socket in ended_: who lingers for it expects that
   // our last bytes and FIN are on their way.
-  current_->sender->close();
+  current_->sender->close(error_for_writes(reason, error));
   ended_.push_back(current_->socket);
   current_->record->over = true;
   ended.reason = reason;
