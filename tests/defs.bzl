@@ -40,6 +40,7 @@ def tcpip_test(name, size = "small", deps = [], **kwargs):
             "//tcpip/testing",
             "//tcpip/testing:main",
             "//tests/support",
+            "//tests/support:hang_guard",
             "@googletest//:gtest",
         ],
         **kwargs
