@@ -531,7 +531,8 @@ int __wrap_setsockopt(int fd, int level, int name, const void* value,
 int __real_shutdown(int fd, int how);
 int __wrap_shutdown(int fd, int how) {
   const Verdict verdict(kShutdown, fd);
-  return verdict.fails() ? -1 : __real_shutdown(fd, how);
+  const int result = __real_shutdown(fd, how);
+  return verdict.fails() ? -1 : result;
 }
 
 int __real_socket(int family, int type, int protocol);

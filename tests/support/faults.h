@@ -14,8 +14,8 @@
 //
 //   "recv", "ppoll", ...  system calls by their names; "eventfd" makes one,
 //                         "read" and "write" are what is done with it
-//   "close"               closes the descriptor also when it fails, as Linux
-//                         does
+//   "close", "shutdown"   act also when they fail: Linux frees the number, and
+//                         wakes who waits for the socket, whatever it returns
 //   "getaddrinfo"         the error is an EAI_ constant, or an errno
 //                         (EAI_SYSTEM)
 //   "thread"              the constructor of std::thread and std::jthread
