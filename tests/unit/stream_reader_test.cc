@@ -837,6 +837,72 @@ TEST(StreamReader, DiscardUntilAtTheEndHasWhatMayBeginASeparator) {
   EXPECT_EQ(pair.reader.buffered(), 0u);
 }
 
+// The end of a line that was too long may look like a command.
+TEST(StreamReader, NothingOfALineOverTheLimitIsEverReadAsALine) {
+  for (const std::size_t limit : {16u, 1000u, 4095u, 5000u}) {
+    for (const std::size_t chunk : {1u, 7u, 100u, 4096u, 100'000u}) {
+      LoopbackPair pair = loopback_pair(Transport::kUnix, limit);
+      const std::string text = std::string(8192, 'x') + "STOP\nnext\n";
+      BlockedCall peer([&] {
+        for (std::size_t i = 0; i < text.size(); i += chunk) {
+          send_all(pair.peer, text.substr(i, chunk));
+        }
+        half_close(pair.peer);
+      });
+      EXPECT_THROW(pair.reader.read_line(kPatience), LimitOverrunError);
+      EXPECT_EQ(pair.reader.read_line(kPatience), "next\n")
+          << limit << " " << chunk;
+      EXPECT_EQ(pair.reader.read_line(kPatience), "");
+      peer.get();
+    }
+  }
+}
+
+TEST(StreamReader, RestOfADroppedLineIsDroppedWhenItComes) {
+  LoopbackPair pair = loopback_pair(Transport::kUnix, 3);
+  StreamReader& r = pair.reader;
+  const auto send = [&](std::string_view bytes) {
+    send_all(pair.peer, bytes);
+    await_receivable(pair.writer.native_handle(), bytes.size());
+  };
+  send("long, ");
+  EXPECT_THROW(r.read_line(kPatience), LimitOverrunError);
+  EXPECT_THROW(r.read_line(Wait::none()), TimeoutError);
+  send("longer");
+  EXPECT_EQ(r.try_read_line(), std::nullopt);
+  send("\na\n");
+  EXPECT_EQ(r.try_read_line(), "a\n");
+
+  // Whoever reads past its end ends it.
+  send("long, ");
+  EXPECT_THROW(r.read_line(kPatience), LimitOverrunError);
+  send("STOP\nb\nc");
+  EXPECT_EQ(r.read_exactly(2, kPatience), "ST");
+  EXPECT_EQ(r.read_line(kPatience), "b\n");
+  send("\n");
+  EXPECT_EQ(r.read_line(kPatience), "c\n");
+
+  const std::vector<std::function<std::size_t()>> ways = {
+      [&] { return r.discard_until("\n", kPatience); },
+      [&] { return r.discard(); },
+      [&] { return r.read_until("\n", kPatience).size(); }};
+  for (const auto& way : ways) {
+    send("long, ");
+    EXPECT_THROW(r.read_line(kPatience), LimitOverrunError);
+    send("EOF\n");
+    EXPECT_EQ(way(), 4u);
+    send("d\n");
+    EXPECT_EQ(r.read_line(kPatience), "d\n");
+  }
+
+  // At the end of the stream there is no rest.
+  send("long, ");
+  EXPECT_THROW(r.read_line(kPatience), LimitOverrunError);
+  send("STOP");
+  half_close(pair.peer);
+  EXPECT_EQ(r.read_line(kPatience), "");
+}
+
 TEST(StreamReader, DiscardUntilGetsPastAMessageOverTheLimit) {
   LoopbackPair pair = loopback_pair(Transport::kUnix, 4);
   send_all(pair.peer, "much too long\r\nok\r\n");
@@ -1080,6 +1146,43 @@ TEST(StreamReader, ByteByByteCostsTheSameHoweverMuchIsBuffered) {
     const auto many = cost(std::size_t{8} << 20, several);
     EXPECT_LT(many, 10 * few + 10ms)
         << many.count() << " ns, not " << few.count();
+  }
+}
+
+// The peer chooses the bytes, and may choose those that cost most.
+TEST(StreamReader, CostsTheSameForEveryByteWhateverTheSeparators) {
+  const std::string half(2048, 'a');
+  const std::string never = half + "b" + half;  // nearly there, all the time
+  const std::string newlines(64 * 1024, '\n');
+  const std::string letters(64 * 1024, 'a');
+  using List = std::vector<std::string_view>;
+  struct Case {
+    const std::string& text;
+    List separators;
+  };
+  for (const Case& one :
+       {Case{newlines, List{"\r\n", "\n"}}, Case{newlines, List{"\n", "\r\n"}},
+        Case{newlines, List{never, "\n"}}, Case{letters, List{never, "a"}},
+        Case{letters, List{never}}, Case{letters, List{never, "b", "\n"}}}) {
+    LoopbackPair pair = loopback_pair(Transport::kUnix, 1'000'000);
+    const auto begin = std::chrono::steady_clock::now();
+    BlockedCall peer([&] {
+      send_all(pair.peer, one.text);
+      half_close(pair.peer);
+    });
+    std::size_t got = 0;
+    try {
+      for (;;) {
+        got +=
+            pair.reader.read_until(std::span(one.separators), kPatience).size();
+      }
+    } catch (const IncompleteReadError& e) {
+      got += e.partial().size();
+    }
+    EXPECT_EQ(got, one.text.size());
+    // Some 10 ms. If each call reads all that is buffered: 20 s.
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 4s)
+        << one.separators.front().substr(0, 5);
   }
 }
 
