@@ -63,8 +63,11 @@ class Socket {
  public:
   // Takes over a connected stream socket (TCP or Unix-domain), in blocking or
   // non-blocking mode. SO_RCVTIMEO must not be set, since receive() uses it;
-  // all other options stay as they are. Throws Error if `fd` is not a stream
-  // socket, or is a listening one; `fd` is then closed.
+  // all other options stay as they are, but for SO_OOBINLINE of a Unix-domain
+  // socket: an out-of-band byte then stays among the others. (In TCP such a
+  // byte is not part of the stream, and is skipped.) Throws Error if `fd` is
+  // not a stream socket, is a listening one, or is not connected; `fd` is then
+  // closed.
   explicit Socket(UniqueFd fd);
   ~Socket();
   Socket(const Socket&) = delete;
@@ -74,8 +77,13 @@ class Socket {
 
   // Receives at least one byte, at most `size`. kOk with a count of 0 is the
   // end of the stream. kError with the errno of lost_error() if the connection
-  // is lost. kError with another errno if the call was not possible (EMFILE for
-  // its eventfd, ENOMEM): nothing was received, and the connection lives.
+  // is lost. kError with another errno if the call was not possible (ENOMEM):
+  // nothing was received, and the connection lives.
+  //
+  // This and the waits below use an eventfd, so that stop and close() wake them
+  // at once; it is made at the first wait. While none can be made (EMFILE), or
+  // poll() fails, they look for stop, close() and bytes every 10 ms instead. So
+  // a connection has at most three descriptors, and works with one.
   //
   // This is the one call of the library that may block in recv() instead of
   // poll(): if `wait` has no stop token, and either no deadline or one that is
@@ -86,16 +94,18 @@ class Socket {
   // to receive.
   IoResult receive_now(void* data, std::size_t size) noexcept;
   // Sends what the kernel takes without blocking; kTimeout if it takes nothing.
+  // After kError with EPIPE, lost_error() says what has broken the connection,
+  // if that is known: the kernel reports a reset to one call only.
   struct Piece {
     const void* data;
     std::size_t size;
   };
   IoResult send_now(std::span<const Piece> pieces) noexcept;
-  // kOk when send_now() will not report kTimeout at once, or when it will
-  // report an error. kError if the wait is not possible; the connection lives.
+  // kOk when send_now() will probably not report kTimeout, or when it will
+  // report an error. Never kError.
   IoResult wait_sendable(const Wait& wait) noexcept;
   // kOk when receive() will return at once, with bytes, the end of the stream
-  // or an error. kError as wait_sendable().
+  // or an error. Never kError.
   IoResult wait_receivable(const Wait& wait) noexcept;
 
   // Sends FIN behind what was sent; receiving goes on.
@@ -146,6 +156,12 @@ class Socket {
  private:
   IoResult receive_plain(void* data, std::size_t size,
                          std::chrono::microseconds timeout) noexcept;
+  IoResult pause(int refused, const Wait& wait,
+                 internal::Waker& waker) noexcept;
+  bool was_connected() noexcept;
+  bool has_something_to_receive() noexcept;
+  int error_of_another_call() const noexcept;
+  void await_error_of_another_call() const noexcept;
   IoResult ended() const noexcept;
   IoResult failed(int error_number) noexcept;
   IoResult wait_for(short events, const Wait& wait,

@@ -42,6 +42,15 @@ std::error_code lost_error(const Link& link) noexcept {
   return {lost, std::generic_category()};
 }
 
+// What a blocked write is to report if the connection ends for this reason: an
+// errno, or 0 if this side has ended it.
+int error_for_writes(DisconnectReason reason, std::error_code error) noexcept {
+  if (error && error.category() == std::generic_category()) {
+    return error.value();
+  }
+  return reason == DisconnectReason::kPeerClosed ? EPIPE : 0;
+}
+
 // How many stop callbacks of connections the calling thread is inside of.
 thread_local int stop_callbacks = 0;
 
@@ -541,7 +550,7 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
   post_event(current_->over);
   // Before others find the socket in ended_: who lingers for it expects that
   // our last bytes and FIN are on their way.
-  current_->sender->close();
+  current_->sender->close(error_for_writes(reason, error));
   ended_.splice(ended_.end(), current_->ended);
   ended.reason = reason;
   ended.link = std::move(current_);
