@@ -51,6 +51,7 @@ auto give_to(Receiver::Consumer& consumer) {
 class Receiver::Operation {
  public:
   Operation(Receiver& receiver, const char* operation) : receiver_(receiver) {
+    receiver.process_.check(operation);
     receiver.sole_reader_.begin(operation);
   }
   Operation(const Operation&) = delete;

@@ -22,6 +22,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "tcpip/process_mark.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream/call.h"
 #include "tcpip/stream/receive_buffer.h"
@@ -206,6 +207,7 @@ class Receiver {
   [[noreturn]] void throw_incomplete(const char* operation,
                                      std::optional<std::size_t> expected);
 
+  const ProcessMark process_;
   const std::shared_ptr<Socket> socket_;
   const std::size_t limit_;
   std::weak_ptr<ReadObserver> observer_;

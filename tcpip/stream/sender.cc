@@ -32,12 +32,14 @@ Sender::Sender(std::shared_ptr<Socket> socket) : socket_(std::move(socket)) {}
 Sender::~Sender() = default;
 
 void Sender::write(const char* operation, Parts parts) {
+  process_.check(operation);
   const MutexLock lock(mutex_);
   append(operation, parts);
 }
 
 void Sender::write_and_drain(const Call& call, Parts parts,
                              std::size_t max_unsent) {
+  process_.check(call.operation);
   if (call.wait.stop.stop_requested()) {
     throw CancelledError(call.operation, peer());
   }
@@ -65,6 +67,7 @@ void Sender::write_and_drain(const Call& call, Parts parts,
 }
 
 bool Sender::try_write(const char* operation, Parts parts) {
+  process_.check(operation);
   const MutexLock lock(mutex_);
   check_writable(operation);
   if (!waiting_) send_now();
@@ -75,6 +78,7 @@ bool Sender::try_write(const char* operation, Parts parts) {
 }
 
 void Sender::drain(const Call& call) {
+  process_.check(call.operation);
   if (call.wait.stop.stop_requested()) {
     throw CancelledError(call.operation, peer(), true);
   }
@@ -83,6 +87,7 @@ void Sender::drain(const Call& call) {
 }
 
 void Sender::write_eof(const char* operation) {
+  process_.check(operation);
   const MutexLock lock(mutex_);
   if (eof_wanted_) return;
   if (socket_->is_closed()) throw_ended(operation);
@@ -91,6 +96,7 @@ void Sender::write_eof(const char* operation) {
 }
 
 std::size_t Sender::close(int lost) noexcept {
+  if (!process_.is_here()) return 0;
   std::size_t dropped = 0;
   {
     const MutexLock lock(mutex_);
@@ -106,11 +112,13 @@ std::size_t Sender::close(int lost) noexcept {
 }
 
 bool Sender::is_closing() const noexcept {
+  if (!process_.is_here()) return true;
   const MutexLock lock(mutex_);
   return socket_->is_closed() || error_ != 0 || socket_->lost_error() != 0;
 }
 
 std::size_t Sender::unsent() const noexcept {
+  if (!process_.is_here()) return 0;
   const MutexLock lock(mutex_);
   return pending();
 }

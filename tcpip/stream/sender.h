@@ -6,7 +6,8 @@
 // in errors.
 //
 // Threads: every member may be called from any thread. While a thread waits for
-// the socket, it does not hold the mutex.
+// the socket, it does not hold the mutex. In a child that fork() has made, the
+// mutex may be locked for ever: nothing there takes it.
 #ifndef TCPIP_STREAM_SENDER_H_
 #define TCPIP_STREAM_SENDER_H_
 
@@ -18,6 +19,7 @@
 #include <string_view>
 
 #include "tcpip/base/mutex.h"
+#include "tcpip/process_mark.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream/call.h"
 
@@ -73,6 +75,7 @@ class Sender {
   template <class GoOn>
   IoStatus wait_while(const Wait& wait, GoOn go_on) TCPIP_REQUIRES(mutex_);
 
+  const ProcessMark process_;
   const std::shared_ptr<Socket> socket_;
   mutable Mutex mutex_;
   CondVar changed_;

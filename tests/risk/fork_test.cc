@@ -73,10 +73,10 @@ struct World {
     EXPECT_EQ(echo("hello"), "hello");
     EXPECT_TRUE(client->connected());
     EXPECT_TRUE(server->connected());
-    streams.writer->write("to the peer", kPatience);
+    streams.writer.write("to the peer", kPatience);
     EXPECT_EQ(recv_exact(accepted, 11), "to the peer");
     send_all(accepted, "from the peer\n");
-    EXPECT_EQ(streams.reader->read_line(kPatience), "from the peer\n");
+    EXPECT_EQ(streams.reader.read_line(kPatience), "from the peer\n");
     const tcpip::UniqueFd next = connect_to(listener->port());
     EXPECT_TRUE(listener->accept(kPatience).fd);
     // The port of the server still takes clients, and turns this one away.
@@ -86,8 +86,8 @@ struct World {
     EXPECT_TRUE(eventually([&] { return ran.load(); }));
   }
   void destroy() {
-    streams.reader.reset();
-    streams.writer.reset();
+    streams.reader = tcpip::StreamReader();
+    streams.writer = tcpip::StreamWriter();
     listener.reset();
     client.reset();
     server.reset();
@@ -141,7 +141,7 @@ TEST(ForkTest, ChildThatDestroysEverythingLeavesTheParentAlone) {
 TEST(ForkTest, ChildThatClosesEverythingLeavesTheParentAlone) {
   World world;
   EXPECT_EQ(in_child([&] {
-              world.streams.writer->close();
+              world.streams.writer.close();
               world.connection.close();
               world.server->close_client();
               world.client->close();
@@ -199,10 +199,10 @@ TEST(ForkTest, ChildThatUsesAnythingGetsAnError) {
       [&] { world.connection.read_exactly(1, 1s); },
       [&] { (void)world.connection.try_read(1); },
       [&] { world.connection.write("from the child"); },
-      [&] { world.streams.reader->read(1, 1s); },
-      [&] { world.streams.writer->write("from the child"); },
-      [&] { world.streams.writer->drain(1s); },
-      [&] { world.streams.writer->write_eof(); },
+      [&] { world.streams.reader.read(1, 1s); },
+      [&] { world.streams.writer.write("from the child"); },
+      [&] { world.streams.writer.drain(1s); },
+      [&] { world.streams.writer.write_eof(); },
       [&] { world.queue->post([] {}); },
       [&] { world.queue->run_pending(); },
       [&] { world.queue->run_one(1s); },
