@@ -73,7 +73,7 @@ struct World {
     EXPECT_EQ(echo("hello"), "hello");
     EXPECT_TRUE(client->connected());
     EXPECT_TRUE(server->connected());
-    streams.writer.write("to the peer", kPatience);
+    streams.writer.write("to the peer");
     EXPECT_EQ(recv_exact(accepted, 11), "to the peer");
     send_all(accepted, "from the peer\n");
     EXPECT_EQ(streams.reader.read_line(kPatience), "from the peer\n");
