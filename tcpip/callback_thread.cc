@@ -1,6 +1,5 @@
 #include "tcpip/callback_thread.h"
 
-#include <stop_token>
 #include <utility>
 
 #include "tcpip/base/process.h"
@@ -23,7 +22,7 @@ class CallbackThread::Impl {
 
 void CallbackThread::Impl::close() {
   internal::QueueThread::close(queue);
-  workers.request_stop();
+  workers.refuse();
   // If the thread could not be joined, it is inside a callback that returns
   // after this. The callbacks behind that one must not run after close().
   if (!workers.join()) internal::QueueThread::drop_all(queue);
@@ -31,14 +30,13 @@ void CallbackThread::Impl::close() {
 
 CallbackThread::CallbackThread(Options options)
     : impl_(std::make_shared<Impl>(options.max_size)) {
-  impl_->workers.start(
-      {.role = ThreadRole::kDispatch,
-       .name = std::move(options.name),
-       .hook = std::move(options.thread_start_hook),
-       .log = options.log},
-      [impl = impl_, log = options.log](const std::stop_token&) {
-        internal::QueueThread::drain(impl->queue, log);
-      });
+  impl_->workers.start({.role = ThreadRole::kDispatch,
+                        .name = std::move(options.name),
+                        .hook = std::move(options.thread_start_hook),
+                        .log = options.log},
+                       [impl = impl_, log = options.log] {
+                         internal::QueueThread::drain(impl->queue, log);
+                       });
 }
 
 // These members hold a reference to the Impl: a callback may destroy the

@@ -107,12 +107,12 @@ void Client::start(const Wait& wait) {
     const auto link = core().make_link(std::move(socket), address);
     // Before admit(), which tells the program of the connection: starting a
     // thread may fail.
-    core().start_worker(
-        ThreadRole::kMonitor, "tcpip-monitor",
-        [](internal::EndpointCore& core, const std::stop_token&) {
-          if (const auto made = core.wait_for_link(0, {})) watch(core, *made);
-          core.linger_for_ended();
-        });
+    core().start_worker(ThreadRole::kMonitor, "tcpip-monitor",
+                        [](internal::EndpointCore& core) {
+                          if (const auto made = core.wait_for_link(0, {}))
+                            watch(core, *made);
+                          core.linger_for_ended();
+                        });
     if (core().admit(link) != internal::EndpointCore::Admission::kAccepted) {
       throw_closed(peer);
     }

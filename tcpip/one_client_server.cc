@@ -51,16 +51,11 @@ void ServerBase::start(const Wait& wait) {
     }
     core().start_dispatcher();
     if (client_reader_) {
-      core().start_worker(
-          ThreadRole::kReader, "tcpip-reader",
-          [work = client_reader_](EndpointCore& core, const std::stop_token&) {
-            work(core);
-          });
+      core().start_worker(ThreadRole::kReader, "tcpip-reader", client_reader_);
     }
     core().start_worker(
         ThreadRole::kAccept, "tcpip-accept",
-        [listener = std::move(listener)](EndpointCore& core,
-                                         const std::stop_token&) mutable {
+        [listener = std::move(listener)](EndpointCore& core) mutable {
           AcceptLoop(core, std::move(listener)).run();
         });
   } catch (...) {

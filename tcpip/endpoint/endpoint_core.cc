@@ -199,30 +199,27 @@ void EndpointCore::start_dispatcher() {
     callbacks_ = std::move(callbacks);
   }
   if (own == nullptr) return;
-  start_worker(ThreadRole::kDispatch, "tcpip-callback",
-               [own](EndpointCore& core, const std::stop_token&) {
-                 QueueThread::drain(*own, core.log());
-               });
+  start_worker(
+      ThreadRole::kDispatch, "tcpip-callback",
+      [own](EndpointCore& core) { QueueThread::drain(*own, core.log()); });
 }
 
-void EndpointCore::start_worker(
-    ThreadRole role, const char* name,
-    std::function<void(EndpointCore&, std::stop_token)> work) {
+void EndpointCore::start_worker(ThreadRole role, const char* name,
+                                std::function<void(EndpointCore&)> work) {
   if (const std::error_code error = waker_.open()) {
     throw_os_error(error.value(), "eventfd");
   }
-  const bool started =
-      workers_.start({.role = role,
-                      .name = name,
-                      .hook = config_.thread_start_hook,
-                      .log = config_.log},
-                     [self = shared_from_this(),
-                      work = std::move(work)](std::stop_token stop) mutable {
-                       // Destroy what the work holds of the program's before
-                       // the thread counts as ended.
-                       const auto once = std::exchange(work, nullptr);
-                       once(*self, std::move(stop));
-                     });
+  const bool started = workers_.start(
+      {.role = role,
+       .name = name,
+       .hook = config_.thread_start_hook,
+       .log = config_.log},
+      [self = shared_from_this(), work = std::move(work)]() mutable {
+        // Destroy what the work holds of the program's before
+        // the thread counts as ended.
+        const auto once = std::exchange(work, nullptr);
+        once(*self);
+      });
   if (!started) throw_connection_error(ENOTCONN, "start", config_.name);
 }
 
@@ -254,7 +251,7 @@ void EndpointCore::tell_all_to_end(bool keep_should_be_connected, bool waits) {
   ended.reset();
   // After the last event is queued: the dispatcher runs that event, then ends.
   if (own_queue != nullptr) QueueThread::close(*own_queue);
-  workers_.request_stop();
+  workers_.refuse();
   waker_.signal();
   changed_.notify_all();
 }

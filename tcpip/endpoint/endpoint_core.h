@@ -116,11 +116,11 @@ class EndpointCore final : public LinkSource,
   // one of the core's own with a dispatcher, if there is a connect_callback.
   // Throws as start_worker().
   void start_dispatcher();
-  // Starts a worker thread. `work` must return soon after its stop token is
-  // requested or is_closing() is true; waker() is signalled then. Throws Error
+  // Starts a worker thread. `work` must return soon after is_closing() is true;
+  // waker() is signalled then. Throws Error
   // if there can be no thread; ConnectionError once closing.
   void start_worker(ThreadRole role, const char* name,
-                    std::function<void(EndpointCore&, std::stop_token)> work);
+                    std::function<void(EndpointCore&)> work);
   // See the public classes. In a worker thread other than the dispatcher, and
   // in a stop callback of a connection, it tells everything to end and returns.
   // Otherwise it also waits until

@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <memory>
 #include <new>
-#include <stop_token>
 #include <type_traits>
 #include <utility>
 
@@ -142,7 +141,7 @@ std::shared_ptr<Lookup> join_or_start(const LookupRequest& request,
   }
   auto lookup = std::make_shared<Lookup>(request);
   start_thread({.role = ThreadRole::kResolve, .name = "tcpip-resolve"},
-               [lookup](const std::stop_token&) { run(*lookup); })
+               [lookup] { run(*lookup); })
       .detach();
   *find_place() = lookup.get();
   return lookup;
