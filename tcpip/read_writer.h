@@ -120,11 +120,12 @@ class ReadWriter {
 
   // --- Writing: write and drain in one ---
   //
-  // A write returns when the kernel has all bytes. If the peer does not read, a
-  // write waits. TimeoutError::queued() and CancelledError::queued() tell
-  // whether the message stays queued: then do not write it again, but call
-  // drain(); it is sent before any later message. When the connection ends, its
-  // queued messages are dropped; they never go to another connection.
+  // A write returns when the kernel has all bytes of its message, whatever
+  // other threads write meanwhile. If the peer does not read, a write waits.
+  // TimeoutError::queued() and CancelledError::queued() tell whether the
+  // message stays queued: then do not write it again, but call drain(); it is
+  // sent before any later message. When the connection ends, its queued
+  // messages are dropped; they never go to another connection.
 
   void write(std::string_view data, const Wait& wait = {}) const;
   // Writes all parts as one message; adds no terminators.
@@ -163,7 +164,7 @@ class ReadWriter {
         Wait(), structs...);
     return taken;
   }
-  // Waits until nothing is queued.
+  // Waits until what is queued now is sent.
   void drain(const Wait& wait = {}) const;
   // How many bytes are queued.
   std::size_t unsent() const;

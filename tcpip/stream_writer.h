@@ -2,7 +2,8 @@
 //
 // Threads: every member may be called from any thread. The bytes of one call of
 // write(), write_lines() or write_from() are contiguous on the wire, in the
-// order of the calls.
+// order of the calls. pthread_cancel() must not end a thread that is in a call:
+// see stream_reader.h.
 #ifndef TCPIP_STREAM_WRITER_H_
 #define TCPIP_STREAM_WRITER_H_
 

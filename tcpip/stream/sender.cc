@@ -59,6 +59,7 @@ void Sender::write_and_drain(const Call& call, Parts parts,
     // message once more. It must not arrive twice.
     if (pending() > 0) {
       give_up(kClosedHere);
+      closed_here_ = true;
       socket_->close();
       changed_.notify_all();
     }
@@ -100,9 +101,13 @@ std::size_t Sender::close(int lost) noexcept {
   std::size_t dropped = 0;
   {
     const MutexLock lock(mutex_);
-    if (!socket_->is_closed() && error_ == 0) {
-      send_now();
-      if (lost != 0 && error_ == 0) give_up(lost);
+    if (!socket_->is_closed()) {
+      if (error_ == 0) send_now();
+      if (lost == 0) {
+        closed_here_ = true;
+      } else if (error_ == 0) {
+        give_up(lost);
+      }
     }
     dropped = dropped_ + pending();
   }
@@ -125,14 +130,13 @@ std::size_t Sender::unsent() const noexcept {
 
 std::string Sender::peer() const { return socket_->peer_address().to_string(); }
 
-// For a call that finds sending ended: throws what has ended it. If this side
-// has closed the connection because it was lost, the loss counts.
+// For a call that finds sending ended: throws what has ended it. Whoever closes
+// the connection because it is lost says so, and the loss counts.
 void Sender::throw_ended(const char* operation) const {
-  if (const int lost = socket_->lost_error(); lost != 0) {
-    throw_connection_error(lost, operation, peer());
-  }
-  if (error_ != 0 && error_ != kClosedHere) {
-    throw_connection_error(error_, operation, peer());
+  if (!closed_here_) {
+    int lost = error_ == kClosedHere ? 0 : error_;
+    if (lost == 0) lost = socket_->lost_error();
+    if (lost != 0) throw_connection_error(lost, operation, peer());
   }
   throw ConnectionAbortedError(
       std::make_error_code(std::errc::connection_aborted), operation, peer(),
@@ -243,7 +247,10 @@ bool Sender::note(const IoResult& result) noexcept {
     give_up(kClosedHere);
   } else if (result.status == IoStatus::kError &&
              result.error_number != ENOBUFS && result.error_number != ENOMEM) {
-    give_up(result.error_number);
+    // For bytes that were queued when a reset came, EPIPE only means that the
+    // kernel has told another call of the reset.
+    const int lost = is_stuck_ ? socket_->lost_error() : 0;
+    give_up(lost != 0 ? lost : result.error_number);
   }
   return error_ == 0;
 }
@@ -260,7 +267,12 @@ void Sender::send_now() noexcept {
   while (pending() > 0) {
     const Socket::Piece piece{buffer_.data() + head_, pending()};
     const IoResult result = socket_->send_now({&piece, 1});
-    if (!note(result) || result.count == 0) return;
+    if (!note(result)) return;
+    if (result.count == 0) {
+      is_stuck_ = true;
+      return;
+    }
+    is_stuck_ = false;
     head_ += result.count;
     sent_ += result.count;
   }

@@ -80,12 +80,15 @@ class Sender {
   mutable Mutex mutex_;
   CondVar changed_;
   std::string buffer_ TCPIP_GUARDED_BY(mutex_);
-  std::size_t head_ TCPIP_GUARDED_BY(mutex_) = 0;     // how much of it is sent
+  std::size_t head_ TCPIP_GUARDED_BY(mutex_) = 0;  // how much of it is sent
+  // The kernel has not taken the first unsent byte yet.
+  bool is_stuck_ TCPIP_GUARDED_BY(mutex_) = false;
   std::uint64_t sent_ TCPIP_GUARDED_BY(mutex_) = 0;   // all in all
   std::size_t dropped_ TCPIP_GUARDED_BY(mutex_) = 0;  // freed unsent
   bool waiting_ TCPIP_GUARDED_BY(mutex_) = false;  // a thread polls the socket
   bool eof_wanted_ TCPIP_GUARDED_BY(mutex_) = false;
   bool eof_sent_ TCPIP_GUARDED_BY(mutex_) = false;
+  bool closed_here_ TCPIP_GUARDED_BY(mutex_) = false;  // close(0) was called
   int error_ TCPIP_GUARDED_BY(mutex_) = 0;  // the errno that ended sending
 };
 

@@ -847,9 +847,9 @@ TEST(StreamWriter, ResetThatAnotherCallMetIsToldToABlockedWrite) {
     tcpip_tests::reset(std::move(pair.peer));
     EXPECT_EQ(call.get(), std::errc::connection_reset);
     EXPECT_EQ(reading.get(), std::errc::connection_reset);
-    // Whoever closes it now does not change that.
-    pair.writer.close();
     EXPECT_THROW(pair.writer.drain(), ConnectionResetError);
+    pair.writer.close();
+    EXPECT_THROW(pair.writer.drain(), ConnectionAbortedError);
   }
 }
 
