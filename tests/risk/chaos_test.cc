@@ -707,8 +707,7 @@ void blocked_round(Random& random,
       [&] {
         server.close();
         witness.see_closed();
-      },
-      [&] { queue.run_pending(); }};
+      }};
   {
     std::vector<std::jthread> threads;
     for (int i = 0; i < 4; ++i) {

@@ -22,8 +22,15 @@
 #include <ctime>
 #include <string_view>
 
+// NOLINTBEGIN(bugprone-reserved-identifier, readability-identifier-naming)
+extern "C" {
 // In the runtime of the sanitizers.
-extern "C" __attribute__((weak)) void __sanitizer_print_stack_trace();
+__attribute__((weak)) void __sanitizer_print_stack_trace();
+// ThreadSanitizer allocates when it prints a stack, and would end the program
+// for having done so in a signal handler.
+const char* __tsan_default_options() { return "report_signal_unsafe=0"; }
+}
+// NOLINTEND(bugprone-reserved-identifier, readability-identifier-naming)
 
 namespace tcpip_tests {
 namespace {
