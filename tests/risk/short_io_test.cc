@@ -403,6 +403,27 @@ TEST(NeverReadyTest, DeadlineHoldsForAWriteThatNeverSendsAnything) {
   }
 }
 
+// A peer that takes byte after byte is no reason to go on.
+TEST(NeverReadyTest, DeadlineHoldsForAWriteThatNeverHasToWait) {
+  const HangGuard guard(30);
+  ConnectionPair pair = tcpip_testing::connection_pair();
+  std::jthread reading([&] {
+    while (!pair.second.reader.read(65536).empty()) {
+    }
+  });
+  Plan plan("send", always().at_most(1));
+  pair.first.writer.write("a");
+  const std::string large(4 * 1024 * 1024, 'a');
+  const std::array<std::string_view, 1> parts{large};
+  EXPECT_ON_TIME(120ms, pair.first.writer.write_and_drain(
+                            parts, kDefaultWriteLimit, 120ms));
+  // Nor does it keep other threads out.
+  EXPECT_ON_TIME(120ms, pair.first.writer.drain(120ms));
+  plan.lift();
+  pair.first.writer.close();
+  reading.join();
+}
+
 TEST(NeverReadyTest, DeadlineHoldsForAConnectThatNeverGetsThere) {
   const HangGuard guard(30);
   const auto listener = tcpip_tests::plain_listener(Transport::kIpv4);
