@@ -741,7 +741,7 @@ TEST(FailNthTableTest, EveryCallIsInTheTableAndMadeByALife) {
       calls += trial.calls();
     }
     // Not every encoding needs the C library's tables.
-    if (f.call != "iconv_open"sv) EXPECT_GT(calls, 0) << f.call;
+    EXPECT_TRUE(calls > 0 || f.call == "iconv_open"sv) << f.call;
   }
   std::ranges::sort(in_table);
   EXPECT_TRUE(std::ranges::equal(in_table, faults::names()));
