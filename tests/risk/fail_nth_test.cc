@@ -263,6 +263,14 @@ void expect_serves(Trial& trial, int port) {
   }
 }
 
+// A client that comes while another is connected. With some faults it waits.
+void turn_away(const Trial& trial, int port) {
+  const Exempt mine;
+  const UniqueFd second = tcpip_tests::connect_to(port);
+  pollfd fd{second.get(), POLLIN, 0};
+  ::poll(&fd, 1, static_cast<int>(trial.limit().count()));
+}
+
 enum class When { kWhileItServes, kWhileItCloses };
 enum class Callbacks { kQueue, kDispatcher };
 
@@ -295,6 +303,7 @@ void server_life(Trial& trial, Callbacks callbacks, When when) {
       client->write_str("hello", trial.limit());
       trial.expect_equal(client->read_str(trial.limit()), "hello"s,
                          "wrong echo");
+      turn_away(trial, server->port());
       client->write_lines({"struct", "\r\n"}, trial.limit());
       client->write_from(kSample, trial.limit());
       Sample sample;
