@@ -25,6 +25,7 @@
 #include <functional>
 #include <new>
 #include <optional>
+#include <ostream>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -58,7 +59,6 @@ using tcpip_testing::ConnectionEvents;
 using tcpip_testing::LeakSnapshot;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kWithSanitizer;
-using tcpip_tests::LoopbackPair;
 using tcpip_tests::PlainListener;
 using tcpip_tests::Transport;
 using Clock = std::chrono::steady_clock;
@@ -94,6 +94,7 @@ class Trial {
     over_ = true;
     if (!plan_) return;
     plan_->lift();
+    calls_ = plan_->calls();
     injected_ = plan_->injected();
   }
 
@@ -126,6 +127,7 @@ class Trial {
   std::chrono::milliseconds limit() const { return limit_; }
   int error() const { return error_; }
   bool injects() const { return plan_ && !over_; }
+  int calls() const { return calls_; }
   int injected() const { return injected_; }
   bool has_failed() const { return failed_; }
   const std::string& error_text() const { return error_text_; }
@@ -145,6 +147,7 @@ class Trial {
   const int error_;
   std::optional<faults::Plan> plan_;
   bool over_ = false;
+  int calls_ = 0;
   int injected_ = 0;
   bool failed_ = false;
   std::string error_text_;
@@ -260,6 +263,14 @@ void expect_serves(Trial& trial, int port) {
   }
 }
 
+// A client that comes while another is connected. With some faults it waits.
+void turn_away(const Trial& trial, int port) {
+  const Exempt mine;
+  const UniqueFd second = tcpip_tests::connect_to(port);
+  pollfd fd{second.get(), POLLIN, 0};
+  ::poll(&fd, 1, static_cast<int>(trial.limit().count()));
+}
+
 enum class When { kWhileItServes, kWhileItCloses };
 enum class Callbacks { kQueue, kDispatcher };
 
@@ -292,6 +303,7 @@ void server_life(Trial& trial, Callbacks callbacks, When when) {
       client->write_str("hello", trial.limit());
       trial.expect_equal(client->read_str(trial.limit()), "hello"s,
                          "wrong echo");
+      turn_away(trial, server->port());
       client->write_lines({"struct", "\r\n"}, trial.limit());
       client->write_from(kSample, trial.limit());
       Sample sample;
@@ -423,9 +435,10 @@ void expect_read(Trial& trial, Read read, const Expected& expected,
 
 // A StreamReader and a StreamWriter, with a peer that reads and writes.
 void stream_life(Trial& trial) {
-  LoopbackPair pair = tcpip_tests::loopback_pair(
-      Transport::kIpv4, kDefaultLimit, tcpip_tests::Buffers::kSmall);
-  const std::string large(200'000, 'l');
+  tcpip_tests::FdPair pair =
+      tcpip_tests::fd_pair(Transport::kIpv4, tcpip_tests::Buffers::kSmall);
+  // More than the kernel takes.
+  const std::string large(60'000, 'l');
   std::string received;
   std::jthread reading([&] {
     const Exempt mine;
@@ -440,13 +453,16 @@ void stream_life(Trial& trial) {
     lines.emplace_back(letter == 'c' ? large : std::string(100, letter));
   }
   std::vector<bool> is_sent(lines.size(), false);
-  StreamReader& reader = pair.reader;
-  StreamWriter& writer = pair.writer;
+  StreamReader reader;
+  StreamWriter writer;
   tcpip_tests::send_all(pair.peer,
                         "first\nsecond|third;1234567890abcdefghrest");
   bool lost = false;
   trial.begin();
   trial.attempt([&] {
+    Streams streams = open_connection(std::move(pair.ours));
+    reader = std::move(streams.reader);
+    writer = std::move(streams.writer);
     expect_read(
         trial, [&] { return reader.read_line(trial.limit()); }, "first\n",
         "read_line");
@@ -621,6 +637,9 @@ struct Sweep {
   const Life* life;
   const Faulty* faulty;
   bool from_then_on;
+  friend std::ostream& operator<<(std::ostream& out, const Sweep& sweep) {
+    return out << sweep.faulty->call;
+  }
 };
 
 std::vector<Sweep> sweeps() {
@@ -715,6 +734,27 @@ INSTANTIATE_TEST_SUITE_P(All, FailNthTest, testing::ValuesIn(sweeps()),
                                   (test.param.from_then_on ? "_FromThenOn"
                                                            : "_Once");
                          });
+
+// A call that no life makes would prove nothing.
+TEST(FailNthTableTest, EveryCallIsInTheTableAndMadeByALife) {
+  const HangGuard guard;
+  std::vector<std::string_view> in_table;
+  for (const Faulty& f : faulty()) {
+    in_table.push_back(f.call);
+    int calls = 0;
+    for (const Life& life : kLives) {
+      Trial trial(f.call, faults::nth(1'000'000'000).error(EINTR), EINTR, 20s);
+      life.live(trial);
+      EXPECT_EQ(trial.complaints(), "") << life.name;
+      EXPECT_FALSE(trial.has_failed()) << life.name << trial.error_text();
+      calls += trial.calls();
+    }
+    // Not every encoding needs the C library's tables.
+    EXPECT_TRUE(calls > 0 || f.call == "iconv_open"sv) << f.call;
+  }
+  std::ranges::sort(in_table);
+  EXPECT_TRUE(std::ranges::equal(in_table, faults::names()));
+}
 
 // Says which life it was that ended the program.
 [[maybe_unused]] const auto previous_handler = std::set_terminate([] {

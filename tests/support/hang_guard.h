@@ -8,8 +8,8 @@
 //
 // It is SIGALRM that ends the program, so there is no thread that the leak
 // guard or a fork would see. The other threads print their own stacks, one
-// after the other, in a handler of SIGSYS. Of a thread that blocks SIGSYS only
-// the system call is printed that it is inside of.
+// after the other, in a handler of SIGTRAP. Of a thread that blocks SIGTRAP
+// only the system call is printed that it is inside of.
 //
 // Threads: guards are made and destroyed by one thread, the innermost first.
 #ifndef TESTS_SUPPORT_HANG_GUARD_H_
