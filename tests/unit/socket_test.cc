@@ -173,33 +173,38 @@ TEST_P(SocketOf, ReceiveIsNotMuchLaterThanItsDeadline) {
   }
 }
 
-// The kernel rounds the time-out of a recv() by up to an eighth.
+// The kernel rounds the time-out of a recv() up, of this one to the next
+// multiple of up to 256 ms: the calls begin at different places between two.
 TEST_P(SocketOf, ReceiveIsNotLateIfBytesComeShortlyBeforeItsDeadline) {
-  constexpr auto kLength = 2400ms;
-  constexpr int kCalls = 6;
+  constexpr auto kLength = 2800ms;
+  constexpr std::size_t kCalls = 6;
   std::vector<Ends> ends;
-  std::vector<std::jthread> threads;
+  for (std::size_t i = 0; i < kCalls; ++i) {
+    ends.push_back(connected(GetParam()));
+  }
   std::vector<Clock::duration> late(kCalls);
-  for (int i = 0; i < kCalls; ++i) ends.push_back(connected(GetParam()));
-  for (std::size_t i = 0; i < kCalls; ++i) {
-    threads.emplace_back([&, i] {
-      Socket& socket = *ends[i].here;
-      const Deadline deadline = Deadline::after(kLength);
-      EXPECT_EQ(receive(socket, deadline), bytes("x"));
-      EXPECT_EQ(receive(socket, deadline), ended(IoStatus::kTimeout));
-      late[i] = Clock::now() - deadline.when();
-    });
+  {
+    std::vector<std::jthread> threads;
+    const Clock::time_point begin = Clock::now();
+    for (std::size_t i = 0; i < kCalls; ++i) {
+      const Clock::time_point start = begin + i * 50ms;
+      threads.emplace_back([&, i, start] {
+        std::this_thread::sleep_until(start);
+        const Deadline deadline(start + kLength);
+        EXPECT_EQ(receive(*ends[i].here, deadline), bytes("x"));
+        EXPECT_EQ(receive(*ends[i].here, deadline), ended(IoStatus::kTimeout));
+        late[i] = Clock::now() - deadline.when();
+      });
+      threads.emplace_back([&, i, start] {
+        std::this_thread::sleep_until(start + kLength * 247 / 1000);
+        must_send(*ends[i].there, "x");
+      });
+    }
   }
-  // A quarter of it, and a little less or more, is left.
-  for (std::size_t i = 0; i < kCalls; ++i) {
-    std::this_thread::sleep_for(i == 0 ? kLength / 5 : kLength / 100);
-    must_send(*ends[i].there, "x");
-  }
-  threads.clear();
-  // Two may be late because the machine is busy.
+  // Some may be late because the machine is busy.
   std::sort(late.begin(), late.end());
   EXPECT_GE(late.front(), Clock::duration::zero());
-  EXPECT_LT(late[kCalls - 3], 20ms);
+  EXPECT_LT(late[2], 20ms);
 }
 
 TEST_P(SocketOf, ADeadlineIsOverWithItsCall) {

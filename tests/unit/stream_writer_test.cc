@@ -821,7 +821,7 @@ TEST(StreamWriter, TimesOutOnlyIfItsOwnMessageIsNotSent) {
 }
 
 TEST(StreamWriter, ResetThatAnotherCallMetIsToldToABlockedWrite) {
-  for (int i = 0; i < 20; ++i) {
+  for (int i = 0; i < 6; ++i) {
     LoopbackPair pair = fixed_pair(Transport::kIpv4);
     fill_up(pair.writer);
     BlockedCall call([&]() -> std::error_code {
