@@ -41,6 +41,8 @@ _missing() {
     [ -e /usr/include/fmt/core.h ] || echo 'fmt|libfmt-dev'
     [ -e /usr/include/nlohmann/json.hpp ] || echo 'nlohmann-json|nlohmann-json3-dev'
     [ -e /usr/src/googletest/googletest ] || echo 'GoogleTest|googletest'
+    # The test of the model is skipped without it.
+    command -v spin > /dev/null || echo 'Spin|spin'
   fi
 }
 
