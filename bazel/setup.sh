@@ -41,6 +41,8 @@ _missing() {
     [ -e /usr/include/fmt/core.h ] || echo 'fmt|libfmt-dev'
     [ -e /usr/include/nlohmann/json.hpp ] || echo 'nlohmann-json|nlohmann-json3-dev'
     [ -e /usr/src/googletest/googletest ] || echo 'GoogleTest|googletest'
+    # The test of the model is skipped without it.
+    command -v spin > /dev/null || echo 'Spin|spin?'
   fi
 }
 
@@ -80,7 +82,7 @@ set_up() {
   if [ -n "$missing" ]; then
     if command -v apt-get > /dev/null; then
       _install $(cut -d '|' -f 2 <<< "$missing")
-      missing=$(_missing "$@")
+      missing=$(_missing "$@" | grep -v '^Spin|')
     fi
     if [ -n "$missing" ]; then
       echo 'Missing on this machine, please install:' >&2

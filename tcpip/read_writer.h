@@ -39,6 +39,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tcpip/wait.h"
 #include "tcpip/wire_type.h"
@@ -133,6 +134,11 @@ class ReadWriter {
                    const Wait& wait = {}) const;
   void write_lines(std::initializer_list<std::string_view> parts,
                    const Wait& wait = {}) const;
+  void write_lines(std::span<const std::string> parts,
+                   const Wait& wait = {}) const {
+    write_lines(std::vector<std::string_view>(parts.begin(), parts.end()),
+                wait);
+  }
   // Writes a text, given in UTF-8, in the encoding, and the terminator. Throws
   // std::invalid_argument, with nothing sent, if the text is not valid UTF-8,
   // has a character that the encoding lacks, or contains the terminator's bytes
@@ -153,6 +159,10 @@ class ReadWriter {
   // sent yet. Else sends what the kernel takes and queues the rest.
   bool try_write(std::string_view data) const;
   bool try_write_lines(std::span<const std::string_view> parts) const;
+  bool try_write_lines(std::span<const std::string> parts) const {
+    return try_write_lines(
+        std::vector<std::string_view>(parts.begin(), parts.end()));
+  }
   bool try_write_str(std::string_view text) const;
   template <class... Structs>
   bool try_write_from(const Structs&... structs) const {

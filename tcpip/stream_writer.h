@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tcpip/address.h"
 #include "tcpip/constants.h"
@@ -48,6 +49,9 @@ class StreamWriter {
   void write_lines(std::initializer_list<std::string_view> parts) {
     write_lines(std::span(parts.begin(), parts.size()));
   }
+  void write_lines(std::span<const std::string> parts) {
+    write_lines(std::vector<std::string_view>(parts.begin(), parts.end()));
+  }
   // Waits until the kernel has all bytes that were written before this call
   // (asyncio waits for a low-water mark only), whatever other threads write
   // meanwhile. Throws ConnectionError if the connection is lost or
@@ -69,6 +73,10 @@ class StreamWriter {
   // As write_lines(); but if earlier bytes are still unsent, returns false and
   // takes nothing. For a loop that will have a newer message next time.
   bool try_write_lines(std::span<const std::string_view> parts);
+  bool try_write_lines(std::span<const std::string> parts) {
+    return try_write_lines(
+        std::vector<std::string_view>(parts.begin(), parts.end()));
+  }
 
   // Half-close: sends FIN once everything written is sent, if need be in the
   // next drain(). Reading goes on. Idempotent. Throws ConnectionError after

@@ -353,6 +353,28 @@ TEST(StreamWriter, WriteLinesJoinsAllPartsAndAddsNothing) {
   }
 }
 
+TEST(StreamWriter, WriteLinesTakesStringsOfEveryKind) {
+  LoopbackPair pair = loopback_pair(Transport::kUnix);
+  std::vector<std::string> strings{"a", "", "b"};
+  const std::array<std::string, 1> array{"c"};
+  const std::string plain[] = {"d", "e"};
+  pair.writer.write_lines(strings);
+  pair.writer.write_lines(std::as_const(strings));
+  pair.writer.write_lines(array);
+  pair.writer.write_lines(plain);
+  pair.writer.write_lines(std::vector<std::string>{"f"});
+  pair.writer.write_lines({strings[0], strings[2]});
+  pair.writer.write_lines(std::span(strings));
+  pair.writer.write_lines(std::vector<std::string>());
+  pair.writer.write_lines({});
+  pair.writer.write_lines({"g"});
+  pair.writer.write_lines({"h", "i"});
+  pair.writer.write_lines(Parts{"j"});
+  EXPECT_TRUE(pair.writer.try_write_lines(strings));
+  pair.writer.close();
+  EXPECT_EQ(recv_until_eof(pair.peer), "ababcdefababghijab");
+}
+
 TEST(StreamWriter, WriteLinesOfOneLargePartAmongSmallOnes) {
   for (const std::size_t where : {0u, 1u, 2u}) {
     LoopbackPair pair =
