@@ -493,7 +493,7 @@ void stream_life(Trial& trial) {
   // Each message on its own, whatever happened to the one before. A fault that
   // lasts must not cost each of them the whole limit.
   const auto limit = [&trial] {
-    return trial.has_failed() ? std::min(trial.limit(), 2ms) : trial.limit();
+    return trial.has_failed() ? 2ms : trial.limit() / 4;
   };
   for (std::size_t i = 0; i < lines.size(); ++i) {
     trial.attempt([&] {
