@@ -42,6 +42,7 @@
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/stage.h"
+#include "tests/support/thrown.h"
 #include "tests/support/two_hosts.h"
 
 namespace tcpip {
@@ -53,17 +54,16 @@ using Seconds = std::chrono::duration<double>;
 using tcpip_testing::ConnectionEvents;
 using tcpip_tests::accept_one;
 using tcpip_tests::BlockedCall;
-using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
 using tcpip_tests::kTcpTransports;
 using tcpip_tests::kWithSanitizer;
-using tcpip_tests::NotPermitted;
 using tcpip_tests::PlainListener;
 using tcpip_tests::recv_exact;
-using tcpip_tests::seconds_of;
 using tcpip_tests::send_all;
+using tcpip_tests::Thrown;
+using tcpip_tests::thrown_by;
 using tcpip_tests::TwoHosts;
 
 // The kernel's timers decide when; a busy machine comes later, not earlier.
@@ -78,31 +78,6 @@ SocketOptions watchful_while_idle() {
   SocketOptions options = kWatchful;
   options.user_timeout = 4000ms;
   return options;
-}
-
-// What a failed call says. The class matters, and the errno.
-struct Failure {
-  std::string kind;
-  int error = 0;
-};
-template <class Function>
-Failure failure_of(Function function) {
-  try {
-    function();
-    return {"none", 0};
-  } catch (const ConnectionResetError& e) {
-    return {"ConnectionResetError", e.code().value()};
-  } catch (const ConnectionAbortedError& e) {
-    return {"ConnectionAbortedError", e.code().value()};
-  } catch (const IncompleteReadError& e) {
-    return {"IncompleteReadError", e.code().value()};
-  } catch (const ConnectionError& e) {
-    return {"ConnectionError", e.code().value()};
-  } catch (const TimeoutError& e) {
-    return {"TimeoutError", e.code().value()};
-  } catch (const Error& e) {
-    return {"Error", e.code().value()};
-  }
 }
 
 // A connection of a client or server of the library, which is here, with a bare
@@ -136,7 +111,7 @@ class Connected {
     endpoint().write_str("here", kPatience);
     EXPECT_EQ(recv_exact(peer, 6), "here\r\n");
     read_.emplace(
-        [this] { return failure_of([&] { endpoint().read_str(kPatience); }); });
+        [this] { return thrown_by([&] { endpoint().read_str(kPatience); }); });
     EXPECT_TRUE(read_->await_blocked());
   }
 
@@ -154,10 +129,10 @@ class Connected {
     return *server_;
   }
   // How the blocked read ended.
-  Failure read() {
-    const Failure failure = read_->get();
+  Thrown read() {
+    const Thrown thrown = read_->get();
     read_.reset();
-    return failure;
+    return thrown;
   }
 
   const ConnectionEvents events;
@@ -167,7 +142,7 @@ class Connected {
   const std::string name_;
   std::optional<Client> client_;
   std::optional<OneClientServer> server_;
-  std::optional<BlockedCall<Failure>> read_;
+  std::optional<BlockedCall<Thrown>> read_;
 };
 
 // The descriptor in this process of the socket that `fd` is connected to.
@@ -191,17 +166,8 @@ int other_end_of(int fd) {
   return -1;
 }
 
-class NetworkFaultTest : public testing::Test {
+class NetworkFaultTest : public tcpip_tests::TwoHostsTest {
  protected:
-  void SetUp() override {
-    try {
-      hosts_.emplace();
-    } catch (const NotPermitted& e) {
-      GTEST_SKIP() << e.what();
-    }
-  }
-  TwoHosts& hosts() { return *hosts_; }
-
   void connect_all(const SocketOptions& socket) {
     for (const tcpip_tests::Transport transport : kTcpTransports) {
       for (const bool is_client : {true, false}) {
@@ -239,20 +205,15 @@ class NetworkFaultTest : public testing::Test {
           << event.error.message();
       EXPECT_GE(took, earliest);
       EXPECT_LE(took, latest);
-      const Failure failure = connection->read();
-      EXPECT_EQ(failure.kind, exception);
-      EXPECT_EQ(failure.error, event.error.value());
+      const Thrown thrown = connection->read();
+      EXPECT_EQ(thrown.kind, exception);
+      EXPECT_EQ(thrown.error, event.error.value());
       EXPECT_FALSE(connection->endpoint().connected());
       EXPECT_TRUE(connection->endpoint().should_be_connected());
       connection->events.assert_none();
     }
   }
 
- private:
-  const HangGuard guard_;
-  std::optional<TwoHosts> hosts_;
-
- protected:
   std::vector<std::unique_ptr<Connected>> connections;
 };
 
@@ -317,13 +278,13 @@ TEST_F(NetworkFaultTest, DeviceThatGoesDownEndsTheConnectionAtUserTimeout) {
   const auto down = Clock::now();
   write_from_all("nobody gets this");
   for (const tcpip_tests::Transport transport : kTcpTransports) {
-    const Failure failure = failure_of([&] {
+    const Thrown thrown = thrown_by([&] {
       Client({.host = TwoHosts::there(transport), .port = 4000})
           .start(kPatience);
     });
-    EXPECT_EQ(failure.kind, "Error");
-    EXPECT_TRUE(failure.error == ENETUNREACH || failure.error == EHOSTUNREACH)
-        << failure.error;
+    EXPECT_EQ(thrown.kind, "Error");
+    EXPECT_TRUE(thrown.error == ENETUNREACH || thrown.error == EHOSTUNREACH)
+        << thrown.error;
   }
   expect_all_end(DisconnectReason::kTimedOut,
                  {ETIMEDOUT, ENETUNREACH, EHOSTUNREACH}, "ConnectionError",
@@ -370,7 +331,7 @@ TEST_F(NetworkFaultTest, CutOfTwoSecondsLosesNothing) {
     connection->events.assert_none();
   }
   for (const auto& connection : connections) {
-    EXPECT_EQ(connection->read().kind, "none");
+    EXPECT_EQ(connection->read(), Thrown{});
   }
 }
 
@@ -550,7 +511,7 @@ TEST(HungPeerTest, OnlyHeartbeatsFindIt) {
   EXPECT_EQ(server_without.read_line(kPatience), "heartbeat\r\n");
 
   BlockedCall reading(
-      [&] { return failure_of([&] { with.read_str(kPatience); }); });
+      [&] { return thrown_by([&] { with.read_str(kPatience); }); });
   EXPECT_TRUE(reading.await_blocked());
   peer.hang();
   const auto hung = Clock::now();
@@ -560,7 +521,7 @@ TEST(HungPeerTest, OnlyHeartbeatsFindIt) {
       events[0].assert_next_disconnected(DisconnectReason::kHeartbeatLost);
   EXPECT_GE(event.time - hung, 1500ms);
   EXPECT_LE(event.time - hung, 2s + kPrompt);
-  EXPECT_EQ(reading.get().kind, "ConnectionError");
+  EXPECT_EQ(reading.get().kind, "IncompleteReadError");
   event = events[2].assert_next_disconnected(DisconnectReason::kHeartbeatLost);
   EXPECT_GE(event.time - hung, 1500ms);
   EXPECT_LE(event.time - hung, 4s + kPrompt);

@@ -18,16 +18,18 @@
 #ifndef TESTS_SUPPORT_TWO_HOSTS_H_
 #define TESTS_SUPPORT_TWO_HOSTS_H_
 
-#include <array>
+#include <gtest/gtest.h>
+
 #include <chrono>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "tcpip/unique_fd.h"
+#include "tests/support/hang_guard.h"
 #include "tests/support/loopback.h"
 
 namespace tcpip_tests {
@@ -138,6 +140,23 @@ int destroy_connection(int fd);
 // Closes a TCP socket without FIN or reset, as if its host had lost power.
 // False if that is not permitted.
 bool vanish(tcpip::UniqueFd fd);
+
+// A fixture that has them, or skips the test and says why.
+class TwoHostsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    try {
+      hosts_.emplace();
+    } catch (const NotPermitted& e) {
+      GTEST_SKIP() << e.what();
+    }
+  }
+  TwoHosts& hosts() { return *hosts_; }
+
+ private:
+  const HangGuard guard_;
+  std::optional<TwoHosts> hosts_;
+};
 
 }  // namespace tcpip_tests
 
