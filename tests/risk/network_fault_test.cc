@@ -86,7 +86,8 @@ class Connected {
  public:
   Connected(const TwoHosts& hosts, bool is_client,
             tcpip_tests::Transport transport, const SocketOptions& socket)
-      : name_(std::string(is_client ? "client" : "server") + " over " +
+      : transport_(transport),
+        name_(std::string(is_client ? "client" : "server") + " over " +
               tcpip_tests::name_of(transport)) {
     if (is_client) {
       const PlainListener listener = hosts.listen_there(transport);
@@ -124,10 +125,12 @@ class Connected {
   Connected& operator=(const Connected&) = delete;
 
   const std::string& name() const { return name_; }
+  tcpip_tests::Transport transport() const { return transport_; }
   BaseClientOrServer& endpoint() {
     if (client_) return *client_;
     return *server_;
   }
+  OneClientServer* server() { return server_ ? &*server_ : nullptr; }
   // How the blocked read ended.
   Thrown read() {
     const Thrown thrown = read_->get();
@@ -139,6 +142,7 @@ class Connected {
   tcpip::UniqueFd peer;
 
  private:
+  const tcpip_tests::Transport transport_;
   const std::string name_;
   std::optional<Client> client_;
   std::optional<OneClientServer> server_;
@@ -376,6 +380,48 @@ TEST_F(NetworkFaultTest, KeepaliveFindsAPeerWhoseEndWasNotHeard) {
   expect_all_end(DisconnectReason::kTimedOut, {ETIMEDOUT}, "ConnectionError",
                  closed, 2s, 4.1s + kLate);
   EXPECT_GT(hosts().hits(), 0);
+}
+
+// The peer has closed, but its FIN is lost, and so is its answer to our bytes.
+TEST_F(NetworkFaultTest, UserTimeoutFindsAPeerWhoseEndWasNotHeard) {
+  connect_all(kWatchful);
+  hosts().set({}, {.lose_fin_and_rst = true});
+  for (const auto& connection : connections) connection->peer.reset();
+  const auto sent = Clock::now();
+  write_from_all("nobody gets this");
+  expect_all_end(DisconnectReason::kTimedOut, {ETIMEDOUT}, "ConnectionError",
+                 sent, 2.9s, 4.1s + kLate);
+  EXPECT_GT(hosts().hits(), 0);
+}
+
+// It tries again and again, as controllers do. The old connection, of which
+// nothing is left at the other end, must not keep it out.
+TEST_F(NetworkFaultTest, HostThatRestartedGetsInWhenKeepaliveMeetsIt) {
+  for (const tcpip_tests::Transport transport : kTcpTransports) {
+    Connected connection(hosts(), false, transport, watchful_while_idle());
+    const auto gone = Clock::now();
+    if (!tcpip_tests::vanish(std::move(connection.peer))) {
+      GTEST_SKIP() << "TCP_REPAIR needs CAP_NET_ADMIN";
+    }
+    OneClientServer& server = *connection.server();
+    UniqueFd peer;
+    EXPECT_TRUE(tcpip_tests::eventually([&] {
+      peer = hosts().connect_from_there(transport, server.port());
+      // Those that are turned away read the end of the stream.
+      pollfd turned_away{peer.get(), POLLIN, 0};
+      while (server.connection_count() == 1) {
+        if (::poll(&turned_away, 1, 1) != 0) return false;
+      }
+      return true;
+    }));
+    EXPECT_LE(Clock::now() - gone, 1.1s + kLate);
+    connection.events.assert_next_disconnected(DisconnectReason::kReset);
+    const ConnectionEvent event = connection.events.assert_next_connected(true);
+    std::printf("in after %.2f s\n", Seconds(event.time - gone).count());
+    EXPECT_EQ(connection.read(), (Thrown{"ConnectionResetError", ECONNRESET}));
+    send_all(peer, "back\r\n");
+    EXPECT_EQ(server.read_str(kPatience), "back");
+  }
 }
 
 // --- The connection is ended from outside ---

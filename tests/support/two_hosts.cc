@@ -40,6 +40,7 @@
 
 #include "tcpip/address.h"
 #include "tcpip/base/mutex.h"
+#include "tests/support/wait_until.h"
 
 namespace tcpip_tests {
 namespace {
@@ -395,9 +396,43 @@ TwoHosts::TwoHosts() : outside_(current_network()) {
     UniqueFd device_here = make_device(0);
     cable_ = std::make_unique<Cable>(std::move(device_here),
                                      std::move(device_there));
+    meet();
   } catch (...) {
     leave();
     throw;
+  }
+}
+
+namespace {
+
+const sockaddr* raw(const tcpip::Address& address) {
+  return static_cast<const sockaddr*>(address.data());
+}
+socklen_t raw_size(const tcpip::Address& address) {
+  return static_cast<socklen_t>(address.size());
+}
+
+UniqueFd stream_socket(const tcpip::Address& address) {
+  UniqueFd fd(::socket(raw(address)->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  check(fd.get(), "socket");
+  return fd;
+}
+
+}  // namespace
+
+// The first packet to a device that has just been made may be lost, and the
+// kernel tries again after a second: not in the time of a test. Now each host
+// knows the other one's devices.
+void TwoHosts::meet() const {
+  for (const Transport transport : kTcpTransports) {
+    // Nobody listens there.
+    const tcpip::Address address = tcpip::resolve(there(transport), 9).front();
+    const bool met = wait_until([&] {
+      const UniqueFd fd = stream_socket(address);
+      return ::connect(fd.get(), raw(address), raw_size(address)) != 0 &&
+             errno == ECONNREFUSED;
+    });
+    if (!met) fail("the hosts do not hear each other");
   }
 }
 
@@ -416,24 +451,11 @@ std::string TwoHosts::there(Transport transport) {
   return transport == Transport::kIpv4 ? kIpv4[1] : kIpv6[1];
 }
 
-namespace {
-
-UniqueFd stream_socket(const tcpip::Address& address) {
-  const auto* raw = static_cast<const sockaddr*>(address.data());
-  UniqueFd fd(::socket(raw->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  check(fd.get(), "socket");
-  return fd;
-}
-
-}  // namespace
-
 PlainListener TwoHosts::listen_there(Transport transport) const {
   const Visit visit(*this);
   const tcpip::Address address = tcpip::resolve(there(transport), 0).front();
   PlainListener listener{stream_socket(address), 0};
-  check(::bind(listener.fd.get(), static_cast<const sockaddr*>(address.data()),
-               static_cast<socklen_t>(address.size())),
-        "bind");
+  check(::bind(listener.fd.get(), raw(address), raw_size(address)), "bind");
   check(::listen(listener.fd.get(), 16), "listen");
   sockaddr_storage bound{};
   socklen_t size = sizeof bound;
@@ -448,9 +470,7 @@ UniqueFd TwoHosts::connect_from_there(Transport transport, int port) const {
   const Visit visit(*this);
   const tcpip::Address address = tcpip::resolve(here(transport), port).front();
   UniqueFd fd = stream_socket(address);
-  check(::connect(fd.get(), static_cast<const sockaddr*>(address.data()),
-                  static_cast<socklen_t>(address.size())),
-        "connect");
+  check(::connect(fd.get(), raw(address), raw_size(address)), "connect");
   const int on = 1;
   ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   return fd;

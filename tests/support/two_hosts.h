@@ -112,6 +112,7 @@ class TwoHosts {
     const TwoHosts& hosts_;
   };
 
+  void meet() const;
   void leave() noexcept;
 
   tcpip::UniqueFd outside_;
