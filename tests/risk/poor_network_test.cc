@@ -19,6 +19,7 @@
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/sanitizers.h"
+#include "tests/support/thrown.h"
 #include "tests/support/two_hosts.h"
 
 namespace tcpip {
@@ -31,6 +32,8 @@ using tcpip_tests::CableFaults;
 using tcpip_tests::kPatience;
 using tcpip_tests::kWithSanitizer;
 using tcpip_tests::seconds_of;
+using tcpip_tests::Thrown;
+using tcpip_tests::thrown_by;
 using tcpip_tests::Transport;
 using tcpip_tests::TwoHosts;
 
@@ -96,9 +99,12 @@ TEST_P(PoorNetworkTest, EverythingArrivesWholeAndInOrder) {
     EXPECT_EQ(client.read_str(kBound), "same");
     EXPECT_TRUE(client.read_exactly(size, kBound) == blob(size, 2));
     const std::jthread writer([&] {
-      for (int i = 0; i < kMessages; ++i) {
-        client.write_str(message(i), kBound);
-      }
+      const Thrown thrown = thrown_by([&] {
+        for (int i = 0; i < kMessages; ++i) {
+          client.write_str(message(i), kBound);
+        }
+      });
+      EXPECT_EQ(thrown, Thrown());
     });
     for (int i = 0; i < kMessages; ++i) {
       ASSERT_EQ(client.read_str(kBound), "you said " + message(i));
