@@ -604,8 +604,8 @@ struct PreparedEvent::Data {
 
 PreparedEvent::PreparedEvent() noexcept = default;
 PreparedEvent::PreparedEvent(CallbackQueue::Callback callback)
-    : data_(std::make_unique<Data>(
-          CallbackQueue::Impl::make_item(std::move(callback)))) {}
+    // clang 14 cannot do this through std::make_unique.
+    : data_(new Data{CallbackQueue::Impl::make_item(std::move(callback))}) {}
 PreparedEvent::PreparedEvent(PreparedEvent&&) noexcept = default;
 PreparedEvent& PreparedEvent::operator=(PreparedEvent&&) noexcept = default;
 PreparedEvent::~PreparedEvent() = default;
