@@ -546,16 +546,22 @@ json read_json(const ReadWriter& connection, const Wait& wait) {
 
 json read_json(const ReadWriter& connection, const JsonOptions& options,
                const Wait& wait) {
-  return parse(internal::read_text(connection, "read_json", wait), options,
-               "read_json", &connection);
+  json data;
+  internal::read_text(connection, "read_json", wait,
+                      [&](const std::string& text) {
+                        data = parse(text, options, "read_json", &connection);
+                      });
+  return data;
 }
 
 std::optional<json> try_read_json(const ReadWriter& connection,
                                   const JsonOptions& options) {
-  const std::optional<std::string> text =
-      internal::try_read_text(connection, "try_read_json");
-  if (!text) return std::nullopt;
-  return parse(*text, options, "try_read_json", &connection);
+  std::optional<json> data;
+  internal::try_read_text(
+      connection, "try_read_json", [&](const std::string& text) {
+        data = parse(text, options, "try_read_json", &connection);
+      });
+  return data;
 }
 
 void write_json(const ReadWriter& connection, const json& data,

@@ -66,45 +66,47 @@ std::string value_or_time_out(std::optional<std::string> message,
   throw TimeoutError(call.operation, link.record->peer.to_string());
 }
 
-// Decodes a message while it is still in the reader: if there is no memory for
-// the text, it stays there. A heartbeat is left alone.
+// Decodes a message and gives the text to `use`, while the message is still in
+// the reader: if there is no memory for that, it stays there. A heartbeat is
+// left alone.
 class Decoder final : public Receiver::Consumer {
  public:
-  Decoder(const Link& link, const TextFormat& format, const char* operation)
-      : link_(link), format_(format), operation_(operation) {}
+  Decoder(const Link& link, const TextFormat& format, const char* operation,
+          const internal::UseText& use)
+      : link_(link), format_(format), operation_(operation), use_(use) {}
 
   void consume(std::string_view message) override {
     is_heartbeat_ = format_.is_heartbeat(message);
     if (is_heartbeat_) return;
-    text_ = format_.decode(message, operation_, link_.record->peer);
+    use_(format_.decode(message, operation_, link_.record->peer));
   }
   bool is_heartbeat() const { return is_heartbeat_; }
-  std::string take_text() { return std::move(text_); }
 
  private:
   const Link& link_;
   const TextFormat& format_;
   const char* const operation_;
+  const internal::UseText& use_;
   bool is_heartbeat_ = false;
-  std::string text_;
 };
 
-std::optional<std::string> read_message(const Source& source, Call call,
-                                        bool waits) {
+// False if there is no message.
+bool read_message(const Source& source, Call call, bool waits,
+                  const internal::UseText& use) {
   const std::shared_ptr<Link> link = find_link(source, call.operation);
   const auto format = link->core->format();
   Receiver& receiver = *link->receiver;
   for (int left = kMostHeartbeats;;) {
-    Decoder decoder(*link, *format, call.operation);
+    Decoder decoder(*link, *format, call.operation, use);
     if (waits) {
       receiver.read_until(call, format->terminator(), decoder);
     } else if (!receiver.try_read_until(call.operation, format->terminator(),
                                         decoder)) {
-      return std::nullopt;
+      return false;
     }
-    if (!decoder.is_heartbeat()) return decoder.take_text();
+    if (!decoder.is_heartbeat()) return true;
     link->core->note_heartbeat(*link, call.operation);
-    if (call.wait.deadline.has_passed() && --left == 0) return std::nullopt;
+    if (call.wait.deadline.has_passed() && --left == 0) return false;
   }
 }
 
@@ -170,18 +172,16 @@ std::string read_until_any(const Source& source, Call call,
 
 namespace internal {
 
-std::string read_text(const ReadWriter& from, const char* operation,
-                      const Wait& wait) {
-  if (auto text = read_message(from.source_, {operation, wait}, true)) {
-    return *std::move(text);
-  }
+void read_text(const ReadWriter& from, const char* operation, const Wait& wait,
+               const UseText& use) {
+  if (read_message(from.source_, {operation, wait}, true, use)) return;
   throw TimeoutError(operation, subject_of(from));
 }
 
-std::optional<std::string> try_read_text(const ReadWriter& from,
-                                         const char* operation) {
+bool try_read_text(const ReadWriter& from, const char* operation,
+                   const UseText& use) {
   const Wait wait = Wait::none();
-  return read_message(from.source_, {operation, wait}, false);
+  return read_message(from.source_, {operation, wait}, false, use);
 }
 
 void write_text(const ReadWriter& to, const char* operation,
@@ -266,7 +266,10 @@ std::string ReadWriter::read_until(Separators separators,
 }
 
 std::string ReadWriter::read_str(const Wait& wait) const {
-  return internal::read_text(*this, "read_str", wait);
+  std::string text;
+  internal::read_text(*this, "read_str", wait,
+                      [&text](std::string read) { text = std::move(read); });
+  return text;
 }
 
 std::optional<std::string> ReadWriter::try_read(std::size_t n) const {
@@ -299,7 +302,11 @@ std::optional<std::string> ReadWriter::try_read_exactly(std::size_t n) const {
 }
 
 std::optional<std::string> ReadWriter::try_read_str() const {
-  return internal::try_read_text(*this, "try_read_str");
+  std::optional<std::string> text;
+  internal::try_read_text(*this, "try_read_str", [&text](std::string read) {
+    text = std::move(read);
+  });
+  return text;
 }
 
 bool ReadWriter::try_read_struct(std::span<std::byte> out) const {

@@ -33,6 +33,7 @@
 #define TCPIP_READ_WRITER_H_
 
 #include <cstddef>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -53,11 +54,14 @@ namespace internal {
 class LinkSource;
 
 // read_str(), try_read_str(), write_str() and try_write_str() under another
-// name in errors, for json.h.
-std::string read_text(const ReadWriter& from, const char* operation,
-                      const Wait& wait);
-std::optional<std::string> try_read_text(const ReadWriter& from,
-                                         const char* operation);
+// name in errors, for json.h. The reads give the text to `use`; if that throws
+// std::bad_alloc, the message stays where it is. try_read_text() returns false
+// if there is no message.
+using UseText = std::function<void(std::string text)>;
+void read_text(const ReadWriter& from, const char* operation, const Wait& wait,
+               const UseText& use);
+bool try_read_text(const ReadWriter& from, const char* operation,
+                   const UseText& use);
 void write_text(const ReadWriter& to, const char* operation,
                 std::string_view text, const Wait& wait);
 bool try_write_text(const ReadWriter& to, const char* operation,
@@ -192,10 +196,10 @@ class ReadWriter {
   }
 
  private:
-  friend std::string internal::read_text(const ReadWriter&, const char*,
-                                         const Wait&);
-  friend std::optional<std::string> internal::try_read_text(const ReadWriter&,
-                                                            const char*);
+  friend void internal::read_text(const ReadWriter&, const char*, const Wait&,
+                                  const internal::UseText&);
+  friend bool internal::try_read_text(const ReadWriter&, const char*,
+                                      const internal::UseText&);
   friend void internal::write_text(const ReadWriter&, const char*,
                                    std::string_view, const Wait&);
   friend bool internal::try_write_text(const ReadWriter&, const char*,
