@@ -605,7 +605,7 @@ struct PreparedEvent::Data {
 PreparedEvent::PreparedEvent() noexcept = default;
 PreparedEvent::PreparedEvent(CallbackQueue::Callback callback)
     : data_(std::make_unique<Data>(
-          CallbackQueue::Impl::make_item(std::move(callback)))) {}
+          Data{CallbackQueue::Impl::make_item(std::move(callback))})) {}
 PreparedEvent::PreparedEvent(PreparedEvent&&) noexcept = default;
 PreparedEvent& PreparedEvent::operator=(PreparedEvent&&) noexcept = default;
 PreparedEvent::~PreparedEvent() = default;

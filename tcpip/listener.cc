@@ -53,6 +53,7 @@ bool says_nothing_of_the_next(int error_number) noexcept {
 // A listening socket; or the error, and the operation that failed.
 struct Listening {
   UniqueFd fd = {};
+  Address address = {};
   std::error_code error = {};
   const char* operation = "listen";
 };
@@ -84,7 +85,12 @@ Listening listen_on(const Address& address, const ListenOptions& options) {
       ::listen(fd.get(), options.backlog) != 0) {
     return {.error = system_error(errno)};
   }
-  return {.fd = std::move(fd)};
+  // With port 0 the kernel has chosen one.
+  const Address chosen = internal::local_address_of(fd.get());
+  if (chosen.empty()) {
+    return {.error = system_error(errno), .operation = "getsockname"};
+  }
+  return {.fd = std::move(fd), .address = chosen};
 }
 
 // A listening socket for each address, and the addresses that they have. After
@@ -107,7 +113,7 @@ Bound bind_all(std::vector<Address> addresses, bool any_port,
     }
     Listening listening = listen_on(address, options);
     if (!listening.error) {
-      bound.addresses.push_back(internal::local_address_of(listening.fd.get()));
+      bound.addresses.push_back(listening.address);
       bound.sockets.push_back(std::move(listening.fd));
       continue;
     }

@@ -133,7 +133,7 @@ bool Workers::State::start(std::shared_ptr<State> self,
                                log = options.log, work = std::move(work)] {
                                 // Caught here, so that end() is called in any
                                 // case.
-                                run_logged(log, "thread", work);
+                                run_logged(log, "thread", [&work] { work(); });
                                 self->end(number);
                               });
   Entries entry;

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -381,30 +382,49 @@ bool Receiver::exactly(std::span<std::byte> out, Attempt& attempt) {
   return true;
 }
 
-// If the kernel holds all that is missing: moves the buffered bytes to `out`,
-// and receives the rest straight into it. Else does nothing and returns false.
+// If the kernel holds all that is missing: receives it straight into `out`,
+// behind the buffered bytes. Else, or if a call fails half-way, the bytes are
+// in the buffer, and this returns false.
 bool Receiver::exactly_direct(std::span<std::byte> out, const char* operation) {
   const SoleReader::Receiving receiving(sole_reader_, operation);
-  if (socket_->receivable() < out.size() - buffer_.size()) return false;
-  const std::string_view begin = take(buffer_.size());
-  std::size_t have = begin.size();
-  if (have > 0) std::memcpy(out.data(), begin.data(), have);
+  const std::size_t begin = buffer_.size();
+  if (socket_->receivable() < out.size() - begin) return false;
+  std::size_t have = begin;
   while (have < out.size()) {
     const IoResult result =
         socket_->receive_now(out.data() + have, out.size() - have);
-    if (result.status != IoStatus::kOk || result.count == 0) {
-      throw std::logic_error(fmt::format(
-          "{}: bytes that the kernel held are gone; did something else read "
-          "from this socket?",
-          operation));
-    }
+    if (result.status != IoStatus::kOk || result.count == 0) break;
     have += result.count;
-    buffer_.count_past(result.count);
   }
+  if (have < out.size()) {
+    keep(out.subspan(begin, have - begin));
+    return false;
+  }
+  const std::string_view buffered = take(begin);
+  if (begin > 0) std::memcpy(out.data(), buffered.data(), begin);
+  buffer_.count_past(out.size() - begin);
   if (in_dropped_line_ && std::memchr(out.data(), '\n', out.size())) {
     in_dropped_line_ = false;
   }
   return true;
+}
+
+// Puts bytes that were received elsewhere behind those in the buffer. If there
+// is no memory for that, the stream has a gap, and so the connection is lost.
+void Receiver::keep(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    std::span<char> room;
+    try {
+      room = buffer_.make_room();
+    } catch (const std::bad_alloc&) {
+      error_.store(ENOMEM, std::memory_order_relaxed);
+      throw;
+    }
+    const std::size_t n = std::min(room.size(), bytes.size());
+    std::memcpy(room.data(), bytes.data(), n);
+    buffer_.add(n);
+    bytes = bytes.subspan(n);
+  }
 }
 
 // The operations below first try to take what is already buffered, before they

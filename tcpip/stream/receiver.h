@@ -204,6 +204,7 @@ class Receiver {
   std::optional<Match> find(SeparatorSpan separators, const char* operation);
   bool exactly(std::span<std::byte> out, Attempt& attempt);
   bool exactly_direct(std::span<std::byte> out, const char* operation);
+  void keep(std::span<const std::byte> bytes);
   [[noreturn]] void throw_incomplete(const char* operation,
                                      std::optional<std::size_t> expected);
 

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <new>
+#include <thread>
 #include <utility>
 
 #include "tcpip/error.h"
@@ -17,6 +18,9 @@ namespace {
 // than the kernel needs for further pieces. Measured on loopback.
 constexpr std::size_t kCopyAll = 16 * 1024;
 constexpr std::size_t kCopyPiece = 1024;
+// After so many sends in a row a call looks at its deadline and stop, and lets
+// others have the mutex: a peer that reads fast must not keep it for long.
+constexpr int kMaxSends = 64;
 // An empty buffer of at most this size is kept for the next message.
 constexpr std::size_t kKeepBuffer = 256 * 1024;
 
@@ -102,7 +106,7 @@ std::size_t Sender::close(int lost) noexcept {
   {
     const MutexLock lock(mutex_);
     if (!socket_->is_closed()) {
-      if (error_ == 0) send_now();
+      while (error_ == 0 && !is_stuck_ && pending() > 0) send_now();
       if (lost == 0) {
         closed_here_ = true;
       } else if (error_ == 0) {
@@ -264,7 +268,7 @@ void Sender::give_up(int error_number) noexcept {
 }
 
 void Sender::send_now() noexcept {
-  while (pending() > 0) {
+  for (int sends = 0; pending() > 0 && sends < kMaxSends; ++sends) {
     const Socket::Piece piece{buffer_.data() + head_, pending()};
     const IoResult result = socket_->send_now({&piece, 1});
     if (!note(result)) return;
@@ -304,6 +308,15 @@ void Sender::send_until(std::uint64_t target, const Call& call, bool queued) {
     if (socket_->is_closed()) throw_ended(operation);
     if (refused > 0 && wait.deadline.has_passed()) {
       throw TimeoutError(operation, peer(), queued);
+    }
+    if (!waiting_ && !is_stuck_) {
+      if (wait.deadline.has_passed()) {
+        throw TimeoutError(operation, peer(), queued);
+      }
+      mutex_.unlock();
+      std::this_thread::yield();
+      mutex_.lock();
+      continue;
     }
     IoStatus status = IoStatus::kOk;
     if (waiting_) {

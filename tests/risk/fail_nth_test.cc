@@ -490,7 +490,11 @@ void stream_life(Trial& trial) {
     expect_read(
         trial, [&] { return reader.read(4, trial.limit()); }, "rest", "read");
   });
-  // Each message on its own, whatever happened to the one before.
+  // Each message on its own, whatever happened to the one before. A fault that
+  // lasts must not cost each of them the whole limit.
+  const auto limit = [&trial] {
+    return trial.has_failed() ? 2ms : trial.limit() / 4;
+  };
   for (std::size_t i = 0; i < lines.size(); ++i) {
     trial.attempt([&] {
       try {
@@ -498,10 +502,10 @@ void stream_life(Trial& trial) {
           const std::array<std::string_view, 3> parts{
               std::string_view(lines[i]).substr(0, 50),
               std::string_view(lines[i]).substr(50), "\n"};
-          writer.write_and_drain(parts, kDefaultWriteLimit, trial.limit());
+          writer.write_and_drain(parts, kDefaultWriteLimit, limit());
         } else {
           writer.write_lines({lines[i], "\n"});
-          writer.drain(trial.limit());
+          writer.drain(limit());
         }
         is_sent[i] = true;
       } catch (const ConnectionError&) {
@@ -510,7 +514,7 @@ void stream_life(Trial& trial) {
       }
     });
   }
-  trial.attempt([&] { close_stream_writer(writer, trial.limit()); });
+  trial.attempt([&] { close_stream_writer(writer, limit()); });
   trial.lift();
   // What a failed drain() has left is sent behind the fault.
   if (!writer.is_closing() && !lost) {

@@ -7,6 +7,7 @@
 #include <iconv.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -314,6 +315,21 @@ TEST(FaultsTest, ShortCallsMoveTheFirstBytesOnly) {
   EXPECT_EQ(::sendmsg(pair.ours.get(), &message, MSG_NOSIGNAL), 5);
   plan.lift();
   EXPECT_EQ(recv_exact(pair.peer, 5), "abcde");
+}
+
+TEST(FaultsTest, OneOptionOfTcpMayFailAlone) {
+  const FdPair pair = fd_pair(Transport::kIpv4);
+  const Plan plan("setsockopt", always().of_tcp(TCP_KEEPCNT).error(EPERM));
+  const int value = 1;
+  const auto set = [&](int level, int name) {
+    return ::setsockopt(pair.ours.get(), level, name, &value, sizeof value);
+  };
+  EXPECT_EQ(set(IPPROTO_TCP, TCP_KEEPCNT), -1);
+  EXPECT_EQ(errno, EPERM);
+  EXPECT_EQ(set(IPPROTO_TCP, TCP_NODELAY), 0);
+  static_assert(int{SO_BROADCAST} == int{TCP_KEEPCNT});
+  EXPECT_EQ(set(SOL_SOCKET, SO_BROADCAST), 0);  // the same number
+  EXPECT_EQ(plan.calls(), 1);
 }
 
 TEST(FaultsTest, SpuriousReadinessNamesWhatIsWaitedForButNoHangUp) {

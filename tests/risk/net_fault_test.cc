@@ -1,15 +1,12 @@
 // System calls of the net floor that fail for good, or that report what is not
 // so, for as long as the test wants: what the library then does is bounded, and
 // it goes on when they work again.
-//
-// The calls are caught at link time (-Wl,--wrap=..., see BUILD.bazel).
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -24,66 +21,18 @@
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
 #include "tcpip/testing/log_recorder.h"
+#include "tests/support/faults.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/wait_until.h"
-
-namespace {
-
-// With what accept4() fails, and how often: -1 is for good.
-std::atomic<int> accept_error{0};
-std::atomic<int> accept_failures{0};
-std::atomic<int> accept_calls{0};
-// With what connect() fails for good, without doing anything.
-std::atomic<int> connect_error{0};
-std::atomic<int> connect_calls{0};
-// The option of IPPROTO_TCP that does not exist here.
-std::atomic<int> unknown_option{0};
-std::atomic<int> option_calls{0};
-// The calls of the test's own sockets work.
-thread_local bool is_exempt = false;
-
-}  // namespace
-
-// NOLINTBEGIN(bugprone-reserved-identifier, readability-identifier-naming)
-extern "C" {
-
-int __real_accept4(int fd, sockaddr* address, socklen_t* size, int flags);
-int __wrap_accept4(int fd, sockaddr* address, socklen_t* size, int flags) {
-  ++accept_calls;
-  if (accept_failures != 0) {
-    if (accept_failures > 0) --accept_failures;
-    return errno = accept_error, -1;
-  }
-  return __real_accept4(fd, address, size, flags);
-}
-
-int __real_connect(int fd, const sockaddr* address, socklen_t size);
-int __wrap_connect(int fd, const sockaddr* address, socklen_t size) {
-  ++connect_calls;
-  if (connect_error != 0) return errno = connect_error, -1;
-  return __real_connect(fd, address, size);
-}
-
-int __real_setsockopt(int fd, int level, int name, const void* value,
-                      socklen_t size);
-int __wrap_setsockopt(int fd, int level, int name, const void* value,
-                      socklen_t size) {
-  if (!is_exempt && level == IPPROTO_TCP && name == unknown_option) {
-    ++option_calls;
-    return errno = ENOPROTOOPT, -1;
-  }
-  return __real_setsockopt(fd, level, name, value, size);
-}
-
-}  // extern "C"
-// NOLINTEND(bugprone-reserved-identifier, readability-identifier-naming)
 
 namespace tcpip {
 namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
 using tcpip_testing::LogRecorder;
+using tcpip_tests::accept_one;
+using tcpip_tests::connect_to;
 using tcpip_tests::eventually;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
@@ -91,25 +40,17 @@ using tcpip_tests::kPrompt;
 using tcpip_tests::kWithSanitizer;
 using tcpip_tests::seconds_of;
 using tcpip_tests::socket_option;
+using tcpip_tests::faults::always;
+using tcpip_tests::faults::Exempt;
+using tcpip_tests::faults::nth;
+using tcpip_tests::faults::Plan;
+using tcpip_tests::faults::Rule;
 
-// While it lives, accept4() fails; the first `times` calls only, if given.
-class AcceptFails {
- public:
-  explicit AcceptFails(int error, int times = -1) {
-    accept_calls = 0;
-    accept_error = error;
-    accept_failures = times;
-  }
-  ~AcceptFails() { accept_failures = 0; }
-  AcceptFails(const AcceptFails&) = delete;
-  AcceptFails& operator=(const AcceptFails&) = delete;
-};
-
-UniqueFd connect_to(int port) {
-  is_exempt = true;
-  UniqueFd peer = tcpip_tests::connect_to(port);
-  is_exempt = false;
-  return peer;
+// The calls of the test's own sockets work.
+template <class Function>
+auto exempt(Function function) {
+  const Exempt mine;
+  return function();
 }
 
 std::chrono::microseconds cpu_time() {
@@ -132,15 +73,15 @@ TEST_P(AcceptFailsForGoodTest, ServerBacksOffSaysSoOnceAndGoesOnAfterwards) {
   server.start();
   UniqueFd peer;
   {
-    const AcceptFails fails(GetParam());
-    peer = connect_to(server.port());
+    const Plan accepts("accept4", always().error(GetParam()));
+    peer = exempt([&] { return connect_to(server.port()); });
     ASSERT_TRUE(lines.wait_for("accept: "));
     const auto before = cpu_time();
     // How often in that time is the question.
     EXPECT_FALSE(server.wait_connected(300ms));
     // 5, 10, 20, 40, 80, 160 ms: seven rounds, of 64 calls each if the errno is
     // of one connection; with EAGAIN a hundred before the first.
-    EXPECT_LE(accept_calls, 64 * 7 + 100);
+    EXPECT_LE(accepts.calls(), 64 * 7 + 100);
     if (!kWithSanitizer) {
       EXPECT_LE(cpu_time() - before, 30ms);
     }
@@ -153,18 +94,18 @@ TEST_P(AcceptFailsForGoodTest, CloseDoesNotWaitForTheBackOff) {
   const HangGuard guard;
   OneClientServer server({.host = "127.0.0.1"});
   server.start();
-  const AcceptFails fails(GetParam());
-  const UniqueFd peer = connect_to(server.port());
-  ASSERT_TRUE(eventually([] { return accept_calls > 4; }));
+  const Plan accepts("accept4", always().error(GetParam()));
+  const UniqueFd peer = exempt([&] { return connect_to(server.port()); });
+  ASSERT_TRUE(eventually([&] { return accepts.calls() > 4; }));
   EXPECT_LE(seconds_of([&] { server.close(); }), 250ms + kPrompt / 4);
 }
 
 TEST_P(AcceptFailsForGoodTest, AcceptThrowsOrKeepsItsDeadline) {
   const HangGuard guard;
   Listener listener("127.0.0.1", 0);
-  const UniqueFd peer = connect_to(listener.port());
+  const UniqueFd peer = exempt([&] { return connect_to(listener.port()); });
   {
-    const AcceptFails fails(GetParam());
+    const Plan accepts("accept4", always().error(GetParam()));
     const auto took = seconds_of([&] {
       try {
         listener.accept(200ms);
@@ -178,7 +119,7 @@ TEST_P(AcceptFailsForGoodTest, AcceptThrowsOrKeepsItsDeadline) {
       }
     });
     EXPECT_LE(took, 200ms + kPrompt);
-    EXPECT_LE(accept_calls, 200);
+    EXPECT_LE(accepts.calls(), 200);
   }
   EXPECT_TRUE(listener.accept(kPatience).fd);
 }
@@ -199,10 +140,10 @@ TEST(AcceptTest, ConnectionThatDiedInTheQueueDelaysNobody) {
     const LogRecorder lines;
     OneClientServer server({.host = "127.0.0.1", .log = lines.log()});
     server.start();
-    const AcceptFails fails(error, 10);
-    const UniqueFd peer = connect_to(server.port());
+    const Plan accepts("accept4", nth(1).times(10).error(error));
+    const UniqueFd peer = exempt([&] { return connect_to(server.port()); });
     EXPECT_TRUE(server.wait_connected(kPatience));
-    EXPECT_EQ(accept_failures, 0);
+    EXPECT_EQ(accepts.injected(), 10);
     EXPECT_EQ(lines.count("accept"), 0u) << lines.text();
   }
 }
@@ -216,14 +157,13 @@ TEST(ConnectTest, EndsIfEveryCallIsInterrupted) {
   const auto listener =
       tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4);
   for (const Wait& wait : {Wait(), Wait(100ms), Wait::none()}) {
-    connect_calls = 0;
-    connect_error = EINTR;
+    Plan connects("connect", always().error(EINTR));
     const auto took = seconds_of([&] {
       EXPECT_THROW(open_connection("127.0.0.1", listener.port, wait), Error);
     });
-    connect_error = 0;
+    connects.lift();
     EXPECT_LE(took, 100ms + kPrompt);
-    EXPECT_LE(connect_calls, 50);
+    EXPECT_LE(connects.calls(), 50);
   }
 }
 
@@ -240,16 +180,8 @@ constexpr OptionOfTcp kOptionsOfTcp[] = {
     {TCP_KEEPCNT, "TCP_KEEPCNT"},
     {TCP_USER_TIMEOUT, "TCP_USER_TIMEOUT"}};
 
-class UnknownOption {
- public:
-  explicit UnknownOption(int option) {
-    option_calls = 0;
-    unknown_option = option;
-  }
-  ~UnknownOption() { unknown_option = 0; }
-  UnknownOption(const UnknownOption&) = delete;
-  UnknownOption& operator=(const UnknownOption&) = delete;
-};
+// While the plan lives, the kernel does not have the option.
+Rule unknown(int option) { return always().of_tcp(option).error(ENOPROTOOPT); }
 
 void expect_all_but(int unknown, int fd) {
   const struct {
@@ -273,16 +205,14 @@ TEST(OptionTest, ClientConnectsWithoutOneThatTheKernelLacksAndWarns) {
     const auto listener =
         tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4);
     const LogRecorder lines;
-    const UnknownOption unknown(option);
+    const Plan options("setsockopt", unknown(option));
     Client client({.host = "127.0.0.1",
                    .port = listener.port,
                    .log = lines.log(LogLevel::kWarning)});
     client.start(kPatience);
     EXPECT_EQ(lines.text(),
               std::string(name) + " cannot be set: Protocol not available\n");
-    is_exempt = true;
-    const UniqueFd peer = tcpip_tests::accept_one(listener);
-    is_exempt = false;
+    const UniqueFd peer = exempt([&] { return accept_one(listener); });
     const auto fd = tcpip_tests::socket_connected_to(listener.port);
     ASSERT_TRUE(fd.has_value());
     expect_all_but(option, *fd);
@@ -299,9 +229,9 @@ TEST(OptionTest, ServerWarnsOnceForAllItsClients) {
     OneClientServer server(
         {.host = "127.0.0.1", .log = lines.log(LogLevel::kWarning)});
     server.start();
-    const UnknownOption unknown(option);
+    const Plan options("setsockopt", unknown(option));
     for (std::uint64_t i = 1; i <= 5; ++i) {
-      const UniqueFd peer = connect_to(server.port());
+      const UniqueFd peer = exempt([&] { return connect_to(server.port()); });
       ASSERT_TRUE(eventually([&] { return server.connection_count() == i; }));
       const auto fd =
           tcpip_tests::socket_connected_to(tcpip_tests::local_port(peer.get()));
@@ -309,7 +239,7 @@ TEST(OptionTest, ServerWarnsOnceForAllItsClients) {
       expect_all_but(option, *fd);
       server.close_client();
     }
-    EXPECT_EQ(option_calls, 5);
+    EXPECT_EQ(options.calls(), 5);
     EXPECT_EQ(lines.text(),
               std::string(name) + " cannot be set: Protocol not available\n");
   }
@@ -322,7 +252,7 @@ TEST(OptionTest, WhatIsZeroIsNotSet) {
   for (const int option :
        {TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT}) {
     const LogRecorder lines;
-    const UnknownOption unknown(option);
+    const Plan options("setsockopt", unknown(option));
     Client client({.host = "127.0.0.1",
                    .port = listener.port,
                    .log = lines.log(LogLevel::kWarning),
@@ -331,7 +261,7 @@ TEST(OptionTest, WhatIsZeroIsNotSet) {
                               .keepalive_probes = 0,
                               .user_timeout = 0ms}});
     client.start(kPatience);
-    EXPECT_EQ(option_calls, 0);
+    EXPECT_EQ(options.calls(), 0);
     EXPECT_EQ(lines.text(), "");
   }
 }

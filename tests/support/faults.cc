@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <iconv.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/eventfd.h>
@@ -32,7 +33,7 @@ namespace tcpip_tests::faults {
 // `active`, and whoever ends the rule clears `active` before it looks at
 // `readers`.
 struct Slot {
-  bool matches(int fd) const;
+  bool matches(int fd, int tcp_option) const;
   bool wants(int number) const;
 
   std::atomic<bool> taken{false};
@@ -147,7 +148,7 @@ void rest(int microseconds, std::uint64_t random) {
 // What is to happen to a call. Made before it, destroyed after it.
 class Verdict {
  public:
-  Verdict(Call call, int fd) noexcept {
+  Verdict(Call call, int fd, int tcp_option = -1) noexcept {
     if (rules_of[call].load(std::memory_order_relaxed) == 0 || exempt > 0) {
       return;
     }
@@ -157,7 +158,7 @@ class Verdict {
     for (Slot& slot : slots) {
       if (!slot.active.load(std::memory_order_relaxed)) continue;
       ++slot.readers;
-      if (slot.active && slot.call == call && slot.matches(fd)) {
+      if (slot.active && slot.call == call && slot.matches(fd, tcp_option)) {
         const int number = ++slot.calls;
         if (slot.wants(number)) take(slot, number, order_of_error);
       }
@@ -236,8 +237,9 @@ int make_ready(pollfd* fds, nfds_t count) {
 
 }  // namespace
 
-bool Slot::matches(int fd) const {
+bool Slot::matches(int fd, int tcp_option) const {
   return (rule.fd_ < 0 || rule.fd_ == fd) &&
+         (rule.tcp_option_ < 0 || rule.tcp_option_ == tcp_option) &&
          (rule.thread_ == 0 || rule.thread_ == thread_id());
 }
 
@@ -424,7 +426,7 @@ int __real_getsockopt(int fd, int level, int name, void* value,
                       socklen_t* size);
 int __wrap_getsockopt(int fd, int level, int name, void* value,
                       socklen_t* size) {
-  const Verdict verdict(kGetsockopt, fd);
+  const Verdict verdict(kGetsockopt, fd, level == IPPROTO_TCP ? name : -1);
   return verdict.fails() ? -1 : __real_getsockopt(fd, level, name, value, size);
 }
 
@@ -524,7 +526,7 @@ int __real_setsockopt(int fd, int level, int name, const void* value,
                       socklen_t size);
 int __wrap_setsockopt(int fd, int level, int name, const void* value,
                       socklen_t size) {
-  const Verdict verdict(kSetsockopt, fd);
+  const Verdict verdict(kSetsockopt, fd, level == IPPROTO_TCP ? name : -1);
   return verdict.fails() ? -1 : __real_setsockopt(fd, level, name, value, size);
 }
 

@@ -38,7 +38,7 @@
 namespace tcpip_tests::faults {
 
 // Which calls of one name, and what happens to them. Counts the calls that
-// on() and here() let through, from 1.
+// on(), of_tcp() and here() let through, from 1.
 class Rule {
  public:
   // --- What happens ---
@@ -68,6 +68,12 @@ class Rule {
     rule.fd_ = fd;
     return rule;
   }
+  // setsockopt and getsockopt: to those of this option of IPPROTO_TCP only.
+  Rule of_tcp(int option) const {
+    Rule rule = *this;
+    rule.tcp_option_ = option;
+    return rule;
+  }
   // To those of the calling thread only.
   Rule here() const;
 
@@ -90,6 +96,7 @@ class Rule {
   double probability_ = 2;
   std::uint64_t seed_ = 0;
   int fd_ = -1;
+  int tcp_option_ = -1;
   int thread_ = 0;
   Action action_ = Action::kPause;
   int value_ = 0;

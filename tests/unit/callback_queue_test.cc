@@ -166,6 +166,21 @@ TEST(CallbackQueueTest, RefusePostsEndsAPostWaitThatWaits) {
   EXPECT_THROW(poster.join(), CancelledError);
 }
 
+TEST(CallbackQueueTest, CancelEndsNoPostWaitOfAnotherOwner) {
+  CallbackQueue queue(1);
+  CallbackQueue::Owner owner(queue);
+  CallbackQueue::Owner other(queue);
+  Ints ran;
+  queue.post(append(ran, 1));
+  WaitingThread poster([&] { owner.post_wait(append(ran, 2)); });
+  ASSERT_TRUE(poster.is_blocked());
+  other.cancel();
+  EXPECT_EQ(queue.run_pending(), 1u);
+  poster.join();
+  EXPECT_EQ(queue.run_pending(), 1u);
+  EXPECT_EQ(ran, (Ints{1, 2}));
+}
+
 TEST(CallbackQueueTest, RetireEndsAPostWaitThatWaits) {
   CallbackQueue queue(1);
   EventOwner owner(queue);
@@ -548,6 +563,62 @@ TEST(CallbackQueueTest, CancelWaitsUntilAnotherCancelHasDestroyedCallbacks) {
   second.join();
 }
 
+TEST(CallbackQueueTest, CancelDropsWhatIsQueuedBeforeItWaits) {
+  CallbackQueue queue;
+  CallbackQueue::Owner owner(queue);
+  Gate gate;
+  owner.post(gate.callback());
+  owner.post([] { FAIL() << "ran after cancel()"; });
+  WaitingThread drainer([&] { queue.run_pending(); });
+  gate.wait_begun();
+  WaitingThread canceller([&] { owner.cancel(); });
+  EXPECT_TRUE(canceller.is_blocked());
+  EXPECT_EQ(queue.size(), 0u);
+  gate.open();
+  canceller.join();
+  drainer.join();
+}
+
+TEST(CallbackQueueTest, CancelWaitsForAllCallbacksThatRun) {
+  CallbackQueue queue;
+  CallbackQueue::Owner owner(queue);
+  std::array<Gate, 2> gates;
+  std::list<WaitingThread> drainers;
+  for (Gate& gate : gates) {
+    owner.post(gate.callback());
+    drainers.emplace_back([&] { queue.run_one(); });
+    gate.wait_begun();
+  }
+  std::atomic<bool> cancelled = false;
+  WaitingThread canceller([&] {
+    owner.cancel();
+    cancelled = true;
+  });
+  EXPECT_TRUE(canceller.is_blocked());
+  gates[0].open();
+  drainers.front().join();
+  EXPECT_TRUE(canceller.is_blocked());
+  EXPECT_FALSE(cancelled);
+  gates[1].open();
+  drainers.back().join();
+  canceller.join();
+}
+
+TEST(CallbackQueueTest, CancelWaitsUntilAllThatWasQueuedIsDestroyed) {
+  CallbackQueue queue;
+  CallbackQueue::Owner owner(queue);
+  Gate gate;
+  queue.post([] {});  // nobody's, and dropped together with the owner's
+  owner.post([keep = on_destruction(gate.callback())] {});
+  WaitingThread dropper([&] { internal::QueueThread::drop_all(queue); });
+  gate.wait_begun();
+  WaitingThread canceller([&] { owner.cancel(); });
+  EXPECT_TRUE(canceller.is_blocked());
+  gate.open();
+  dropper.join();
+  canceller.join();
+}
+
 TEST(CallbackQueueTest, CancelDoesNotWaitForOtherOwners) {
   CallbackQueue queue;
   std::array<EventOwner, 2> owners{EventOwner(queue), EventOwner(queue)};
@@ -784,6 +855,7 @@ TEST(CallbackQueueTest, RetireOnTheDrainingThreadDropsWhatIsPostedMeanwhile) {
   std::function<void()> again = [&] {
     ++ran;
     post_event(owner, again);
+    EXPECT_FALSE(owner.post([] { FAIL() << "ran after retire()"; }));
   };
   queue.run_pending();
   post_event(owner, again);
@@ -804,6 +876,34 @@ TEST(CallbackQueueTest, RetireOnTheDrainingThreadRunsAllThenThrows) {
   EXPECT_THROW(owner.retire(), std::runtime_error);
   EXPECT_EQ(ran, (Ints{1}));
   EXPECT_FALSE(owner.post([] {}));
+}
+
+TEST(CallbackQueueTest, RetireOnAThreadThatHasFoundNothingRunsTheRest) {
+  CallbackQueue queue;
+  EventOwner owner(queue);
+  Ints ran;
+  WaitingThread([&] { queue.run_pending(); }).join();
+  // Now this thread is the last to drain, though it ran nothing.
+  EXPECT_FALSE(queue.run_one(Wait::none()));
+  post_event(owner, append(ran, 1));
+  owner.retire();
+  EXPECT_EQ(ran, (Ints{1}));
+}
+
+TEST(CallbackQueueTest, RetireOnAThreadThatWasPassedAndThenRanRunsTheRest) {
+  CallbackQueue queue;
+  EventOwner owner(queue);
+  Ints ran;
+  WaitingThread drainer([&] {
+    EXPECT_TRUE(queue.run_one());
+    post_event(owner, append(ran, 2));
+    owner.retire();
+  });
+  ASSERT_TRUE(drainer.is_blocked());
+  queue.run_pending();  // by this thread, while the other waits
+  post_event(owner, append(ran, 1));
+  drainer.join();
+  EXPECT_EQ(ran, (Ints{1, 2}));
 }
 
 TEST(CallbackQueueTest, RetireOnAnotherThreadDrops) {
@@ -853,7 +953,9 @@ TEST(CallbackQueueTest, CallbackMayCancelARetiringOwner) {
   EventOwner owner(queue);
   queue.run_pending();
   owner.post([&] { owner.cancel(); });
-  owner.post([] { FAIL() << "ran after cancel()"; });
+  owner.post([keep = on_destruction([&] {
+                EXPECT_TRUE(queue.empty());  // no lock is held
+              })] { FAIL() << "ran after cancel()"; });
   owner.retire();
   EXPECT_TRUE(queue.empty());
 }
@@ -919,6 +1021,18 @@ TEST(CallbackQueueTest, WaitFdIsReadableExactlyWhileNotEmpty) {
   EXPECT_TRUE(is_readable(fd));
   events.retire();
   EXPECT_FALSE(is_readable(fd));
+}
+
+TEST(CallbackQueueTest, WaitFdIsNotReadableInACallbackThatRetireRuns) {
+  CallbackQueue queue;
+  EventOwner owner(queue);
+  const int fd = queue.wait_fd();
+  queue.run_pending();
+  bool readable = true;
+  post_event(owner, [&] { readable = is_readable(fd); });
+  EXPECT_TRUE(is_readable(fd));
+  owner.retire();
+  EXPECT_FALSE(readable);
 }
 
 TEST(CallbackQueueTest, WaitFdMadeLateIsReadableIfNotEmpty) {

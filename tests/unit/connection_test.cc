@@ -631,6 +631,24 @@ TEST(ConnectionStreamsTest, OnesThatAreKeptFailOnceItIsOver) {
   EXPECT_EQ(recv_exact(server.peer, 1), "b") << "nothing of the first one's";
 }
 
+// As a write that the end of the connection finds blocked.
+TEST(ConnectionStreamsTest, AWriterThatIsKeptTellsWhatHasEndedTheConnection) {
+  ServedStage server;
+  const std::shared_ptr<StreamWriter> first = server->connection().writer();
+  tcpip_tests::reset(std::move(server.peer));
+  ASSERT_TRUE(eventually([&] { return !server->connected(); }));
+  EXPECT_THROW(first->write("a"), ConnectionResetError);
+  server.reconnect();
+  const std::shared_ptr<StreamWriter> second = server->connection().writer();
+  server.peer.reset();
+  ASSERT_TRUE(eventually([&] { return !server->connected(); }));
+  EXPECT_THROW(second->write("a"), BrokenPipeError);
+  server.reconnect();
+  const std::shared_ptr<StreamWriter> third = server->connection().writer();
+  server->close_client();
+  EXPECT_THROW(third->write("a"), ConnectionAbortedError);
+}
+
 TEST(ConnectionStreamsTest, KeepTheDescriptorForAsLongAsTheyAreKept) {
   ServerStage<> server;
   const UniqueFd peer = server.connect();

@@ -18,6 +18,7 @@
 
 #include "tcpip/error.h"
 #include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/leak_guard.h"
 #include "tcpip/testing/log_recorder.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
@@ -503,6 +504,18 @@ TEST(ReadLoopQueueTest, ReadAfterCallbackLetsGoWhenTheConnectionEnds) {
   server->close_client();  // nobody was told of it
   const UniqueFd second = server.connect();
   EXPECT_LE(seconds_of([&] { server->close(); }), kPrompt);
+}
+
+// The reader that waits for the callback keeps the connection's descriptor.
+TEST(ReadLoopQueueTest, ReadAfterCallbackKeepsNoDescriptorOfAnEndedConnection) {
+  CallbackQueue queue;
+  Server server(echo, {.callbacks = &queue, .read_after_callback = true});
+  UniqueFd peer = server.connect();
+  const int fd = server->connection().native_handle();
+  peer.reset();
+  EXPECT_TRUE(eventually([&] {
+    return tcpip_testing::open_descriptors().count(fd) == 0;
+  })) << "though no callback has run";
 }
 
 TEST(ReadLoopQueueTest, ReadAfterCallbackWithoutCallbackReadsAtOnce) {
