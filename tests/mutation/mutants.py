@@ -58,7 +58,9 @@ mutant("waiter_is_not_known",
        "a waiting post_wait() is known to cancel()")
 mutant("waiter_stays_known",
        "std::erase(waiters_, &waiter);", "",
-       "a post_wait() that has ended is taken out of the list")
+       "a post_wait() that has ended is taken out of the list", same=
+       "closing then writes to a stack frame that is gone, which is harmless "
+       "here; the lane with ASan notices it")
 mutant("post_wait_one_more",
        "return waiter.cancelled || posted_ < max_size_;",
        "return waiter.cancelled || posted_ <= max_size_;",
@@ -335,9 +337,9 @@ mutant("close_leaves_queued",
        "if (!workers.join()) internal::QueueThread::drop_all(queue);",
        "workers.join();",
        "close() in a callback drops the callbacks behind it")
-mutant("destructor_without_reference",
-       "const std::shared_ptr<Impl> impl = impl_;\n  if (impl->process.is_here()",
-       "Impl* const impl = impl_.get();\n  if (true",
+mutant("child_closes",
+       "if (impl->process.is_here()) {\n    impl->close();",
+       "if (true) {\n    impl->close();",
        "the destructor does nothing in a forked child", tests=["fork_test"])
 
 # --- The core of servers and clients ---
@@ -1056,7 +1058,7 @@ mutant("never_lost_while_unread",
 # --- The streams ---
 
 source("stream/sender.cc", "stream_writer_test", "stream_fault_test",
-       "connection_test", "cancel_test", "short_io_test")
+       "connection_test", "cancel_test")
 
 mutant("drain_stopped_sends",
        "if (call.wait.stop.stop_requested()) {\n"
@@ -1218,7 +1220,7 @@ mutant("refused_never_again",
        "10 ms instead of 2, which no test can tell from a busy machine")
 
 source("stream/receiver.cc", "receiver_test", "stream_reader_test",
-       "stream_fault_test", "connection_test", "short_io_test", "cancel_test")
+       "stream_fault_test", "connection_test", "cancel_test")
 
 mutant("huge_size",
        "if (n <= static_cast<std::size_t>(PTRDIFF_MAX)) return;", "return;",
@@ -1552,7 +1554,7 @@ mutant("signal_is_error",
        "if (got < 0 && error_number != EINTR && !would_block(error_number)) {",
        "if (got < 0 && !would_block(error_number)) {",
        "a signal is no error", at="IoResult Socket::receive_now(",
-       tests=["stream_fault_test", "short_io_test"])
+       tests=["stream_fault_test"])
 mutant("refused_timeout_ignored",
        "return {IoStatus::kTimeout};\n    }\n    receive_timeout_ = timeout;",
        "}\n    receive_timeout_ = timeout;",
@@ -1635,7 +1637,7 @@ mutant("send_blocks",
 mutant("send_eintr_is_error",
        "if (error_number == EINTR) continue;\n      if (would_block",
        "if (would_block", "a signal does not end a send",
-       tests=["stream_fault_test", "short_io_test"])
+       tests=["stream_fault_test"])
 mutant("close_twice",
        "if (closed_.exchange(true) || !process_.is_here()) return;",
        "if (closed_.exchange(true)) return;",
