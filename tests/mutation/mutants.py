@@ -344,8 +344,8 @@ mutant("child_closes",
 
 # --- The core of servers and clients ---
 
-source("endpoint/endpoint_core.cc", "one_client_server_test",
-       "base_client_or_server_test", "one_client_read_loop_server_test",
+source("endpoint/endpoint_core.cc", "endpoint_core_test",
+       "one_client_server_test", "base_client_or_server_test", "one_client_read_loop_server_test",
        "shutdown_test", "connection_test", "client_test", "link_test",
        "last_message_test")
 
@@ -476,7 +476,9 @@ mutant("close_notifies_nobody",
        "waker_.signal();\n  changed_.notify_all();\n}\n\n"
        "void EndpointCore::wait_until_ended",
        "waker_.signal();\n}\n\nvoid EndpointCore::wait_until_ended",
-       "close() wakes wait_client() and wait_connected()")
+       "close() wakes wait_client() and wait_connected()", same=
+       "the threads end at once, and the end of each wakes the same waiters; "
+       "only a close() that lingers would let them wait, as long as it lingers")
 mutant("queue_closed_before_event",
        "ended.reset();\n  // After the last event",
        "if (own_queue != nullptr) QueueThread::close(*own_queue);\n"
@@ -712,12 +714,7 @@ mutant("hang_up_before_answer",
        tests=["last_message_test"])
 mutant("hang_up_of_another_link",
        "if (current_.get() != &link) return;\n  link.hung_up", "link.hung_up",
-       "a late hang-up of an old connection does not end the new one", same=
-       "only the watching thread admits and notes hang-ups; it notes them for "
-       "the connection that it has polled, before it admits another. A second "
-       "end would need the connection to end between the poll and the note, "
-       "and then current_ is null: end_drained_link() would crash in that "
-       "window, which no test can hold open")
+       "a late hang-up of an old connection does not end the new one")
 mutant("lost_read_ends_nothing",
        "if (!is_to_be_answered(link)) end_drained_link(ended);\n    return;",
        "return;", "a read that finds the loss ends the connection")
@@ -1079,13 +1076,17 @@ mutant("queued_twice",
        at="void Sender::write_and_drain(", tests=["stream_fault_test", "fail_nth_test"])
 mutant("try_write_behind_unsent",
        "if (pending() > 0) return false;", "",
-       "try_write() takes nothing behind unsent bytes")
+       "try_write() takes nothing behind unsent bytes",
+       tests=["base_client_or_server_test"])
 mutant("try_write_sends_beside",
        "if (!waiting_) send_now();\n  if (pending() > 0) return false;",
        "if (pending() > 0) return false;",
-       "try_write() first sends what is unsent")
+       "try_write() first sends what is unsent",
+       tests=["base_client_or_server_test"])
 mutant("eof_twice",
-       "if (eof_wanted_) return;", "", "write_eof() is idempotent")
+       "if (eof_wanted_) return;", "", "write_eof() is idempotent", same=
+       "send_eof() sends one FIN only; what differs is a write_eof() after "
+       "write_eof() and close(), and the header lets that one throw")
 mutant("eof_after_close",
        "if (socket_->is_closed()) throw_ended(operation);\n  eof_wanted_", "eof_wanted_",
        "write_eof() after close() throws")
