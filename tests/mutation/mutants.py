@@ -1108,7 +1108,10 @@ mutant("close_is_loss",
        "a blocked write is told that this side has closed")
 mutant("close_wakes_nobody",
        "socket_->close();\n  changed_.notify_all();\n  return dropped;",
-       "socket_->close();\n  return dropped;", "close() wakes blocked writes")
+       "socket_->close();\n  return dropped;", "close() wakes blocked writes", same=
+       "the thread that waits for the socket is woken by the socket, and wakes "
+       "the others; one that pauses for a kernel without memory looks again "
+       "after 10 ms")
 mutant("close_leaves_socket",
        "socket_->close();\n  changed_.notify_all();\n  return dropped;",
        "changed_.notify_all();\n  return dropped;", "close() closes the socket")
