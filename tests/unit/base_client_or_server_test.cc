@@ -916,6 +916,19 @@ TEST(TryWriteTest, TakesNothingWhileAnEarlierMessageIsUnsent) {
   EXPECT_TRUE(reading.get() == large + "g");
 }
 
+TEST(TryWriteTest, FirstSendsWhatIsUnsent) {
+  Served served({.socket = {.send_buffer = 256 * 1024}});
+  OneClientServer& server = *served.server;
+  const std::string large(8 * 1024 * 1024, 'x');
+  EXPECT_TRUE(server.try_write(large));
+  EXPECT_GT(server.unsent(), 0u);
+  std::future<std::string> reading = std::async(std::launch::async, [&] {
+    return recv_exact(served.peer, large.size() + 1);
+  });
+  EXPECT_TRUE(eventually([&] { return server.try_write("g"); }));
+  EXPECT_TRUE(reading.get() == large + "g");
+}
+
 TEST(TryWriteTest, RefusesBadTextAndSaysNotConnected) {
   Served served;
   EXPECT_THROW(served.server->try_write_str("a\r\nb"), std::invalid_argument);

@@ -371,6 +371,15 @@ TEST(ConnectionStopTest, IsRequestedHoweverTheConnectionEnds) {
   }
 }
 
+TEST(ConnectionStopTest, CloseInAStopCallbackLeavesTheEventsQueued) {
+  ServedStage server{Queued()};
+  const Connection connection = server->connection();
+  const std::stop_callback on_stop(connection.stop_token(),
+                                   [&] { server->close(); });
+  server->close_client();
+  EXPECT_EQ(server.drained_text(), "connected 1, closed here 1");
+}
+
 // The handler wakes only when the stop callback before it has returned.
 TEST(ConnectionStopTest, AStopCallbackMayCloseTheServer) {
   for (const bool by_connection : {true, false}) {

@@ -461,6 +461,23 @@ TEST(ReadLoopQueueTest, FullQueueHoldsTheReaderUpButNotClose) {
   EXPECT_FALSE(server.lines.count("failed")) << server.lines.text();
 }
 
+TEST(ReadLoopQueueTest, CloseEndsAPostWaitThatWatchesNoStop) {
+  CallbackQueue queue(1);
+  queue.post([] {});  // the queue is full
+  std::atomic<bool> posting = false;
+  Server server(
+      [&](Connection& s, const std::stop_token&) {
+        s.read_str();
+        posting = true;
+        s.post_wait([] {});
+      },
+      {.callbacks = &queue});
+  const UniqueFd peer = server.connect();
+  send_all(peer, "1\r\n");
+  ASSERT_TRUE(eventually([&] { return posting.load(); }));
+  EXPECT_LE(seconds_of([&] { server->close(); }), kPrompt);
+}
+
 TEST(ReadLoopQueueTest, ReadsWithoutWaitingForTheCallback) {
   CallbackQueue queue;  // nobody drains it
   Server server(echo, {.callbacks = &queue});

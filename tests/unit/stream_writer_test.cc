@@ -597,6 +597,18 @@ TEST(StreamWriter, CloseSendsWhatTheKernelTakesThenTheEnd) {
   }
 }
 
+TEST(StreamWriter, CloseSendsWhatTheKernelHasRoomForByNow) {
+  for (const Transport transport : kTransports) {
+    LoopbackPair pair = fixed_pair(transport);
+    const std::string data = fill_up(pair.writer);
+    const std::size_t sent = data.size() - pair.writer.unsent();
+    recv_exact(pair.peer, sent);
+    const std::size_t dropped = pair.writer.close();
+    EXPECT_LT(sent + dropped, data.size());
+    EXPECT_EQ(recv_until_eof(pair.peer).size(), data.size() - sent - dropped);
+  }
+}
+
 TEST(StreamWriter, CloseGivesUpWhatAPeerDoesNotTake) {
   for (const Transport transport : kTransports) {
     LoopbackPair pair = fixed_pair(transport);
