@@ -11,7 +11,7 @@ _wants_clang() {
   local flag
   for flag in "$@"; do
     case $flag in
-      --config=tsan | --config=clang | --repo_env=CC=clang*) return 0 ;;
+      --config=tsan | --config=fuzz | --config=clang | --repo_env=CC=clang*) return 0 ;;
     esac
   done
   return 1
@@ -19,7 +19,8 @@ _wants_clang() {
 
 _clang_is_complete() {
   command -v clang > /dev/null && command -v clang++ > /dev/null &&
-    compgen -G "$(clang -print-resource-dir)/lib/*/libclang_rt.tsan*.a" > /dev/null
+    compgen -G "$(clang -print-resource-dir)/lib/*/libclang_rt.tsan*.a" > /dev/null &&
+    compgen -G "$(clang -print-resource-dir)/lib/*/libclang_rt.fuzzer*.a" > /dev/null
 }
 
 _find_bazel() {
