@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <array>
@@ -18,12 +19,14 @@
 
 #include "tcpip/endpoint/make_core.h"
 #include "tests/support/loopback.h"
+#include "tests/support/raw_client.h"
 #include "tests/support/waiting_thread.h"
 
 namespace tcpip::internal {
 namespace {
 
 using Admission = EndpointCore::Admission;
+using tcpip_tests::Gate;
 using tcpip_tests::half_close;
 using tcpip_tests::SocketPair;
 using tcpip_tests::soon;
@@ -86,6 +89,41 @@ TEST_F(EndpointCoreTest, StartThatCloseHasOvertakenLeavesNothingBehind) {
                ConnectionError);
 }
 
+TEST_F(EndpointCoreTest, IsNotDoneBeforeCloseThoughItHasNoThreads) {
+  EXPECT_FALSE(core->wait_done(Wait::none()));
+  core->close();
+  EXPECT_TRUE(core->wait_done(Wait::none()));
+}
+
+TEST_F(EndpointCoreTest, CloseEndsThePauseOfAThread) {
+  WaitingThread worker([&] { core->pause({}); });
+  EXPECT_TRUE(worker.is_blocked());
+  core->close();
+  worker.join();
+}
+
+TEST_F(EndpointCoreTest, CloseInACallbackWaitsForTheOtherThreads) {
+  core->begin_start();
+  core->start_dispatcher();
+  Gate gate;
+  core->start_worker(ThreadRole::kAccept, "worker",
+                     [&](EndpointCore&) { gate.callback()(); });
+  gate.wait_begun();
+  std::atomic<pid_t> dispatcher = 0;
+  std::atomic<bool> closed = false;
+  core->post([&] {
+    dispatcher = ::gettid();
+    core->close();
+    closed = true;
+  });
+  EXPECT_TRUE(soon([&] {
+    return core->is_closing() && tcpip_tests::is_blocked(dispatcher);
+  }));
+  EXPECT_FALSE(closed);
+  gate.open();
+  EXPECT_TRUE(soon([&] { return closed.load(); }));
+}
+
 // There is no dispatcher here, so no event is queued.
 TEST_F(EndpointCoreTest, EventsThatWereNotQueuedDoNotCountAsWaiting) {
   for (int i = 0; i < 3; ++i) {
@@ -122,6 +160,14 @@ TEST_F(EndpointCoreTest, NothingThatIsLateForAConnectionEndsItTwice) {
   core->finish_serving(*only.link);
   EXPECT_FALSE(core->go_on(*only.link));
   EXPECT_FALSE(core->connected());
+}
+
+// Its Link lives on here, as in a call that is under way.
+TEST_F(EndpointCoreTest, RecordOfAnEndedConnectionGivesNoLink) {
+  const Client made = admitted();
+  EXPECT_EQ(made.link->record->link(), made.link);
+  core->close_link(*made.link);
+  EXPECT_EQ(made.link->record->link(), nullptr);
 }
 
 TEST_F(EndpointCoreTest, NoClientIsAdmittedOnceClosing) {
