@@ -370,13 +370,14 @@ TEST(FaultsTest, PlansComeAndGoWhileOtherThreadsMakeCalls) {
         try {
           ::poll(nullptr, 0, 0);
           std::make_unique<int>(1);
+          std::this_thread::yield();
         } catch (const std::bad_alloc&) {
         }
       }
     });
   }
   int injected = 0;
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < 100; ++i) {
     const Exempt mine;
     Plan plan("poll", sometimes(0.5).error(EINTR));
     plan.add("new", sometimes(0.5).error(ENOMEM));
@@ -386,7 +387,7 @@ TEST(FaultsTest, PlansComeAndGoWhileOtherThreadsMakeCalls) {
     }
     injected += plan.injected();
   }
-  EXPECT_GE(injected, 3000);
+  EXPECT_GE(injected, 1000);
 }
 
 }  // namespace
