@@ -1229,10 +1229,13 @@ mutant("bad_size_wins_over_stop",
        "throw_bad_size(n, call);", "a requested stop wins over a bad size")
 mutant("buffered_wins_over_stop",
        "return !call.wait.stop.stop_requested();", "return true;",
-       "a requested stop wins over buffered bytes")
+       "a requested stop wins over buffered bytes",
+       tests=["base_client_or_server_test"])
 mutant("refused_reader_ends_other",
        "if (refused_) return;", "",
-       "a refused second reader does not end the first one's operation")
+       "a refused second reader does not end the first one's operation", same=
+       "only two reads that begin in the same instant come so far; a later one "
+       "is refused before")
 mutant("observer_not_told_of_loss",
        "receiver_.has_observer_ && (lost_ || receiver_.buffer_.empty());",
        "receiver_.has_observer_ && receiver_.buffer_.empty();",
@@ -1249,7 +1252,9 @@ mutant("loss_not_noted",
        "lost_ = true;\n      throw;", "throw;", "an operation notes its loss")
 mutant("refusal_not_noted",
        "refused_ = true;\n      throw;", "throw;",
-       "an operation notes that it was refused")
+       "an operation notes that it was refused", same=
+       "only two reads that begin in the same instant come so far; a later one "
+       "is refused before")
 mutant("message_taken_without_memory",
        "} catch (const std::bad_alloc&) {\n    throw;\n  } catch (...) {\n"
        "    take(n);", "} catch (...) {\n    take(n);",
@@ -1272,7 +1277,9 @@ mutant("eof_forgotten",
        "the kernel reports the end again and again")
 mutant("second_receiver",
        "const SoleReader::Receiving receiving(sole_reader_, operation);", "",
-       "two threads never receive at once", at="Receiver::Fill Receiver::fill(")
+       "two threads never receive at once", at="Receiver::Fill Receiver::fill(", same=
+       "only two reads that begin in the same instant come so far; a later one "
+       "is refused before")
 mutant("flood_without_end",
        "attempt.call.wait.deadline.has_passed()) {", "false) {",
        "a flooding peer does not keep a call past its deadline",
@@ -1337,7 +1344,9 @@ mutant("rest_of_line_stays",
        "the line behind a dropped one is read")
 mutant("direct_without_mark",
        "const SoleReader::Receiving receiving(sole_reader_, operation);", "",
-       "two threads never receive at once", at="bool Receiver::exactly_direct(")
+       "two threads never receive at once", at="bool Receiver::exactly_direct(", same=
+       "only two reads that begin in the same instant come so far; a later one "
+       "is refused before")
 mutant("direct_of_too_few",
        "if (socket_->receivable() < out.size() - buffer_.size()) return false;", "",
        "a large read into the program's memory takes all or nothing")
