@@ -442,7 +442,9 @@ mutant("work_destroyed_late",
        "const auto once = std::exchange(work, nullptr);\n        once(*self);",
        "work(*self);",
        "what the work of a thread holds is destroyed before the thread has "
-       "ended")
+       "ended", same=
+       "the protection has no effect: run_logged() of workers.cc takes the work "
+       "as a copy, and the first one lives on")
 mutant("start_closed_says_nothing",
        'if (!started) throw_connection_error(ENOTCONN, "start", config_.name);',
        "static_cast<void>(started);", "start() reports that close() came first")
@@ -1154,7 +1156,9 @@ mutant("big_buffer_kept",
        "a large buffer is freed when it is empty", at="void Sender::make_room(")
 mutant("big_buffer_kept_after_gather",
        "} else if (buffer_.capacity() > kKeepBuffer) {\n    free_memory(buffer_);",
-       "", "a message that needs no buffer frees a large one")
+       "", "a message that needs no buffer frees a large one", same=
+       "the memory of one message is kept until the next one, for which "
+       "make_room() frees it")
 mutant("buffer_never_moved",
        "} else if (head_ >= buffer_.size() / 2) {", "} else if (false) {",
        "sent bytes are freed while others are queued")
@@ -1270,7 +1274,8 @@ mutant("incomplete_stays",
 mutant("error_forgotten",
        "if (error_number() != 0) {\n    throw_connection_error(error_number()",
        "if (false) {\n    throw_connection_error(error_number()",
-       "a broken connection stays broken")
+       "a broken connection stays broken", same=
+       "the socket gives the error again: see Socket::ended()")
 mutant("eof_forgotten",
        "if (eof_.load(std::memory_order_relaxed)) return Fill::kEof;", "",
        "the end of the stream stays", at="Receiver::Fill Receiver::fill(", same=
