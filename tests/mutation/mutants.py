@@ -442,7 +442,9 @@ mutant("work_destroyed_late",
        "const auto once = std::exchange(work, nullptr);\n        once(*self);",
        "work(*self);",
        "what the work of a thread holds is destroyed before the thread has "
-       "ended")
+       "ended", same=
+       "the protection has no effect: run_logged() of workers.cc takes the work "
+       "as a copy, and the first one lives on")
 mutant("start_closed_says_nothing",
        'if (!started) throw_connection_error(ENOTCONN, "start", config_.name);',
        "static_cast<void>(started);", "start() reports that close() came first")
@@ -1154,7 +1156,9 @@ mutant("big_buffer_kept",
        "a large buffer is freed when it is empty", at="void Sender::make_room(")
 mutant("big_buffer_kept_after_gather",
        "} else if (buffer_.capacity() > kKeepBuffer) {\n    free_memory(buffer_);",
-       "", "a message that needs no buffer frees a large one")
+       "", "a message that needs no buffer frees a large one", same=
+       "the memory of one message is kept until the next one, for which "
+       "make_room() frees it")
 mutant("buffer_never_moved",
        "} else if (head_ >= buffer_.size() / 2) {", "} else if (false) {",
        "sent bytes are freed while others are queued")
@@ -1229,10 +1233,13 @@ mutant("bad_size_wins_over_stop",
        "throw_bad_size(n, call);", "a requested stop wins over a bad size")
 mutant("buffered_wins_over_stop",
        "return !call.wait.stop.stop_requested();", "return true;",
-       "a requested stop wins over buffered bytes")
+       "a requested stop wins over buffered bytes",
+       tests=["base_client_or_server_test"])
 mutant("refused_reader_ends_other",
        "if (refused_) return;", "",
-       "a refused second reader does not end the first one's operation")
+       "a refused second reader does not end the first one's operation", same=
+       "only two reads that begin in the same instant come so far; a later one "
+       "is refused before")
 mutant("observer_not_told_of_loss",
        "receiver_.has_observer_ && (lost_ || receiver_.buffer_.empty());",
        "receiver_.has_observer_ && receiver_.buffer_.empty();",
@@ -1249,7 +1256,9 @@ mutant("loss_not_noted",
        "lost_ = true;\n      throw;", "throw;", "an operation notes its loss")
 mutant("refusal_not_noted",
        "refused_ = true;\n      throw;", "throw;",
-       "an operation notes that it was refused")
+       "an operation notes that it was refused", same=
+       "only two reads that begin in the same instant come so far; a later one "
+       "is refused before")
 mutant("message_taken_without_memory",
        "} catch (const std::bad_alloc&) {\n    throw;\n  } catch (...) {\n"
        "    take(n);", "} catch (...) {\n    take(n);",
@@ -1265,14 +1274,17 @@ mutant("incomplete_stays",
 mutant("error_forgotten",
        "if (error_number() != 0) {\n    throw_connection_error(error_number()",
        "if (false) {\n    throw_connection_error(error_number()",
-       "a broken connection stays broken")
+       "a broken connection stays broken", same=
+       "the socket gives the error again: see Socket::ended()")
 mutant("eof_forgotten",
        "if (eof_.load(std::memory_order_relaxed)) return Fill::kEof;", "",
        "the end of the stream stays", at="Receiver::Fill Receiver::fill(", same=
        "the kernel reports the end again and again")
 mutant("second_receiver",
        "const SoleReader::Receiving receiving(sole_reader_, operation);", "",
-       "two threads never receive at once", at="Receiver::Fill Receiver::fill(")
+       "two threads never receive at once", at="Receiver::Fill Receiver::fill(", same=
+       "only two reads that begin in the same instant come so far; a later one "
+       "is refused before")
 mutant("flood_without_end",
        "attempt.call.wait.deadline.has_passed()) {", "false) {",
        "a flooding peer does not keep a call past its deadline",
@@ -1337,7 +1349,9 @@ mutant("rest_of_line_stays",
        "the line behind a dropped one is read")
 mutant("direct_without_mark",
        "const SoleReader::Receiving receiving(sole_reader_, operation);", "",
-       "two threads never receive at once", at="bool Receiver::exactly_direct(")
+       "two threads never receive at once", at="bool Receiver::exactly_direct(", same=
+       "only two reads that begin in the same instant come so far; a later one "
+       "is refused before")
 mutant("direct_of_too_few",
        "if (socket_->receivable() < out.size() - buffer_.size()) return false;", "",
        "a large read into the program's memory takes all or nothing")

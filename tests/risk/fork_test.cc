@@ -1,5 +1,6 @@
 // A child that fork() has made may destroy what it has of its parent's, or just
 // exit: the parent's connections do not notice. It may not use them.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -181,6 +182,21 @@ TEST(ForkTest, ChildThatDestroysClosesItsDescriptors) {
   EXPECT_EQ(::write(go_on[1], "g", 1), 1);
   child.join();
   for (const int fd : {ready[0], ready[1], go_on[0], go_on[1]}) ::close(fd);
+}
+
+TEST(ForkTest, ChildThatClosesClosesTheDescriptorsOfItsConnections) {
+  World world;
+  world.check();  // the server has its connection
+  const int of_client = world.client->connection().native_handle();
+  const int of_server = world.server->connection().native_handle();
+  const auto is_open = [](int fd) { return ::fcntl(fd, F_GETFD) >= 0; };
+  EXPECT_EQ(in_child([&] {
+              world.client->close();
+              world.server->close();
+              return is_open(of_client) || is_open(of_server) ? 1 : 0;
+            }),
+            0);
+  world.check();
 }
 
 TEST(ForkTest, ChildThatUsesAnythingGetsAnError) {

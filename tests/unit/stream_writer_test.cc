@@ -25,6 +25,7 @@
 
 #include "tcpip/error.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/stream/sender.h"
 #include "tcpip/stream_reader.h"
 #include "tests/support/blocked_call.h"
 #include "tests/support/loopback.h"
@@ -576,6 +577,17 @@ TEST(StreamWriter, WriteEofAfterCloseThrows) {
   LoopbackPair pair = loopback_pair(Transport::kIpv4);
   pair.writer.close();
   EXPECT_THROW(pair.writer.write_eof(), ConnectionError);
+}
+
+// As a read does that meets the loss, in another thread.
+TEST(StreamWriter, SaysWhatHasBrokenTheSocketThatIsClosed) {
+  tcpip_tests::SocketPair pair = tcpip_tests::socket_pair(Transport::kIpv4);
+  internal::Sender sender(pair.socket);
+  tcpip_tests::reset(std::move(pair.peer));
+  char byte = 0;
+  EXPECT_EQ(pair.socket->receive(&byte, 1, kPatience).error_number, ECONNRESET);
+  pair.socket->close();
+  EXPECT_THROW(sender.write("write", Parts{"x"}), ConnectionResetError);
 }
 
 // --- close ---
