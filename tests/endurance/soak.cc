@@ -365,6 +365,16 @@ class Requests {
   std::uint64_t last_ = 0;
 };
 
+// T for a process that is stopped, and so on.
+std::string state_of(const std::string& pid) {
+  std::ifstream file("/proc/" + pid + "/stat");
+  std::string number;
+  std::string name;
+  std::string state;
+  file >> number >> name >> state;
+  return state;
+}
+
 void pause(std::chrono::milliseconds time) {
   const faults::Exempt exempt;
   ::poll(nullptr, 0, static_cast<int>(time.count()));
@@ -1107,9 +1117,13 @@ void Station::stopped_process() {
   }
   const faults::Exempt exempt;
   try {
-    if (process->read_line() != "talking") return;
+    const std::string pid = process->read_line_after("talking ");
     process->send_signal(SIGSTOP);
-    if (!served_client()) complain("a stopped process blocks the server");
+    if (!served_client()) {
+      complain("process " + pid + ", which is stopped (" + state_of(pid) +
+               "), blocks the server; it serves " +
+               life()->server().connection().peer_address().to_string());
+    }
     if (random_.one_in(2)) process->send_signal(SIGCONT);
   } catch (const std::runtime_error&) {
     // It was turned away.
@@ -1553,6 +1567,10 @@ void print_progress(const Record& record, int generation, double seconds,
 }  // namespace
 
 int run_soak(const SoakOptions& options) {
+  // So that memory which is given back leaves the process: the floods' buffers
+  // would else stay in the arenas.
+  ::mallopt(M_ARENA_MAX, 2);
+  ::mallopt(M_MMAP_THRESHOLD, 128 * 1024);
   Record record(options);
   Random random(options.seed);
   if (!options.quiet) {
@@ -1623,7 +1641,7 @@ int run_peer(int port) {
   bool told = false;
   while (peer.talk()) {
     if (!std::exchange(told, true)) {
-      std::printf("talking\n");
+      std::printf("talking %d\n", static_cast<int>(::getpid()));
       std::fflush(stdout);
     }
     pause(5ms);

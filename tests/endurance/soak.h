@@ -39,8 +39,8 @@ struct SoakOptions {
 int run_soak(const SoakOptions& options);
 
 // A peer in a process of its own: talks to the text server at this port, and
-// says "talking" once it has a reply, until it is killed or the server ends the
-// connection.
+// says "talking" and its id once it has a reply, until it is killed or the
+// server ends the connection.
 int run_peer(int port);
 
 }  // namespace tcpip_tests
