@@ -442,9 +442,7 @@ mutant("work_destroyed_late",
        "const auto once = std::exchange(work, nullptr);\n        once(*self);",
        "work(*self);",
        "what the work of a thread holds is destroyed before the thread has "
-       "ended", same=
-       "the protection has no effect: run_logged() of workers.cc takes the work "
-       "as a copy, and the first one lives on")
+       "ended")
 mutant("start_closed_says_nothing",
        'if (!started) throw_connection_error(ENOTCONN, "start", config_.name);',
        "static_cast<void>(started);", "start() reports that close() came first")
@@ -1094,7 +1092,7 @@ mutant("eof_only_at_once",
        "}\n  send_eof();\n}\n\n// Waits for changed_", "}\n}\n\n// Waits for changed_",
        "the FIN is sent when the last byte is")
 mutant("close_sends_nothing",
-       "if (error_ == 0) send_now();", "",
+       "while (error_ == 0 && !is_stuck_ && pending() > 0) send_now();", "",
        "close() sends what the kernel takes", at="std::size_t Sender::close(")
 mutant("close_hides_loss",
        "} else if (error_ == 0) {\n        give_up(lost);", "} else if (false) {",
@@ -1353,10 +1351,10 @@ mutant("direct_without_mark",
        "only two reads that begin in the same instant come so far; a later one "
        "is refused before")
 mutant("direct_of_too_few",
-       "if (socket_->receivable() < out.size() - buffer_.size()) return false;", "",
+       "if (socket_->receivable() < out.size() - begin) return false;", "",
        "a large read into the program's memory takes all or nothing")
 mutant("direct_not_counted",
-       "buffer_.count_past(result.count);", "",
+       "buffer_.count_past(out.size() - begin);", "",
        "bytes that were never buffered are counted")
 mutant("direct_after_close",
        "while (!socket_->is_closed() && buffer_.size() < out.size() &&",

@@ -28,6 +28,8 @@ namespace {
 using Admission = EndpointCore::Admission;
 using tcpip_tests::Gate;
 using tcpip_tests::half_close;
+using tcpip_tests::kPatience;
+using tcpip_tests::on_destruction;
 using tcpip_tests::SocketPair;
 using tcpip_tests::soon;
 using tcpip_tests::Transport;
@@ -87,6 +89,17 @@ TEST_F(EndpointCoreTest, StartThatCloseHasOvertakenLeavesNothingBehind) {
   EXPECT_THROW(core->start_worker(ThreadRole::kAccept, "late",
                                   [](EndpointCore&) { FAIL() << "ran"; }),
                ConnectionError);
+}
+
+TEST_F(EndpointCoreTest, WorkIsDestroyedBeforeItsThreadCountsAsEnded) {
+  Gate gate;
+  core->start_worker(
+      ThreadRole::kReader, "worker",
+      [keep = on_destruction(gate.callback())](EndpointCore& c) { c.close(); });
+  gate.wait_begun();
+  EXPECT_FALSE(core->wait_done(Wait::none()));
+  gate.open();
+  EXPECT_TRUE(core->wait_done(kPatience));
 }
 
 TEST_F(EndpointCoreTest, IsNotDoneBeforeCloseThoughItHasNoThreads) {
