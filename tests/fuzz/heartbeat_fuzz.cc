@@ -247,7 +247,7 @@ void check_clock(Input& input) {
     now += std::chrono::milliseconds(input.below(3000));
     switch (input.byte() % 6) {
       case 0:
-        receivable += input.byte();
+        receivable += 1 + input.byte();
         arrived = now;
         break;
       case 1:
