@@ -507,11 +507,15 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
     const MutexLock lock(mutex_);
     if (const auto refusal = may_not_admit(force)) return *refusal;
     if (current_) {
-      const bool at_end = current_->socket->at_end();
-      if (at_end && unread_bytes(*current_) == 0) {
+      current_->record->over = true;  // so that no further read begins
+      current_->socket->at_end();     // notes an error, if there is one
+      // One count for the reason and for the event that tells it.
+      const std::size_t unread = unread_bytes(*current_);
+      if (unread == 0) {
         end_drained_link(ended);
       } else {
-        end_link(DisconnectReason::kReplaced, lost_error(*current_), ended);
+        end_link(DisconnectReason::kReplaced, lost_error(*current_), ended,
+                 unread);
       }
     }
   }
@@ -534,9 +538,10 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
 
 // Ends the current connection. Needs no memory: the Link has it.
 void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
-                            Ended& ended) noexcept {
+                            Ended& ended,
+                            std::optional<std::size_t> unread) noexcept {
   current_->record->over = true;  // so that no further read begins
-  ended.unread = unread_bytes(*current_);
+  ended.unread = unread.value_or(unread_bytes(*current_));
   if (current_->over.event) {
     ConnectionEvent& event = current_->over.event->event;
     event.reason = reason;

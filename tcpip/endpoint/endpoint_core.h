@@ -244,8 +244,10 @@ class EndpointCore final : public LinkSource,
 
   std::shared_ptr<Link> wait_for_newer(const std::uint64_t& after,
                                        const Wait& wait) TCPIP_REQUIRES(mutex_);
-  void end_link(DisconnectReason reason, std::error_code error,
-                Ended& ended) noexcept TCPIP_REQUIRES(mutex_);
+  // `unread`: what the event says is dropped; counted if it is not given.
+  void end_link(DisconnectReason reason, std::error_code error, Ended& ended,
+                std::optional<std::size_t> unread = {}) noexcept
+      TCPIP_REQUIRES(mutex_);
   void end_lost_link(DisconnectReason reason, std::error_code error,
                      Ended& ended) noexcept TCPIP_REQUIRES(mutex_);
   void end_drained_link(Ended& ended) noexcept TCPIP_REQUIRES(mutex_);

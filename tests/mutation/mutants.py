@@ -627,11 +627,11 @@ mutant("admit_looks_once",
        "alone admits, so current_ can only have ended, and closing_ is looked "
        "at once more")
 mutant("replaced_link_is_said_drained",
-       "if (at_end && unread_bytes(*current_) == 0) {", "if (true) {",
+       "if (unread == 0) {", "if (true) {",
        "a connection that is replaced with unread bytes says so",
        tests=["last_message_test"])
 mutant("drained_link_is_said_replaced",
-       "if (at_end && unread_bytes(*current_) == 0) {", "if (false) {",
+       "if (unread == 0) {", "if (false) {",
        "a connection whose bytes are all read says that the peer has closed",
        tests=["last_message_test"])
 mutant("admit_after_close",
@@ -653,7 +653,8 @@ mutant("admit_notifies_nobody",
        "a new connection wakes those that wait for it")
 mutant("record_not_over",
        "current_->record->over = true;  // so that no further read begins", "",
-       "a Connection finds its connection ended")
+       "a Connection finds its connection ended",
+       at="void EndpointCore::end_link(")
 mutant("no_disconnected_event",
        "post_event(current_->over);", "", "the disconnected event is queued")
 mutant("socket_not_closed",
@@ -730,7 +731,7 @@ mutant("last_read_before_answer",
 mutant("greeting_never_ends",
        "link.greeting = false;\n  link.consumed_before", "link.consumed_before",
        "a connection ends after its greeting", at="bool EndpointCore::go_on(",
-       tests=["one_client_read_loop_server_test"])
+       tests=["last_message_test"])
 mutant("message_stays_in_hand",
        "link.consumed_before = link.receiver->consumed();", "",
        "a message that was handled is in hand no more",

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <ctime>
 #include <latch>
 #include <stdexcept>
 #include <stop_token>
@@ -220,18 +221,26 @@ TEST(LastMessage, ResetBehindAFinDoesNotStopTheHandler) {
   EXPECT_FALSE(stopped);
 }
 
+// With a greeting too: that is over when the handler is called.
 TEST(LastMessage, HandlerThatHasTakenNoMessageIsStoppedAtOnce) {
-  std::atomic<bool> stopped{false};
-  std::latch inside(1);
-  ReadLoopStage server([&](Connection&, const std::stop_token& stop) {
-    inside.count_down();
-    stopped = eventually([&] { return stop.stop_requested(); });
-  });
-  UniqueFd peer = server.connect();
-  inside.wait();
-  peer.reset();
-  EXPECT_TRUE(server.events.wait_for(2));
-  EXPECT_TRUE(eventually([&] { return stopped.load(); }));
+  for (const bool greets : {false, true}) {
+    SCOPED_TRACE(greets);
+    std::atomic<bool> stopped{false};
+    std::latch inside(1);
+    tcpip::ServerOptions options;
+    if (greets) options.begin = [](Connection&, const std::stop_token&) {};
+    ReadLoopStage server(
+        [&](Connection&, const std::stop_token& stop) {
+          inside.count_down();
+          stopped = eventually([&] { return stop.stop_requested(); });
+        },
+        options);
+    UniqueFd peer = server.connect();
+    inside.wait();
+    peer.reset();
+    EXPECT_TRUE(server.events.wait_for(2));
+    EXPECT_TRUE(eventually([&] { return stopped.load(); }));
+  }
 }
 
 TEST(LastMessage, CloseEndsTheConnectionAtOnce) {
@@ -314,6 +323,22 @@ TEST(LastMessage, NextClientIsLetInAfterTheFinishTime) {
     EXPECT_EQ(recv_exact(second, 13), "done second\r\n");
     EXPECT_EQ(recorded.handled.values(), (Strings{"wait", "second"}));
   }
+}
+
+// Nor does what is in the kernel's queue behind the next client.
+TEST(LastMessage, WaitOfTheNextClientTakesNoProcessor) {
+  Recorded recorded;
+  ReadLoopStage server(recorded.handler(), {.finish_time = 1s});
+  const UniqueFd first = server.connect();
+  send_all(first, "wait\r\n");
+  half_close(first);
+  recorded.waiting.wait();
+  const UniqueFd second = connect_to(server->port());
+  const UniqueFd third = connect_to(server->port());
+  const std::clock_t before = std::clock();
+  ASSERT_TRUE(server.events.wait_for(3));
+  EXPECT_LT(std::clock() - before, CLOCKS_PER_SEC / 2);
+  recorded.go_on.count_down();
 }
 
 TEST(LastMessage, FinishTimeOfZeroLetsTheNextClientInAtOnce) {
