@@ -99,8 +99,10 @@ bool LeakSnapshot::Descriptor::is(const Descriptor& other) const {
 std::map<int, LeakSnapshot::Descriptor> LeakSnapshot::descriptors() {
   std::map<int, Descriptor> result;
   for_each_descriptor([&result](int fd) {
+    // Not fstat(): for ThreadSanitizer that would be a use of a descriptor
+    // which another thread may close at this moment.
     struct stat status {};
-    ::fstat(fd, &status);
+    ::stat(("/proc/self/fd/" + std::to_string(fd)).c_str(), &status);
     result[fd] = {what_is(fd), status.st_dev, status.st_ino};
   });
   return result;
