@@ -11,7 +11,7 @@ _wants_clang() {
   local flag
   for flag in "$@"; do
     case $flag in
-      --config=tsan | --config=clang | --repo_env=CC=clang*) return 0 ;;
+      --config=tsan | --config=fuzz | --config=clang | --repo_env=CC=clang*) return 0 ;;
     esac
   done
   return 1
@@ -19,7 +19,8 @@ _wants_clang() {
 
 _clang_is_complete() {
   command -v clang > /dev/null && command -v clang++ > /dev/null &&
-    compgen -G "$(clang -print-resource-dir)/lib/*/libclang_rt.tsan*.a" > /dev/null
+    compgen -G "$(clang -print-resource-dir)/lib/*/libclang_rt.tsan*.a" > /dev/null &&
+    compgen -G "$(clang -print-resource-dir)/lib/*/libclang_rt.fuzzer*.a" > /dev/null
 }
 
 _find_bazel() {
@@ -41,6 +42,8 @@ _missing() {
     [ -e /usr/include/fmt/core.h ] || echo 'fmt|libfmt-dev'
     [ -e /usr/include/nlohmann/json.hpp ] || echo 'nlohmann-json|nlohmann-json3-dev'
     [ -e /usr/src/googletest/googletest ] || echo 'GoogleTest|googletest'
+    # The test of the model is skipped without it.
+    command -v spin > /dev/null || echo 'Spin|spin?'
   fi
 }
 
@@ -80,7 +83,7 @@ set_up() {
   if [ -n "$missing" ]; then
     if command -v apt-get > /dev/null; then
       _install $(cut -d '|' -f 2 <<< "$missing")
-      missing=$(_missing "$@")
+      missing=$(_missing "$@" | grep -v '^Spin|')
     fi
     if [ -n "$missing" ]; then
       echo 'Missing on this machine, please install:' >&2

@@ -8,15 +8,15 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
-#include <memory>
 #include <stdexcept>
 #include <utility>
 
-#include "tcpip/base/mutex.h"
-#include "tcpip/base/workers.h"
 #include "tcpip/error.h"
+#include "tcpip/net/lookup.h"
 
 namespace tcpip {
 namespace {
@@ -31,83 +31,6 @@ Sockaddr as(const Address& address) noexcept {
 int raw_family(const Address& address) noexcept {
   return address.empty() ? AF_UNSPEC
                          : static_cast<int>(as<sockaddr>(address).sa_family);
-}
-
-struct Request {
-  std::string host;
-  std::string port;
-  addrinfo hints{};
-};
-
-struct Answer {
-  int status = 0;
-  int error_number = 0;  // if status is EAI_SYSTEM
-  std::vector<Address> addresses;
-};
-
-Answer ask(const Request& request, int more_flags) {
-  addrinfo hints = request.hints;
-  hints.ai_flags |= more_flags;
-  addrinfo* list = nullptr;
-  Answer answer;
-  answer.status =
-      ::getaddrinfo(request.host.empty() ? nullptr : request.host.c_str(),
-                    request.port.c_str(), &hints, &list);
-  answer.error_number = errno;
-  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(
-      list, &::freeaddrinfo);
-  if (answer.status != 0) return answer;
-  for (const addrinfo* i = list; i != nullptr; i = i->ai_next) {
-    Address address(i->ai_addr, i->ai_addrlen);
-    bool known = false;
-    for (const Address& other : answer.addresses) known |= other == address;
-    if (!known) answer.addresses.push_back(address);
-  }
-  if (answer.addresses.empty()) answer.status = EAI_NONAME;
-  return answer;
-}
-
-// Shared by the caller and the look-up thread, since either may end first.
-struct Lookup {
-  internal::Mutex mutex;
-  internal::CondVar done_changed;
-  bool done TCPIP_GUARDED_BY(mutex) = false;
-  Answer answer TCPIP_GUARDED_BY(mutex);
-};
-
-Answer ask_name_server(Request request, const Wait& wait,
-                       const std::string& peer) {
-  if (wait.stop.stop_requested()) throw CancelledError("resolve", peer);
-  auto lookup = std::make_shared<Lookup>();
-  // The one thread of this library that nobody joins: getaddrinfo() cannot be
-  // woken, and the caller must return at its deadline.
-  internal::start_thread(
-      {.role = ThreadRole::kResolve, .name = "tcpip-resolve"},
-      [lookup, request = std::move(request)](const std::stop_token&) {
-        Answer answer;
-        try {
-          answer = ask(request, 0);
-        } catch (...) {
-          answer.status = EAI_MEMORY;  // wakes the caller in any case
-        }
-        const internal::MutexLock lock(lookup->mutex);
-        lookup->answer = std::move(answer);
-        lookup->done = true;
-        lookup->done_changed.notify_all();
-      })
-      .detach();
-  const internal::MutexLock lock(lookup->mutex);
-  switch (lookup->done_changed.wait(
-      lookup->mutex, wait,
-      [&]() TCPIP_REQUIRES(lookup->mutex) { return lookup->done; })) {
-    case internal::WaitResult::kStopped:
-      throw CancelledError("resolve", peer);
-    case internal::WaitResult::kTimeout:
-      throw TimeoutError("resolve", peer);
-    case internal::WaitResult::kReady:
-      break;
-  }
-  return std::move(lookup->answer);
 }
 
 }  // namespace
@@ -144,7 +67,17 @@ std::string Address::host() const {
       const auto un = as<sockaddr_un>(*this);
       const std::size_t start = offsetof(sockaddr_un, sun_path);
       if (size_ <= start) return {};
-      return std::string(un.sun_path, ::strnlen(un.sun_path, size_ - start));
+      // For a path that fills sun_path the kernel counts a NUL behind it.
+      const std::size_t room = std::min(size_ - start, sizeof un.sun_path);
+      if (un.sun_path[0] != '\0') {
+        return std::string(un.sun_path, ::strnlen(un.sun_path, room));
+      }
+      // In an abstract name every byte counts. A sockaddr_un that is all NUL
+      // is none.
+      std::string name(un.sun_path, room);
+      if (name.find_first_not_of('\0') == std::string::npos) return {};
+      std::replace(name.begin(), name.end(), '\0', '@');
+      return name;
     }
     default:
       return {};
@@ -206,18 +139,17 @@ std::vector<Address> resolve(std::string_view host, int port, const Wait& wait,
     throw std::invalid_argument("resolve: host name with a NUL byte");
   }
   const std::string peer = host_and_port(host, port);
-  Request request{std::string(host), std::to_string(port), {}};
-  request.hints.ai_socktype = SOCK_STREAM;
-  request.hints.ai_family = family == AddressFamily::kIpv4   ? AF_INET
-                            : family == AddressFamily::kIpv6 ? AF_INET6
-                                                             : AF_UNSPEC;
-  request.hints.ai_flags = AI_NUMERICSERV;
-  if (empty_host == EmptyHost::kAllInterfaces) {
-    request.hints.ai_flags |= AI_PASSIVE;
-  }
-  Answer answer = ask(request, AI_NUMERICHOST);
+  internal::LookupRequest request{
+      .host = std::string(host),
+      .family = family == AddressFamily::kIpv4   ? AF_INET
+                : family == AddressFamily::kIpv6 ? AF_INET6
+                                                 : AF_UNSPEC,
+      .flags = AI_NUMERICHOST};
+  if (empty_host == EmptyHost::kAllInterfaces) request.flags |= AI_PASSIVE;
+  internal::LookupAnswer answer = internal::ask(request);
   if (answer.status == EAI_NONAME && !host.empty()) {
-    answer = ask_name_server(std::move(request), wait, peer);
+    request.flags &= ~AI_NUMERICHOST;
+    answer = internal::look_up(request, wait, peer);
   }
   if (answer.status == EAI_SYSTEM) {
     throw_os_error(answer.error_number, "resolve", peer);
@@ -225,6 +157,9 @@ std::vector<Address> resolve(std::string_view host, int port, const Wait& wait,
   if (answer.status != 0) {
     throw ResolveError(std::error_code(answer.status, resolve_category()),
                        "resolve", peer);
+  }
+  for (Address& address : answer.addresses) {
+    address.set_port(static_cast<std::uint16_t>(port));
   }
   return std::move(answer.addresses);
 }

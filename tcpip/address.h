@@ -27,8 +27,8 @@ class Address {
   Address(const void* sockaddr, std::size_t size);
 
   bool empty() const noexcept { return size_ == 0; }
-  // "127.0.0.1", "::1", "fe80::1%eth0", the path of a Unix-domain socket, or
-  // "".
+  // "127.0.0.1", "::1", "fe80::1%eth0", the path of a Unix-domain socket or its
+  // abstract name as "@name" (with "@" for each NUL), or "".
   std::string host() const;
   // 0 if it is not an internet address; set_port() then does nothing.
   std::uint16_t port() const noexcept;
@@ -56,7 +56,9 @@ enum class EmptyHost { kLoopback, kAllInterfaces };
 // A numeric host needs no name server. A name is looked up in a thread of its
 // own, because getaddrinfo() cannot be interrupted. At the deadline or stop
 // this function returns, and that thread goes on until getaddrinfo() gives up
-// (after some ten seconds); it holds nothing of the caller's.
+// (after some ten seconds); it holds nothing of the caller's. Calls for one
+// name share one such thread. A process has at most 16 of them: a call for a
+// 17th name waits until one has ended, and its TimeoutError says so.
 //
 // Throws std::invalid_argument if port is not in 0...65535 or host contains a
 // NUL; ResolveError; TimeoutError; CancelledError; Error if there can be no

@@ -20,6 +20,8 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <type_traits>
 
 namespace tcpip {
@@ -61,6 +63,10 @@ constexpr std::uint64_t swap_bytes(std::uint64_t x) noexcept {
 // zero unless initialised, and converts from and to T, so that it computes and
 // compares as a T does. Bits are kept exactly: NaN payloads, -0. A bool is one
 // byte; every value but 0 reads as true.
+//
+// Two things that a T can do this cannot, because it converts to a T and from
+// one: `c ? number : 0` and std::max(number, 0) are ambiguous. Write
+// `c ? number.value() : 0` and std::max<T>(number, 0).
 template <class T, std::endian kOrder>
 class WireNumber {
   static_assert(std::is_arithmetic_v<T> || std::is_enum_v<T>,
@@ -89,20 +95,66 @@ class WireNumber {
     }
   }
 
-  constexpr WireNumber& operator+=(T other) noexcept {
+  template <class Other>
+  constexpr WireNumber& operator+=(Other other) noexcept {
     return *this = static_cast<T>(value() + other);
   }
-  constexpr WireNumber& operator-=(T other) noexcept {
+  template <class Other>
+  constexpr WireNumber& operator-=(Other other) noexcept {
     return *this = static_cast<T>(value() - other);
   }
-  constexpr WireNumber& operator|=(T other) noexcept {
+  template <class Other>
+  constexpr WireNumber& operator*=(Other other) noexcept {
+    return *this = static_cast<T>(value() * other);
+  }
+  template <class Other>
+  constexpr WireNumber& operator/=(Other other) noexcept {
+    return *this = static_cast<T>(value() / other);
+  }
+  template <class Other>
+  constexpr WireNumber& operator%=(Other other) noexcept {
+    return *this = static_cast<T>(value() % other);
+  }
+  template <class Other>
+  constexpr WireNumber& operator&=(Other other) noexcept {
+    return *this = static_cast<T>(value() & other);
+  }
+  template <class Other>
+  constexpr WireNumber& operator|=(Other other) noexcept {
     return *this = static_cast<T>(value() | other);
   }
-  constexpr WireNumber& operator&=(T other) noexcept {
-    return *this = static_cast<T>(value() & other);
+  template <class Other>
+  constexpr WireNumber& operator^=(Other other) noexcept {
+    return *this = static_cast<T>(value() ^ other);
+  }
+  template <class Other>
+  constexpr WireNumber& operator<<=(Other other) noexcept {
+    return *this = static_cast<T>(value() << other);
+  }
+  template <class Other>
+  constexpr WireNumber& operator>>=(Other other) noexcept {
+    return *this = static_cast<T>(value() >> other);
   }
   constexpr WireNumber& operator++() noexcept {
     return *this += static_cast<T>(1);
+  }
+  constexpr WireNumber& operator--() noexcept {
+    return *this -= static_cast<T>(1);
+  }
+  constexpr WireNumber operator++(int) noexcept {
+    const WireNumber before = *this;
+    ++*this;
+    return before;
+  }
+  constexpr WireNumber operator--(int) noexcept {
+    const WireNumber before = *this;
+    --*this;
+    return before;
+  }
+
+  // For fmt::format("{}", number), with fmt 10 and later.
+  friend constexpr T format_as(const WireNumber& number) noexcept {
+    return number.value();
   }
 
  private:
@@ -126,5 +178,17 @@ template <class T>
 using LittleEndian = WireNumber<T, std::endian::little>;
 
 }  // namespace tcpip
+
+// Those of T.
+template <class T, std::endian kOrder>
+struct std::hash<tcpip::WireNumber<T, kOrder>> {
+  std::size_t operator()(
+      const tcpip::WireNumber<T, kOrder>& number) const noexcept {
+    return std::hash<T>()(number.value());
+  }
+};
+template <class T, std::endian kOrder>
+class std::numeric_limits<tcpip::WireNumber<T, kOrder>>
+    : public std::numeric_limits<T> {};
 
 #endif  // TCPIP_BYTE_ORDER_H_

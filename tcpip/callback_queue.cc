@@ -12,8 +12,10 @@
 #include <utility>
 #include <vector>
 
+#include "tcpip/base/log_line.h"
 #include "tcpip/base/mutex.h"
 #include "tcpip/base/poller.h"
+#include "tcpip/base/process.h"
 #include "tcpip/base/thread_number.h"
 #include "tcpip/error.h"
 
@@ -33,6 +35,7 @@ class CallbackQueue::Impl {
  public:
   using OwnerNumber = std::uint64_t;
   static constexpr OwnerNumber kNobody = 0;
+  static constexpr OwnerNumber kEverybody = ~OwnerNumber{0};  // in running_
 
   explicit Impl(std::size_t max_size) : max_size_(max_size) {}
 
@@ -41,8 +44,6 @@ class CallbackQueue::Impl {
   bool post(Callback callback, OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
   void post_wait(Callback callback, OwnerNumber owner, const Wait& wait)
       TCPIP_EXCLUDES(mutex_);
-  void post_event(Callback callback, OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
-
   std::size_t run_pending() TCPIP_EXCLUDES(mutex_);
   bool run_one(const Wait& wait) TCPIP_EXCLUDES(mutex_);
   std::size_t run_until(const Wait& wait) TCPIP_EXCLUDES(mutex_);
@@ -61,11 +62,12 @@ class CallbackQueue::Impl {
   std::size_t size() const TCPIP_EXCLUDES(mutex_);
   int wait_fd() TCPIP_EXCLUDES(mutex_);
 
- private:
+  const internal::ProcessMark process;
+
   struct Item {
     Callback callback;  // only one thread at a time uses it, without the lock
-    OwnerNumber owner;
-    bool is_event;
+    OwnerNumber owner = kNobody;
+    bool is_event = false;
     std::uint64_t ticket = 0;  // ascending in queue_
     ThreadNumber thread = 0;   // in running_: the thread that runs it
   };
@@ -73,6 +75,11 @@ class CallbackQueue::Impl {
   // released, and moving a node from list to list cannot fail.
   using Items = std::list<Item>;
 
+  static Items make_item(Callback callback);
+  bool post_event(Items& event, OwnerNumber owner) noexcept
+      TCPIP_EXCLUDES(mutex_);
+
+ private:
   // A thread inside post_wait().
   struct Waiter {
     OwnerNumber owner;
@@ -83,7 +90,11 @@ class CallbackQueue::Impl {
 
   enum class Next { kRan, kNothing, kStopped };
 
-  static Items make_item(Callback callback, OwnerNumber owner, bool is_event);
+  struct OwnerState {
+    bool may_post = true;
+    // What retire() has taken out of queue_ and not run yet.
+    Items retiring = {};
+  };
 
   // Waits for a callback and runs it. After the deadline, runs only callbacks
   // with tickets up to `last`.
@@ -92,12 +103,15 @@ class CallbackQueue::Impl {
   void run_item(Items::iterator item) TCPIP_EXCLUDES(mutex_);
   void wait_for_running(OwnerNumber owner) TCPIP_EXCLUDES(mutex_);
   void finish(Items::iterator item) noexcept TCPIP_EXCLUDES(mutex_);
+  void destroy(Items::iterator first, Items& others) TCPIP_EXCLUDES(mutex_);
 
   void wait_until_finished(std::uint64_t ticket) TCPIP_REQUIRES(mutex_);
-  void enqueue(Items& item) TCPIP_REQUIRES(mutex_);
+  void enqueue(Items& item, OwnerNumber owner) TCPIP_REQUIRES(mutex_);
+  void take_all_of(OwnerNumber owner, Items& to) TCPIP_REQUIRES(mutex_);
   Items::iterator start(Items::iterator queued) TCPIP_REQUIRES(mutex_);
   Items::iterator mark_running(Items& items, Items::iterator item)
       TCPIP_REQUIRES(mutex_);
+  Items::iterator mark_dropping(Items& items) TCPIP_REQUIRES(mutex_);
   void unlink(Items& to, Items::iterator queued) TCPIP_REQUIRES(mutex_);
   void changed() TCPIP_REQUIRES(mutex_);
   void cancel_waiters(OwnerNumber owner) TCPIP_REQUIRES(mutex_);
@@ -117,8 +131,8 @@ class CallbackQueue::Impl {
   // The thread that has drained the queue last.
   ThreadNumber drainer_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::vector<Waiter*> waiters_ TCPIP_GUARDED_BY(mutex_);
-  // The owners that are not cancelled, and whether they may post.
-  std::map<OwnerNumber, bool> owners_ TCPIP_GUARDED_BY(mutex_);
+  // The owners that are not cancelled.
+  std::map<OwnerNumber, OwnerState> owners_ TCPIP_GUARDED_BY(mutex_);
   OwnerNumber last_owner_ TCPIP_GUARDED_BY(mutex_) = kNobody;
   // How many threads are in wait_for_running().
   int cancelling_ TCPIP_GUARDED_BY(mutex_) = 0;
@@ -128,35 +142,33 @@ class CallbackQueue::Impl {
   bool readable_ TCPIP_GUARDED_BY(mutex_) = false;
 };
 
-CallbackQueue::Impl::Items CallbackQueue::Impl::make_item(Callback callback,
-                                                          OwnerNumber owner,
-                                                          bool is_event) {
+CallbackQueue::Impl::Items CallbackQueue::Impl::make_item(Callback callback) {
   internal::check_callback(callback, "post");
   Items items;
-  items.push_back({std::move(callback), owner, is_event});
+  items.push_back({std::move(callback)});
   return items;
 }
 
 CallbackQueue::Impl::OwnerNumber CallbackQueue::Impl::add_owner() {
   const MutexLock lock(mutex_);
-  owners_.emplace(last_owner_ + 1, true);
+  owners_.try_emplace(last_owner_ + 1);
   return ++last_owner_;
 }
 
-// The three posts declare the item before the lock, so that a refused callback
-// is destroyed after the lock is released.
+// The two posts declare the item before the lock, so that a refused callback is
+// destroyed after the lock is released.
 
 bool CallbackQueue::Impl::post(Callback callback, OwnerNumber owner) {
-  Items item = make_item(std::move(callback), owner, /*is_event=*/false);
+  Items item = make_item(std::move(callback));
   const MutexLock lock(mutex_);
   if (!may_post(owner) || posted_ >= max_size_) return false;
-  enqueue(item);
+  enqueue(item, owner);
   return true;
 }
 
 void CallbackQueue::Impl::post_wait(Callback callback, OwnerNumber owner,
                                     const Wait& wait) {
-  Items item = make_item(std::move(callback), owner, /*is_event=*/false);
+  Items item = make_item(std::move(callback));
   WaitResult result = WaitResult::kReady;
   {
     const MutexLock lock(mutex_);
@@ -167,7 +179,7 @@ void CallbackQueue::Impl::post_wait(Callback callback, OwnerNumber owner,
     });
     std::erase(waiters_, &waiter);
     if (result == WaitResult::kReady && !waiter.cancelled) {
-      enqueue(item);
+      enqueue(item, owner);
       return;
     }
   }
@@ -175,10 +187,12 @@ void CallbackQueue::Impl::post_wait(Callback callback, OwnerNumber owner,
   throw CancelledError("post_wait");
 }
 
-void CallbackQueue::Impl::post_event(Callback callback, OwnerNumber owner) {
-  Items item = make_item(std::move(callback), owner, /*is_event=*/true);
+bool CallbackQueue::Impl::post_event(Items& event, OwnerNumber owner) noexcept {
+  event.front().is_event = true;
   const MutexLock lock(mutex_);
-  if (!closed_ && owners_.contains(owner)) enqueue(item);
+  if (closed_ || !owners_.contains(owner)) return false;
+  enqueue(event, owner);
+  return true;
 }
 
 std::size_t CallbackQueue::Impl::run_pending() {
@@ -282,7 +296,7 @@ void CallbackQueue::Impl::wait_for_running(OwnerNumber owner) {
   const MutexLock lock(mutex_);
   ++cancelling_;
   for (auto item = running_.begin(); item != running_.end();) {
-    if (item->owner == owner) {
+    if (item->owner == owner || item->owner == kEverybody) {
       const ThreadWait wait(item->thread, &*item);
       if (wait.is_allowed()) {
         wait_until_finished(item->ticket);
@@ -302,36 +316,44 @@ void CallbackQueue::Impl::drop(OwnerNumber owner) {
   Items::iterator first;
   {
     const MutexLock lock(mutex_);
-    owners_.erase(owner);
+    const auto place = owners_.find(owner);
+    if (place != owners_.end()) {
+      dropped.splice(dropped.end(), place->second.retiring);
+      owners_.erase(place);
+    }
     // Before the waiters see the room that this makes.
     cancel_waiters(owner);
-    for (auto item = queue_.begin(); item != queue_.end();) {
-      const auto next = std::next(item);
-      if (item->owner == owner) unlink(dropped, item);
-      item = next;
-    }
+    take_all_of(owner, dropped);
     if (dropped.empty()) return;
-    // The first counts as running, for all of them: a cancel() in another
-    // thread must wait until they are destroyed.
-    first = mark_running(dropped, dropped.begin());
-    changed();
+    first = mark_dropping(dropped);
   }
+  destroy(first, dropped);
+}
+
+// The first of the items counts as running, for all of them: a cancel() in
+// another thread must wait until they are destroyed.
+CallbackQueue::Impl::Items::iterator CallbackQueue::Impl::mark_dropping(
+    Items& items) {
+  changed();
+  return mark_running(items, items.begin());
+}
+
+void CallbackQueue::Impl::destroy(Items::iterator first, Items& others) {
   first->callback = nullptr;
-  dropped.clear();
+  others.clear();
   finish(first);
 }
 
 void CallbackQueue::Impl::refuse_posts(OwnerNumber owner) noexcept {
   const MutexLock lock(mutex_);
   const auto place = owners_.find(owner);
-  if (place != owners_.end()) place->second = false;
+  if (place != owners_.end()) place->second.may_post = false;
   cancel_waiters(owner);
 }
 
 void CallbackQueue::Impl::retire(OwnerNumber owner) {
   refuse_posts(owner);
   bool may_run = false;
-  std::uint64_t last = 0;
   {
     const MutexLock lock(mutex_);
     const ThreadNumber self = this_thread_number();
@@ -340,17 +362,23 @@ void CallbackQueue::Impl::retire(OwnerNumber owner) {
         std::none_of(running_.begin(), running_.end(), [&](const Item& i) {
           return i.owner == owner && i.thread == self;
         });
-    last = last_ticket_;
+    // All at once: a search for each of them would take quadratic time. They
+    // wait where a cancel() by one of them finds the others.
+    const auto place = owners_.find(owner);
+    if (may_run && place != owners_.end()) {
+      take_all_of(owner, place->second.retiring);
+      changed();
+    }
   }
   std::exception_ptr failure;
   while (may_run) {
     Items::iterator item;
     {
       const MutexLock lock(mutex_);
-      item = std::find_if(queue_.begin(), queue_.end(),
-                          [&](const Item& i) { return i.owner == owner; });
-      if (item == queue_.end() || item->ticket > last) break;
-      item = start(item);
+      const auto place = owners_.find(owner);
+      if (place == owners_.end() || place->second.retiring.empty()) break;
+      Items& items = place->second.retiring;
+      item = mark_running(items, items.begin());
     }
     try {
       run_item(item);
@@ -370,15 +398,17 @@ void CallbackQueue::Impl::close() noexcept {
 }
 
 void CallbackQueue::Impl::drop_all() {
-  for (;;) {
-    OwnerNumber owner = kNobody;
-    {
-      const MutexLock lock(mutex_);
-      if (queue_.empty()) return;
-      owner = queue_.front().owner;
-    }
-    drop(owner);
+  Items dropped;
+  Items::iterator first;
+  {
+    const MutexLock lock(mutex_);
+    if (queue_.empty()) return;
+    dropped.swap(queue_);
+    posted_ = 0;
+    dropped.front().owner = kEverybody;
+    first = mark_dropping(dropped);
   }
+  destroy(first, dropped);
 }
 
 std::size_t CallbackQueue::Impl::size() const {
@@ -395,7 +425,8 @@ int CallbackQueue::Impl::wait_fd() {
   return waker_.fd();
 }
 
-void CallbackQueue::Impl::enqueue(Items& item) {
+void CallbackQueue::Impl::enqueue(Items& item, OwnerNumber owner) {
+  item.front().owner = owner;
   item.front().ticket = ++last_ticket_;
   if (!item.front().is_event) ++posted_;
   queue_.splice(queue_.end(), item);
@@ -416,6 +447,15 @@ CallbackQueue::Impl::Items::iterator CallbackQueue::Impl::mark_running(
   item->thread = this_thread_number();
   running_.splice(running_.end(), items, item);
   return item;
+}
+
+// Takes the owner's items out of the queue.
+void CallbackQueue::Impl::take_all_of(OwnerNumber owner, Items& to) {
+  for (auto item = queue_.begin(); item != queue_.end();) {
+    const auto next = std::next(item);
+    if (item->owner == owner) unlink(to, item);
+    item = next;
+  }
 }
 
 void CallbackQueue::Impl::unlink(Items& to, Items::iterator queued) {
@@ -446,7 +486,7 @@ bool CallbackQueue::Impl::may_post(OwnerNumber owner) const {
   if (closed_) return false;
   if (owner == kNobody) return true;
   const auto place = owners_.find(owner);
-  return place != owners_.end() && place->second;
+  return place != owners_.end() && place->second.may_post;
 }
 
 CallbackQueue::CallbackQueue(std::size_t max_size)
@@ -455,15 +495,21 @@ CallbackQueue::CallbackQueue(std::size_t max_size)
                                "CallbackQueue: max_size must not be 0")) {}
 
 CallbackQueue::~CallbackQueue() {
+  if (!impl_->process.is_here()) {
+    internal::keep_for_ever(impl_);
+    return;
+  }
   impl_->close();
   impl_->drop_all();
 }
 
 bool CallbackQueue::post(Callback callback) {
+  impl_->process.check("post");
   return impl_->post(std::move(callback), Impl::kNobody);
 }
 
 void CallbackQueue::post_wait(Callback callback, const Wait& wait) {
+  impl_->process.check("post_wait");
   impl_->post_wait(std::move(callback), Impl::kNobody, wait);
 }
 
@@ -472,46 +518,66 @@ void CallbackQueue::post_wait(Callback callback, const Wait& wait) {
 
 std::size_t CallbackQueue::run_pending() {
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("run_pending");
   return impl->run_pending();
 }
 
 bool CallbackQueue::run_one(const Wait& wait) {
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("run_one");
   return impl->run_one(wait);
 }
 
 std::size_t CallbackQueue::run_until(const Wait& wait) {
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("run_until");
   return impl->run_until(wait);
 }
 
 void CallbackQueue::run(std::stop_token stop) {
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("run");
   impl->run(stop);
 }
 
-std::size_t CallbackQueue::size() const { return impl_->size(); }
+std::size_t CallbackQueue::size() const {
+  impl_->process.check("size");
+  return impl_->size();
+}
 
-int CallbackQueue::wait_fd() { return impl_->wait_fd(); }
+int CallbackQueue::wait_fd() {
+  impl_->process.check("wait_fd");
+  return impl_->wait_fd();
+}
 
 CallbackQueue::Owner::Owner(CallbackQueue& queue)
-    : impl_(queue.impl_), number_(impl_->add_owner()) {}
+    : impl_((queue.impl_->process.check("Owner"), queue.impl_)),
+      number_(impl_->add_owner()) {}
 
-CallbackQueue::Owner::~Owner() { impl_->cancel(number_); }
+CallbackQueue::Owner::~Owner() {
+  if (impl_->process.is_here()) {
+    impl_->cancel(number_);
+  } else {
+    internal::keep_for_ever(impl_);
+  }
+}
 
 bool CallbackQueue::Owner::post(Callback callback) {
+  impl_->process.check("post");
   return impl_->post(std::move(callback), number_);
 }
 
 void CallbackQueue::Owner::post_wait(Callback callback, const Wait& wait) {
   // Another thread's ~Owner() may end as soon as it has cancelled this call.
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("post_wait");
   impl->post_wait(std::move(callback), number_, wait);
 }
 
 void CallbackQueue::Owner::cancel() {
   // A callback that is destroyed here may hold this Owner.
   const std::shared_ptr<Impl> impl = impl_;
+  impl->process.check("cancel");
   impl->cancel(number_);
 }
 
@@ -526,18 +592,26 @@ void check_callback(const CallbackQueue::Callback& callback,
 namespace {
 
 void log_failure(const Log& log, std::string_view cause) noexcept {
-  if (!log.is_enabled(LogLevel::kError)) return;
-  try {
-    log.error(fmt::format("callback failed: {}", cause));
-  } catch (const std::exception&) {
-    log.error("callback failed");  // no memory for more
-  }
+  log_line(log, LogLevel::kError,
+           [&] { return fmt::format("callback failed: {}", cause); });
 }
 
 }  // namespace
 
-void EventOwner::post_event(CallbackQueue::Callback callback) {
-  impl_->post_event(std::move(callback), number_);
+struct PreparedEvent::Data {
+  CallbackQueue::Impl::Items items;
+};
+
+PreparedEvent::PreparedEvent() noexcept = default;
+PreparedEvent::PreparedEvent(CallbackQueue::Callback callback)
+    : data_(std::make_unique<Data>(
+          Data{CallbackQueue::Impl::make_item(std::move(callback))})) {}
+PreparedEvent::PreparedEvent(PreparedEvent&&) noexcept = default;
+PreparedEvent& PreparedEvent::operator=(PreparedEvent&&) noexcept = default;
+PreparedEvent::~PreparedEvent() = default;
+
+bool EventOwner::post_event(PreparedEvent& event) noexcept {
+  return impl_->post_event(event.data_->items, number_);
 }
 
 void EventOwner::refuse_posts() noexcept { impl_->refuse_posts(number_); }

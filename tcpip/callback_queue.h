@@ -14,7 +14,8 @@
 // inside a callback. If one thread drains the queue, callbacks run one after
 // the other in the order in which they were posted. A callback is destroyed
 // right after it ran, in the same thread; until then it counts as running. No
-// lock is held while a callback runs or is destroyed.
+// lock is held while a callback runs or is destroyed. In a child that fork()
+// has made, every member but the destructors throws std::logic_error.
 #ifndef TCPIP_CALLBACK_QUEUE_H_
 #define TCPIP_CALLBACK_QUEUE_H_
 
@@ -32,6 +33,7 @@ namespace tcpip {
 
 namespace internal {
 class EventOwner;
+class PreparedEvent;
 class QueueThread;
 }  // namespace internal
 
@@ -93,6 +95,7 @@ class CallbackQueue {
 
  private:
   friend class internal::EventOwner;
+  friend class internal::PreparedEvent;
   friend class internal::QueueThread;
   class Impl;
   const std::shared_ptr<Impl> impl_;
@@ -142,6 +145,22 @@ namespace internal {
 void check_callback(const CallbackQueue::Callback& callback,
                     const char* operation);
 
+// The callback of a connection event, with all the memory that queueing it
+// takes. Threads: one at a time.
+class PreparedEvent {
+ public:
+  PreparedEvent() noexcept;  // none
+  explicit PreparedEvent(CallbackQueue::Callback callback);
+  PreparedEvent(PreparedEvent&& other) noexcept;
+  PreparedEvent& operator=(PreparedEvent&& other) noexcept;
+  ~PreparedEvent();
+
+ private:
+  friend class EventOwner;
+  struct Data;
+  std::unique_ptr<Data> data_;
+};
+
 // The Owner of a server or client, which also posts connection events. Threads:
 // every member may be called from any thread.
 class EventOwner : public CallbackQueue::Owner {
@@ -149,8 +168,10 @@ class EventOwner : public CallbackQueue::Owner {
   using CallbackQueue::Owner::Owner;
 
   // Queues a connection event: not counted, never refused for lack of room, and
-  // taken even after refuse_posts(). Dropped after cancel().
-  void post_event(CallbackQueue::Callback callback);
+  // taken even after refuse_posts(). Needs no memory, so that an event cannot
+  // be lost for lack of it. False, and `event` is as before, if the owner is
+  // cancelled or the queue's CallbackThread closed.
+  bool post_event(PreparedEvent& event) noexcept;
   // From now on post() returns false and post_wait() throws CancelledError,
   // also one that is waiting.
   void refuse_posts() noexcept;

@@ -4,7 +4,8 @@
 //   ... options.callbacks = &thread.queue() ...
 //
 // Threads: every member may be called from any thread at any time, also from
-// inside a callback.
+// inside a callback. In a child that fork() has made, close() and
+// the destructor do nothing.
 #ifndef TCPIP_CALLBACK_THREAD_H_
 #define TCPIP_CALLBACK_THREAD_H_
 

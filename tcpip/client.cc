@@ -50,7 +50,7 @@ void watch(internal::EndpointCore& core, internal::Link& link) {
       continue;
     }
     if (fds[1].revents != 0) {
-      core.note_hang_up(link);
+      core.note_hang_up(link, /*broken=*/false);
       return;
     }
     core.waker().clear();
@@ -72,7 +72,7 @@ Client::Client(ClientOptions options)
 }
 
 Client::~Client() {
-  connecting_.request_stop();
+  stop_connecting();
   core().release();
 }
 
@@ -92,8 +92,12 @@ void Client::start(const Wait& wait) {
     try {
       const std::vector<Address> addresses =
           resolve(host, options_.port, both, options_.connect.family);
+      RefusedOptions refused;
       socket = connect_socket(addresses, options_.connect, options_.socket,
-                              both, peer);
+                              both, peer, &refused);
+      for (const RefusedOption& option : refused) {
+        core().log().warning(option.text());
+      }
     } catch (const CancelledError&) {
       if (wait.stop.stop_requested()) throw;
       throw_closed(peer);
@@ -103,12 +107,12 @@ void Client::start(const Wait& wait) {
     const auto link = core().make_link(std::move(socket), address);
     // Before admit(), which tells the program of the connection: starting a
     // thread may fail.
-    core().start_worker(
-        ThreadRole::kMonitor, "tcpip-monitor",
-        [](internal::EndpointCore& core, const std::stop_token&) {
-          if (const auto made = core.wait_for_link(0, {})) watch(core, *made);
-          core.linger_for_ended();
-        });
+    core().start_worker(ThreadRole::kMonitor, "tcpip-monitor",
+                        [](internal::EndpointCore& core) {
+                          if (const auto made = core.wait_for_link(0, {}))
+                            watch(core, *made);
+                          core.linger_for_ended();
+                        });
     if (core().admit(link) != internal::EndpointCore::Admission::kAccepted) {
       throw_closed(peer);
     }
@@ -125,13 +129,18 @@ void Client::start(const Wait& wait) {
   }
 }
 
+void Client::stop_connecting() {
+  // In a child that fork() has made, it would wake its parent's threads.
+  if (core().process().is_here()) connecting_.request_stop();
+}
+
 void Client::close() {
-  connecting_.request_stop();
+  stop_connecting();
   core().close();
 }
 
 void Client::basic_close() {
-  connecting_.request_stop();
+  stop_connecting();
   core().close(true);
 }
 

@@ -27,8 +27,7 @@ class Client final : public BaseClientOrServer {
  public:
   // Does not connect yet. Throws std::invalid_argument for a port outside
   // 0...65535, an empty terminator, an unknown encoding, a heartbeat interval
-  // that is not positive, or a limit of 0; Error if this system's iconv lacks
-  // the encoding.
+  // that is not positive, or a limit of 0.
   explicit Client(ClientOptions options);
   // close(). Safe inside the client's own callback.
   ~Client();
@@ -67,6 +66,7 @@ class Client final : public BaseClientOrServer {
   int port() const noexcept { return options_.port; }
 
  private:
+  void stop_connecting();
   bool has_no_host() const noexcept {
     return options_.host && options_.host->empty();
   }

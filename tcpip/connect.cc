@@ -14,13 +14,18 @@
 #include <utility>
 #include <vector>
 
+#include "tcpip/base/descriptor.h"
 #include "tcpip/base/poller.h"
 #include "tcpip/error.h"
 #include "tcpip/net/socket_calls.h"
+#include "tcpip/net/socket_options.h"
 #include "tcpip/unique_fd.h"
 
 namespace tcpip {
 namespace {
+
+// How often try_connect() begins again.
+constexpr int kMaxTries = 16;
 
 // The result of trying one address.
 struct Attempt {
@@ -43,8 +48,9 @@ std::optional<Address> local_address_for(const Address& peer,
 
 Attempt try_connect(const Address& peer, const std::vector<Address>& locals,
                     const Wait& wait) {
-  UniqueFd fd(::socket(internal::raw(peer)->sa_family,
-                       SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  UniqueFd fd = internal::adopt_descriptor(
+      ::socket(internal::raw(peer)->sa_family,
+               SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return failed(errno);
   if (!locals.empty()) {
     const std::optional<Address> local = local_address_for(peer, locals);
@@ -61,7 +67,7 @@ Attempt try_connect(const Address& peer, const std::vector<Address>& locals,
     if (errno != EINPROGRESS && errno != EINTR) return failed(errno);
   }
   internal::Waker waker;
-  for (;;) {
+  for (int tries = 1;; ++tries) {
     const IoResult ready = internal::wait_ready(fd.get(), POLLOUT, wait, waker);
     if (ready.status == IoStatus::kError) return failed(ready.error_number);
     if (ready.status != IoStatus::kOk) return {{}, ready.status};
@@ -75,7 +81,10 @@ Attempt try_connect(const Address& peer, const std::vector<Address>& locals,
     const Address connected = internal::peer_address_of(fd.get());
     if (connected.empty()) {
       // Writable, without an error, but not connected: a signal interrupted
-      // connect() before it began. Begin again.
+      // connect() before it began. Begin again; but a poll that is ready each
+      // time must neither outlast the deadline nor become a busy loop.
+      if (wait.deadline.has_passed()) return {{}, IoStatus::kTimeout};
+      if (tries == kMaxTries) return failed(ENOTCONN);
       if (::connect(fd.get(), internal::raw(peer), internal::raw_size(peer)) !=
               0 &&
           errno != EINPROGRESS && errno != EALREADY && errno != EINTR &&
@@ -122,16 +131,42 @@ Attempt try_connect_elsewhere(const Address& peer,
   throw_os_error(error.value(), "connect", peer, detail);
 }
 
+// What each address said, for messages.
+class Answers {
+ public:
+  void add(const Address& address, const Attempt& attempt) {
+    const bool silent = attempt.status == IoStatus::kTimeout;
+    const std::error_code error =
+        silent ? std::make_error_code(std::errc::timed_out) : attempt.error;
+    differ_ = differ_ || (!text_.empty() && (silent || error != last_));
+    last_ = error;
+    text_ += fmt::format(
+        "{}{}: {}", text_.empty() ? "" : "; ", address.to_string(),
+        silent ? std::string("no answer (timed out)") : error.message());
+  }
+
+  // Throws for the last one.
+  [[noreturn]] void raise(std::string_view peer) const {
+    throw_connect_error(last_, peer, differ_ ? text_ : std::string_view());
+  }
+
+ private:
+  std::error_code last_;
+  bool differ_ = false;
+  std::string text_;
+};
+
 }  // namespace
 
 std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
                                        const ConnectOptions& connect,
                                        const SocketOptions& options,
-                                       const Wait& wait,
-                                       std::string_view peer) {
+                                       const Wait& wait, std::string_view peer,
+                                       RefusedOptions* refused) {
   if (addresses.empty()) {
     throw std::invalid_argument("connect_socket: no address to connect to");
   }
+  internal::check(options, "connect_socket");
   // Before the peer sees a connection.
   if (wait.stop.stop_requested()) throw CancelledError("connect", peer);
   std::vector<Address> locals;
@@ -139,10 +174,7 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
     locals = resolve(connect.local_host, connect.local_port, wait,
                      connect.family, EmptyHost::kAllInterfaces);
   }
-  std::error_code first;
-  std::error_code last;
-  bool same = true;
-  std::string detail;
+  Answers answers;
   for (std::size_t i = 0; i < addresses.size(); ++i) {
     Wait share = wait;
     if (!wait.deadline.is_never() && !wait.deadline.has_passed()) {
@@ -156,24 +188,17 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
     }
     if (attempt.status == IoStatus::kOk) {
       auto socket = std::make_shared<Socket>(std::move(attempt.fd));
-      const RefusedOption refused = socket->set_options(options);
-      // The kernel refuses options (EINVAL) on a connection that is already
-      // lost; the first read tells the program about that. Otherwise the
-      // options are wrong.
-      if (refused.error && !socket->peer_hung_up()) {
-        throw_os_error(refused.error.value(), refused.name, peer);
+      const RefusedOptions all = socket->set_options(options);
+      // On a connection that is already lost the kernel refuses every option;
+      // the first read tells the program about that.
+      if (refused != nullptr) {
+        *refused = socket->peer_hung_up() ? RefusedOptions() : all;
       }
       return socket;
     }
-    last = attempt.status == IoStatus::kTimeout
-               ? std::make_error_code(std::errc::timed_out)
-               : attempt.error;
-    if (i == 0) first = last;
-    same = same && last == first;
-    detail += fmt::format("{}{}: {}", detail.empty() ? "" : "; ",
-                          addresses[i].to_string(), last.message());
+    answers.add(addresses[i], attempt);
   }
-  throw_connect_error(last, peer, same ? std::string_view() : detail);
+  answers.raise(peer);
 }
 
 }  // namespace tcpip

@@ -18,15 +18,18 @@ namespace tcpip {
 // Connects to the first of `addresses` that answers. The wait covers all of
 // them: an address that does not answer gets an equal share of the time that is
 // left. Never returns a socket that is connected to itself. `peer` is for
-// messages.
+// messages. A socket option that the kernel refuses is left out; `refused`, if
+// given, gets those.
 //
 // Throws ConnectionRefusedError, or Error with the errno (EHOSTUNREACH,
-// EADDRNOTAVAIL...), naming every address if they failed differently;
-// TimeoutError; CancelledError; std::invalid_argument if there is no address.
+// EADDRNOTAVAIL...); TimeoutError. what() has what each address said, if there
+// are several and they differ. CancelledError; std::invalid_argument if there
+// is no address, or for a socket option that options.h does not allow.
 std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
                                        const ConnectOptions& connect,
                                        const SocketOptions& socket,
-                                       const Wait& wait, std::string_view peer);
+                                       const Wait& wait, std::string_view peer,
+                                       RefusedOptions* refused = nullptr);
 
 }  // namespace tcpip
 

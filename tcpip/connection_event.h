@@ -6,6 +6,7 @@
 #define TCPIP_CONNECTION_EVENT_H_
 
 #include <chrono>
+#include <cstddef>
 #include <string_view>
 #include <system_error>
 
@@ -31,6 +32,10 @@ struct ConnectionEvent {
   DisconnectReason reason = DisconnectReason::kNone;
   // The error that ended the connection, if one did.
   std::error_code error = {};
+  // How many bytes had come from the peer that no read had taken when the
+  // connection ended. They are dropped, but for those that a read which was
+  // under way then still returns.
+  std::size_t dropped = 0;
   // The connection that began or ended.
   Connection connection = {};
   std::chrono::steady_clock::time_point time = {};

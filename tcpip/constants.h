@@ -53,6 +53,13 @@ inline constexpr std::chrono::milliseconds kCloseLingerTime{100};
 // For how many connections a server lingers at the same time.
 inline constexpr std::size_t kMaxLingering = 32;
 
+// How long a new client waits for what the one before it, which has hung up,
+// has left to do. See ServerOptions::finish_time.
+inline constexpr std::chrono::milliseconds kFinishTime{1000};
+// A server admits no client while more connection events than this wait for the
+// program to run them.
+inline constexpr std::size_t kMaxWaitingEvents = 1000;
+
 // How many connections the kernel keeps until the server accepts them.
 inline constexpr int kDefaultBacklog = 128;
 // How many posted callbacks a CallbackQueue holds.

@@ -104,9 +104,11 @@ IncompleteReadError::IncompleteReadError(std::string_view operation,
       expected_(expected) {}
 
 TimeoutError::TimeoutError(std::string_view operation, std::string_view peer,
-                           bool queued)
+                           bool queued, std::string_view detail)
     : Error(std::make_error_code(std::errc::timed_out), operation, peer,
-            queued ? "timed out; the unsent rest stays queued" : "timed out"),
+            fmt::format("timed out{}{}{}",
+                        queued ? "; the unsent rest stays queued" : "",
+                        detail.empty() ? "" : "; ", detail)),
       queued_(queued) {}
 
 LimitOverrunError::LimitOverrunError(std::string_view operation,
@@ -183,7 +185,9 @@ void throw_os_error(int error_number, std::string_view operation,
                     std::string_view peer, std::string_view detail) {
   const std::error_code code(error_number, std::generic_category());
   throw_if_connection_lost(code, operation, peer, detail);
-  if (error_number == ETIMEDOUT) throw TimeoutError(operation, peer);
+  if (error_number == ETIMEDOUT) {
+    throw TimeoutError(operation, peer, /*queued=*/false, detail);
+  }
   throw Error(code, operation, peer, detail);
 }
 

@@ -125,8 +125,9 @@ class IncompleteReadError final : public ConnectionError {
 // After a write, queued() says what happened to the message.
 class TimeoutError final : public Error {
  public:
+  // If `detail` is not empty, what() has it behind "timed out".
   TimeoutError(std::string_view operation, std::string_view peer = {},
-               bool queued = false);
+               bool queued = false, std::string_view detail = {});
   // True if the writer has queued the message: drain() sends the rest of it,
   // and writing it again would send it twice. False if the writer has taken
   // nothing of the message. False for all other operations.

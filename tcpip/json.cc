@@ -7,11 +7,15 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
+#include "tcpip/endpoint/text.h"
+
 namespace tcpip {
+inline namespace TCPIP_JSON_NAMESPACE {
 namespace {
 
 using nlohmann::json;
@@ -39,9 +43,9 @@ std::string excerpt_of(std::string_view text, std::size_t position) {
   return result;
 }
 
-// Why a text is not JSON, and where.
+// Why a text is not JSON, and where, if that is known.
 struct Fault {
-  std::size_t position = 0;
+  std::optional<std::size_t> position;
   std::string reason;
 };
 
@@ -142,6 +146,172 @@ std::vector<NotFinite> replace_not_finite(std::string& text) {
   return result;
 }
 
+// Finds what is wrong with a text that the parser has refused for its syntax.
+// The parser tells where it stopped: somewhere behind the first byte that is
+// wrong. The rules are those of Python's json.
+class FaultFinder {
+ public:
+  FaultFinder(std::string_view text, bool allow_nan) noexcept
+      : text_(text),
+        allow_nan_(allow_nan),
+        invalid_utf8_(internal::find_invalid_utf8(text).value_or(text.size())) {
+  }
+
+  // The index of the fault's first byte. Call it once.
+  std::size_t find() {
+    std::string open;  // the brackets that are open here
+    for (;;) {
+      // Here a value must begin.
+      if (take('[')) {
+        open += '[';
+        if (!is_next(']')) continue;
+      } else if (take('{')) {
+        open += '{';
+        if (!is_next('}')) {
+          if (!take_key()) return at_;
+          continue;
+        }
+      } else if (!take_scalar()) {
+        return at_;
+      }
+      // Here a value has ended, or a container is empty.
+      while (!open.empty() && take(open.back() == '[' ? ']' : '}')) {
+        open.pop_back();
+      }
+      if (open.empty()) {
+        skip_blanks();
+        return at_;  // one value is enough
+      }
+      if (!take(',') || (open.back() == '{' && !take_key())) return at_;
+    }
+  }
+
+ private:
+  // Each take_...() moves on if the thing is there; if not, at_ is then where
+  // the fault is.
+  bool take(char c) {
+    if (!is_next(c)) return false;
+    ++at_;
+    return true;
+  }
+  bool is_next(char c) {
+    skip_blanks();
+    return is_at(at_, c);
+  }
+  void skip_blanks() {
+    while (at_ < text_.size() && is_blank(text_[at_])) ++at_;
+  }
+  bool is_at(std::size_t i, char c) const {
+    return i < text_.size() && text_[i] == c;
+  }
+  bool is_digit(std::size_t i) const {
+    return i < text_.size() && text_[i] >= '0' && text_[i] <= '9';
+  }
+
+  bool take_key() { return is_next('"') && take_string() && take(':'); }
+
+  bool take_scalar() {
+    skip_blanks();
+    if (is_at(at_, '"')) return take_string();
+    for (const std::string_view word : {"null", "true", "false"}) {
+      if (take_word(word)) return true;
+    }
+    if (allow_nan_) {
+      for (const Spelling& each : kSpellings) {
+        if (take_word(each.text)) return true;
+      }
+    }
+    return take_number();
+  }
+  bool take_word(std::string_view word) {
+    if (!text_.substr(at_).starts_with(word)) return false;
+    at_ += word.size();
+    return true;
+  }
+  // Takes no more than what is a number: "1.x" is 1 and a fault behind it.
+  bool take_number() {
+    std::size_t end = is_at(at_, '-') ? at_ + 1 : at_;
+    if (!is_digit(end)) return false;
+    end = is_at(end, '0') ? end + 1 : end_of_digits(end);
+    if (is_at(end, '.') && is_digit(end + 1)) end = end_of_digits(end + 1);
+    if (is_at(end, 'e') || is_at(end, 'E')) {
+      const bool sign = is_at(end + 1, '-') || is_at(end + 1, '+');
+      const std::size_t digits = end + (sign ? 2 : 1);
+      if (is_digit(digits)) end = end_of_digits(digits);
+    }
+    at_ = end;
+    return true;
+  }
+  std::size_t end_of_digits(std::size_t i) const {
+    while (is_digit(i)) ++i;
+    return i;
+  }
+
+  bool take_string() {
+    std::size_t i = at_ + 1;
+    while (i < text_.size()) {
+      const char c = text_[i];
+      if (c == '"') {
+        at_ = i + 1;
+        return true;
+      }
+      if (i == invalid_utf8_ || (c >= '\0' && c < ' ')) return fault_at(i);
+      if (c != '\\') {
+        ++i;
+      } else if (is_at(i + 1, 'u')) {
+        const std::size_t end = end_of_escape(i);
+        if (end == 0) return false;
+        i = end;
+      } else if (i + 1 == text_.size()) {
+        break;
+      } else if (kEscaped.find(text_[i + 1]) == kEscaped.npos) {
+        return fault_at(i);
+      } else {
+        i += 2;
+      }
+    }
+    return false;  // no end: the fault is the opening quote
+  }
+  bool fault_at(std::size_t i) {
+    at_ = i;
+    return false;
+  }
+  // The end of the \u escape at i, or of two that are one character. 0 if it
+  // is wrong; at_ is then where the fault is.
+  std::size_t end_of_escape(std::size_t i) {
+    const auto unit = hex_unit(i + 2);
+    if (unit && (*unit < 0xd800 || *unit > 0xdfff)) return i + 6;
+    if (unit && *unit < 0xdc00 && is_at(i + 6, '\\') && is_at(i + 7, 'u')) {
+      const auto low = hex_unit(i + 8);
+      if (low && *low >= 0xdc00 && *low <= 0xdfff) return i + 12;
+      if (!low) i += 6;  // the second of the two is wrong
+    }
+    at_ = i + 1;
+    return 0;
+  }
+  // The four hexadecimal digits at i, which must not end the text: a string has
+  // a quote behind them.
+  std::optional<unsigned> hex_unit(std::size_t i) const {
+    if (i + 4 >= text_.size()) return std::nullopt;
+    unsigned value = 0;
+    for (const char c : text_.substr(i, 4)) {
+      const std::size_t digit = kHexDigits.find(c);
+      if (digit == kHexDigits.npos) return std::nullopt;
+      value =
+          16 * value + static_cast<unsigned>(digit < 16 ? digit : digit - 6);
+    }
+    return value;
+  }
+
+  static constexpr std::string_view kEscaped = "\"\\/bfnrt";
+  static constexpr std::string_view kHexDigits = "0123456789abcdefABCDEF";
+
+  const std::string_view text_;
+  const bool allow_nan_;
+  const std::size_t invalid_utf8_;  // its index, or the text's length
+  std::size_t at_ = 0;
+};
+
 // Builds a value from what the parser finds. Refuses numbers that the parser
 // would round, and values that are nested too deep.
 class Builder final : public nlohmann::json_sax<json> {
@@ -182,12 +352,13 @@ class Builder final : public nlohmann::json_sax<json> {
   }
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
-  bool parse_error(std::size_t position, const std::string& token,
+  bool parse_error(std::size_t /*position*/, const std::string& token,
                    const nlohmann::detail::exception& error) override {
     if (error.id == 406) {
       return fail(start_of(token), "a number beyond the range of double");
     }
-    return fail(std::min(position - 1, text_.size()), reason_in(error.what()));
+    fault_.reason = reason_in(error.what());  // and parse() finds the position
+    return false;
   }
 
  private:
@@ -278,9 +449,12 @@ json parse(std::string_view text, const JsonOptions& options,
     if (ok && nul == text.npos) return builder.take();
     fault = ok ? Fault{nul, "a NUL"} : builder.fault();
   }
+  const std::size_t position =
+      fault.position ? *fault.position
+                     : FaultFinder(text, options.allow_nan).find();
   throw JsonDecodeError(operation,
                         connection ? internal::subject_of(*connection) : "",
-                        text, fault.position, fault.reason);
+                        text, position, fault.reason);
 }
 
 [[noreturn]] void refuse(const char* operation, std::string_view what) {
@@ -372,16 +546,22 @@ json read_json(const ReadWriter& connection, const Wait& wait) {
 
 json read_json(const ReadWriter& connection, const JsonOptions& options,
                const Wait& wait) {
-  return parse(internal::read_text(connection, "read_json", wait), options,
-               "read_json", &connection);
+  json data;
+  internal::read_text(connection, "read_json", wait,
+                      [&](const std::string& text) {
+                        data = parse(text, options, "read_json", &connection);
+                      });
+  return data;
 }
 
 std::optional<json> try_read_json(const ReadWriter& connection,
                                   const JsonOptions& options) {
-  const std::optional<std::string> text =
-      internal::try_read_text(connection, "try_read_json");
-  if (!text) return std::nullopt;
-  return parse(*text, options, "try_read_json", &connection);
+  std::optional<json> data;
+  internal::try_read_text(
+      connection, "try_read_json", [&](const std::string& text) {
+        data = parse(text, options, "try_read_json", &connection);
+      });
+  return data;
 }
 
 void write_json(const ReadWriter& connection, const json& data,
@@ -409,4 +589,5 @@ std::string format_json(const json& data, const JsonOptions& options) {
   return format(data, options, "format_json");
 }
 
+}  // namespace TCPIP_JSON_NAMESPACE
 }  // namespace tcpip

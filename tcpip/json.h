@@ -39,7 +39,41 @@
 #include "tcpip/read_writer.h"
 #include "tcpip/wait.h"
 
+// Some macros of nlohmann-json change the layout of nlohmann::json, or what its
+// inline functions do: JSON_DIAGNOSTICS, JSON_DIAGNOSTIC_POSITIONS,
+// JSON_NOEXCEPTION and JSON_THROW_USER with its kin. A program must be compiled
+// with the same ones, and the same version of nlohmann-json, as this library.
+// The names of everything here hold these settings, so that a program with
+// other ones does not link. (Return types alone are not part of a name: without
+// this the program would link, and crash.)
+#if JSON_DIAGNOSTICS
+#define TCPIP_JSON_DIAGNOSTICS _diagnostics
+#else
+#define TCPIP_JSON_DIAGNOSTICS
+#endif
+#if defined(JSON_DIAGNOSTIC_POSITIONS) && JSON_DIAGNOSTIC_POSITIONS
+#define TCPIP_JSON_POSITIONS _positions
+#else
+#define TCPIP_JSON_POSITIONS
+#endif
+#if defined(JSON_NOEXCEPTION) || defined(JSON_THROW_USER) || \
+    defined(JSON_TRY_USER) || defined(JSON_CATCH_USER) ||    \
+    defined(JSON_INTERNAL_CATCH_USER)
+#define TCPIP_JSON_EXCEPTIONS _exceptions
+#else
+#define TCPIP_JSON_EXCEPTIONS
+#endif
+#define TCPIP_JSON_JOIN(major, minor, patch, a, b, c) \
+  json_##major##_##minor##_##patch##a##b##c
+#define TCPIP_JSON_EXPAND(major, minor, patch, a, b, c) \
+  TCPIP_JSON_JOIN(major, minor, patch, a, b, c)
+#define TCPIP_JSON_NAMESPACE                                                  \
+  TCPIP_JSON_EXPAND(NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, \
+                    NLOHMANN_JSON_VERSION_PATCH, TCPIP_JSON_DIAGNOSTICS,      \
+                    TCPIP_JSON_POSITIONS, TCPIP_JSON_EXCEPTIONS)
+
 namespace tcpip {
+inline namespace TCPIP_JSON_NAMESPACE {
 
 // How deep arrays and objects may be nested, in what is read and written.
 inline constexpr std::size_t kMaxJsonDepth = 256;
@@ -59,8 +93,12 @@ class JsonDecodeError final : public Error {
   // position, "..." for the rest, in printable ASCII (\xNN, \" and \\ for all
   // other bytes). what() has it too.
   const std::string& text() const noexcept { return *text_; }
-  // The index in the (UTF-8) text of the first wrong byte; the text's length if
-  // the text ends too early.
+  // The index in the (UTF-8) text of the first byte of what is wrong; the
+  // text's length if the text ends too early. As in Python's JSONDecodeError:
+  // of a token (word, number, string, bracket, comma) that must not stand there
+  // or is none, its first byte; of a string without an end, its opening quote;
+  // inside a string, the control character, the backslash of an unknown escape,
+  // the u of a wrong \u escape.
   std::size_t position() const noexcept { return position_; }
 
  private:
@@ -105,6 +143,7 @@ nlohmann::json parse_json(std::string_view text,
 std::string format_json(const nlohmann::json& data,
                         const JsonOptions& options = {});
 
+}  // namespace TCPIP_JSON_NAMESPACE
 }  // namespace tcpip
 
 #endif  // TCPIP_JSON_H_

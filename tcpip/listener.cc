@@ -5,12 +5,16 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <span>
 #include <stdexcept>
 #include <stop_token>
 #include <system_error>
 #include <utility>
 
+#include "tcpip/base/descriptor.h"
 #include "tcpip/base/poller.h"
 #include "tcpip/error.h"
 #include "tcpip/net/socket_calls.h"
@@ -20,16 +24,44 @@ namespace {
 
 using internal::system_error;
 
+// See Listener::wait_and_accept().
+constexpr int kFalseAlarms = 100;
+constexpr std::chrono::milliseconds kFalseAlarmPause{5};
+
+// True for a signal, and for an errno with which accept4() reports what
+// happened to one connection that waited. Linux passes on what the network
+// said, too; see accept(2).
+bool says_nothing_of_the_next(int error_number) noexcept {
+  switch (error_number) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ETIMEDOUT:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // A listening socket; or the error, and the operation that failed.
 struct Listening {
   UniqueFd fd = {};
+  Address address = {};
   std::error_code error = {};
   const char* operation = "listen";
 };
 
 Listening listen_on(const Address& address, const ListenOptions& options) {
-  UniqueFd fd(::socket(internal::raw(address)->sa_family,
-                       SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  UniqueFd fd = internal::adopt_descriptor(
+      ::socket(internal::raw(address)->sa_family,
+               SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return {.error = system_error(errno)};
   struct Option {
     bool wanted;
@@ -53,7 +85,12 @@ Listening listen_on(const Address& address, const ListenOptions& options) {
       ::listen(fd.get(), options.backlog) != 0) {
     return {.error = system_error(errno)};
   }
-  return {.fd = std::move(fd)};
+  // With port 0 the kernel has chosen one.
+  const Address chosen = internal::local_address_of(fd.get());
+  if (chosen.empty()) {
+    return {.error = system_error(errno), .operation = "getsockname"};
+  }
+  return {.fd = std::move(fd), .address = chosen};
 }
 
 // A listening socket for each address, and the addresses that they have. After
@@ -76,7 +113,7 @@ Bound bind_all(std::vector<Address> addresses, bool any_port,
     }
     Listening listening = listen_on(address, options);
     if (!listening.error) {
-      bound.addresses.push_back(internal::local_address_of(listening.fd.get()));
+      bound.addresses.push_back(listening.address);
       bound.sockets.push_back(std::move(listening.fd));
       continue;
     }
@@ -133,25 +170,32 @@ Listener::Listener(const std::optional<std::string>& host, int port,
 Listener::~Listener() = default;
 
 Listener::Attempt Listener::try_accept(std::size_t index) noexcept {
-  // Bounded: a flood of connections that die in the queue must not keep it
-  // here.
-  for (int i = 0; i < 64; ++i) {
+  // A connection that died in the queue says nothing about the next one. But a
+  // firewall or a network that is down may refuse all of them for good.
+  constexpr int kTries = 64;
+  int error_number = 0;
+  for (int i = 0; i < kTries; ++i) {
     sockaddr_storage storage{};
     socklen_t size = sizeof storage;
-    UniqueFd fd(::accept4(sockets_[index].get(),
-                          reinterpret_cast<sockaddr*>(&storage), &size,
-                          SOCK_CLOEXEC));
+    UniqueFd fd = internal::adopt_descriptor(
+        ::accept4(sockets_[index].get(), reinterpret_cast<sockaddr*>(&storage),
+                  &size, SOCK_CLOEXEC));
     if (fd) {
       // Not getpeername(): that fails if the peer has already gone.
-      return {.accepted = {std::move(fd), Address(&storage, size)}};
+      return {
+          .accepted = {std::move(fd), internal::address_from(storage, size)}};
     }
-    if (internal::would_block(errno) || errno == EINVAL) break;
-    if (internal::is_shortage(errno)) {
-      return {.status = IoStatus::kError, .error = system_error(errno)};
+    error_number = errno;
+    if (internal::would_block(error_number)) {
+      return {.status = IoStatus::kTimeout};
     }
-    // EINTR, or the error of a connection that died in the queue: try the next.
+    // close() has shut the socket down.
+    if (error_number == EINVAL && closed_.load()) {
+      return {.status = IoStatus::kTimeout};
+    }
+    if (!says_nothing_of_the_next(error_number)) break;
   }
-  return {.status = IoStatus::kTimeout};
+  return {.status = IoStatus::kError, .error = system_error(error_number)};
 }
 
 Listener::Attempt Listener::wait_and_accept(const Wait& wait) {
@@ -160,16 +204,27 @@ Listener::Attempt Listener::wait_and_accept(const Wait& wait) {
   for (const UniqueFd& socket : sockets_) {
     fds.push_back({socket.get(), POLLIN, 0});
   }
-  for (;;) {
+  for (int false_alarms = 0;; ++false_alarms) {
     if (wait.stop.stop_requested()) return {.status = IoStatus::kStopped};
     if (closed_.load()) return {.status = IoStatus::kClosed};
     for (std::size_t i = 0; i < sockets_.size(); ++i) {
       Attempt attempt = try_accept(i);
       if (attempt.status != IoStatus::kTimeout) return attempt;
     }
+    // A poll may be ready each time and accept4() find nothing, for instance if
+    // another process that shares the socket is always faster. That must
+    // neither outlast the deadline nor become a busy loop: after some of these,
+    // poll the waker alone for a while.
+    if (wait.deadline.has_passed()) return {.status = IoStatus::kTimeout};
+    const bool pause = false_alarms >= kFalseAlarms;
     const std::stop_callback on_stop(wait.stop,
                                      [this]() noexcept { waker_->signal(); });
-    const IoResult ready = internal::poll_until(fds, wait.deadline);
+    const IoResult ready =
+        pause ? internal::poll_until(
+                    std::span(fds).first(1),
+                    std::min(wait.deadline, Deadline::after(kFalseAlarmPause)))
+              : internal::poll_until(fds, wait.deadline);
+    if (ready.status == IoStatus::kTimeout && pause) continue;
     if (ready.status != IoStatus::kOk) {
       return {.status = ready.status,
               .error = system_error(ready.error_number)};
@@ -179,6 +234,7 @@ Listener::Attempt Listener::wait_and_accept(const Wait& wait) {
 }
 
 Listener::Accepted Listener::accept(const Wait& wait) {
+  process_.check("accept");
   Attempt attempt = wait_and_accept(wait);
   switch (attempt.status) {
     case IoStatus::kOk:
@@ -190,13 +246,18 @@ Listener::Accepted Listener::accept(const Wait& wait) {
     case IoStatus::kClosed:
       throw_os_error(ECONNABORTED, "accept", name_, "the listener is closed");
     case IoStatus::kError:
-      throw_os_error(attempt.error.value(), "accept", name_);
+      // Not throw_os_error(): ECONNABORTED would look like close().
+      throw Error(attempt.error, "accept", name_);
   }
   return std::move(attempt.accepted);
 }
 
 void Listener::close() noexcept {
   if (closed_.exchange(true)) return;
+  if (!process_.is_here()) {
+    for (UniqueFd& socket : sockets_) socket.reset();
+    return;
+  }
   for (const UniqueFd& socket : sockets_) {
     ::shutdown(socket.get(), SHUT_RDWR);
   }

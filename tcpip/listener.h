@@ -19,6 +19,7 @@
 #include "tcpip/address.h"
 #include "tcpip/io_result.h"
 #include "tcpip/options.h"
+#include "tcpip/process_mark.h"
 #include "tcpip/unique_fd.h"
 #include "tcpip/wait.h"
 
@@ -51,10 +52,11 @@ class Listener {
   };
   // Waits for the next connection. Throws TimeoutError; CancelledError;
   // ConnectionError once close() was called; Error for a lack of descriptors or
-  // memory, after which the connection still waits to be accepted.
+  // memory, after which the connection still waits to be accepted, and if the
+  // kernel goes on refusing (EPERM, ENETDOWN...): pause before the next call.
   Accepted accept(const Wait& wait = {});
-  // kOk with a connection, kTimeout if none waits, kError with `error` for a
-  // lack of descriptors or memory.
+  // kOk with a connection, kTimeout if none waits, kError with `error` as
+  // accept().
   struct Attempt {
     IoStatus status = IoStatus::kOk;
     std::error_code error = {};
@@ -64,7 +66,8 @@ class Listener {
   Attempt try_accept(std::size_t index) noexcept;
 
   // Stops listening and wakes accept(). Connections that were not accepted are
-  // reset. Idempotent.
+  // reset. Idempotent. In a child that fork() has made, it closes the child's
+  // descriptors and nothing else.
   void close() noexcept;
 
   std::uint16_t port() const noexcept { return addresses_.front().port(); }
@@ -74,6 +77,7 @@ class Listener {
  private:
   Attempt wait_and_accept(const Wait& wait);
 
+  const internal::ProcessMark process_;
   std::vector<UniqueFd> sockets_;
   std::vector<Address> addresses_;
   std::string name_;

@@ -17,18 +17,27 @@ namespace internal {
 struct ServerBase::Listening {
   Mutex mutex;
   std::vector<Address> addresses TCPIP_GUARDED_BY(mutex);
+  std::weak_ptr<Listener> listener TCPIP_GUARDED_BY(mutex);
 };
 
 ServerBase::ServerBase(const ServerOptions& options, const char* what,
                        std::optional<std::string> host, Worker client_reader)
-    : BaseClientOrServer(make_core(options, what)),
+    : BaseClientOrServer(make_core(options, what, client_reader != nullptr)),
       host_(std::move(host)),
       asked_port_(options.port),
       listen_(options.listen),
       client_reader_(std::move(client_reader)),
       listening_(std::make_unique<Listening>()) {}
 
-ServerBase::~ServerBase() = default;
+ServerBase::~ServerBase() {
+  if (core().process().is_here()) return;
+  // In a child that fork() has made, the accept thread does not exist, which
+  // would close the listening sockets.
+  if (!listening_->mutex.try_lock()) return;
+  const std::shared_ptr<Listener> listener = listening_->listener.lock();
+  listening_->mutex.unlock();
+  if (listener) listener->close();
+}
 
 void ServerBase::start(const Wait& wait) {
   core().begin_start();
@@ -38,19 +47,15 @@ void ServerBase::start(const Wait& wait) {
     {
       const MutexLock lock(listening_->mutex);
       listening_->addresses = listener->addresses();
+      listening_->listener = listener;
     }
     core().start_dispatcher();
     if (client_reader_) {
-      core().start_worker(
-          ThreadRole::kReader, "tcpip-reader",
-          [work = client_reader_](EndpointCore& core, const std::stop_token&) {
-            work(core);
-          });
+      core().start_worker(ThreadRole::kReader, "tcpip-reader", client_reader_);
     }
     core().start_worker(
         ThreadRole::kAccept, "tcpip-accept",
-        [listener = std::move(listener)](EndpointCore& core,
-                                         const std::stop_token&) mutable {
+        [listener = std::move(listener)](EndpointCore& core) mutable {
           AcceptLoop(core, std::move(listener)).run();
         });
   } catch (...) {

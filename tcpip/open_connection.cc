@@ -7,6 +7,7 @@
 
 #include "tcpip/address.h"
 #include "tcpip/connect.h"
+#include "tcpip/net/socket_options.h"
 #include "tcpip/socket.h"
 
 namespace tcpip {
@@ -24,6 +25,7 @@ Streams open_connection(std::string_view host, int port,
   if (options.limit == 0) {
     throw std::invalid_argument("open_connection: the limit must be positive");
   }
+  internal::check(options.socket, "open_connection");
   const std::vector<Address> addresses =
       resolve(host, port, wait, options.connect.family);
   return streams(connect_socket(addresses, options.connect, options.socket,

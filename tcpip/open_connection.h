@@ -32,7 +32,8 @@ struct OpenConnectionOptions {
 // The wait covers all of that. An empty host means this machine, as None does
 // in asyncio.
 //
-// Throws std::invalid_argument for a port outside 0...65535 or a limit of 0;
+// Throws std::invalid_argument for a port outside 0...65535, a limit of 0, or a
+// socket option that options.h does not allow;
 // ResolveError; ConnectionRefusedError, or Error with the errno (EHOSTUNREACH,
 // ENETUNREACH, EADDRNOTAVAIL...); TimeoutError; CancelledError. Nothing is left
 // open after a failure.

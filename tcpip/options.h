@@ -30,18 +30,24 @@ struct ConnectionEvent;
 
 // --- Groups ---
 
-// The socket options that are set on every new connection.
+// The socket options that are set on every new connection. A number that is 0
+// is not set: the kernel's own value stays. Whatever takes these options throws
+// std::invalid_argument for a number that is negative or above what is named
+// here. An option that the kernel refuses all the same (an old kernel, a
+// sandbox) is left out, and a client or server logs a warning, once.
 struct SocketOptions {
   bool no_delay = true;  // TCP_NODELAY: do not hold small writes back
   bool keepalive = true;
+  // At most 32767 s, as the interval.
   std::chrono::seconds keepalive_time = kKeepaliveTime;
   std::chrono::seconds keepalive_interval = kKeepaliveInterval;
-  int keepalive_probes = kKeepaliveProbes;
-  // TCP_USER_TIMEOUT; 0 leaves it to the kernel (some 15 minutes). It also ends
-  // a connection whose peer is alive but has not read for so long.
+  int keepalive_probes = kKeepaliveProbes;  // at most 127
+  // TCP_USER_TIMEOUT, at most 2^31 - 1 ms (24 days). The kernel's own is some
+  // 15 minutes. It also ends a connection whose peer is alive but has not read
+  // for so long.
   std::chrono::milliseconds user_timeout = kUserTimeout;
-  int send_buffer = 0;     // SO_SNDBUF in bytes; 0 leaves it to the kernel
-  int receive_buffer = 0;  // SO_RCVBUF, likewise
+  int send_buffer = 0;     // SO_SNDBUF in bytes
+  int receive_buffer = 0;  // SO_RCVBUF in bytes
 };
 
 // How to connect.
@@ -145,6 +151,11 @@ struct ServerOptions {
   // has returned for that client, as in lsst.ts.tcpip. If false, a slow
   // callback, or a queue that is not drained, does not delay reading.
   bool read_after_callback = false;
+  // How long a new client waits, after its predecessor has hung up, until the
+  // read handler has handled every message of that one. Then the new client is
+  // let in, the other's connection ends, and its unread bytes are dropped
+  // (DisconnectReason::kReplaced). Not negative.
+  std::chrono::milliseconds finish_time = kFinishTime;
 };
 
 }  // namespace tcpip

@@ -51,38 +51,63 @@ auto read_past_heartbeats(Link& link, const TextFormat& format, Call call,
 }
 
 // For reads that return a message's bytes: takes heartbeats out only if they
-// are expected. `read` returns an optional view.
+// are expected. `read` returns an optional string.
 template <class Read>
-std::optional<std::string_view> read_bytes(Link& link, Call call, Read read) {
+std::optional<std::string> read_bytes(Link& link, Call call, Read read) {
   if (!link.core->expects_heartbeats()) return read();
   return read_past_heartbeats(link, *link.core->format(), call, read);
 }
 
-std::optional<std::string> copy(std::optional<std::string_view> view) {
-  if (!view) return std::nullopt;
-  return std::string(*view);
-}
-
-// For a read that waits. No view: the deadline passed while only heartbeats
+// For a read that waits. No message: the deadline passed while only heartbeats
 // came.
-std::string copy_or_time_out(std::optional<std::string_view> view,
-                             const Link& link, Call call) {
-  if (view) return std::string(*view);
+std::string value_or_time_out(std::optional<std::string> message,
+                              const Link& link, Call call) {
+  if (message) return *std::move(message);
   throw TimeoutError(call.operation, link.record->peer.to_string());
 }
 
-std::optional<std::string> read_message(const Source& source, Call call,
-                                        bool waits) {
+// Decodes a message and gives the text to `use`, while the message is still in
+// the reader: if there is no memory for that, it stays there. A heartbeat is
+// left alone.
+class Decoder final : public Receiver::Consumer {
+ public:
+  Decoder(const Link& link, const TextFormat& format, const char* operation,
+          const internal::UseText& use)
+      : link_(link), format_(format), operation_(operation), use_(use) {}
+
+  void consume(std::string_view message) override {
+    is_heartbeat_ = format_.is_heartbeat(message);
+    if (is_heartbeat_) return;
+    use_(format_.decode(message, operation_, link_.record->peer));
+  }
+  bool is_heartbeat() const { return is_heartbeat_; }
+
+ private:
+  const Link& link_;
+  const TextFormat& format_;
+  const char* const operation_;
+  const internal::UseText& use_;
+  bool is_heartbeat_ = false;
+};
+
+// False if there is no message.
+bool read_message(const Source& source, Call call, bool waits,
+                  const internal::UseText& use) {
   const std::shared_ptr<Link> link = find_link(source, call.operation);
   const auto format = link->core->format();
-  const auto message = read_past_heartbeats(
-      *link, *format, call, [&]() -> std::optional<std::string_view> {
-        Receiver& receiver = *link->receiver;
-        if (waits) return receiver.read_until_view(call, format->terminator());
-        return receiver.try_read_until(call.operation, format->terminator());
-      });
-  if (!message) return std::nullopt;
-  return format->decode(*message, call.operation, link->record->peer);
+  Receiver& receiver = *link->receiver;
+  for (int left = kMostHeartbeats;;) {
+    Decoder decoder(*link, *format, call.operation, use);
+    if (waits) {
+      receiver.read_until(call, format->terminator(), decoder);
+    } else if (!receiver.try_read_until(call.operation, format->terminator(),
+                                        decoder)) {
+      return false;
+    }
+    if (!decoder.is_heartbeat()) return true;
+    link->core->note_heartbeat(*link, call.operation);
+    if (call.wait.deadline.has_passed() && --left == 0) return false;
+  }
 }
 
 // Calls write(link). If that finds the connection lost, ends the connection
@@ -96,8 +121,7 @@ auto write_to(const Source& source, const char* operation, Write write) {
     // Not for a write after write_eof(), which the sender refuses: the peer may
     // still send.
     if (link->sender->is_closing()) {
-      link->core->lose(*link, internal::EndpointCore::reason_for(e.code()),
-                       e.code());
+      link->core->write_failed(*link, e.code());
     }
     throw;
   }
@@ -139,27 +163,25 @@ std::string read_until_any(const Source& source, Call call,
                            const Separators& separators) {
   const std::shared_ptr<Link> link = find_link(source, call.operation);
   const auto read = [&] {
-    return std::optional(link->receiver->read_until_view(call, separators));
+    return std::optional(link->receiver->read_until(call, separators));
   };
-  return copy_or_time_out(read_bytes(*link, call, read), *link, call);
+  return value_or_time_out(read_bytes(*link, call, read), *link, call);
 }
 
 }  // namespace
 
 namespace internal {
 
-std::string read_text(const ReadWriter& from, const char* operation,
-                      const Wait& wait) {
-  if (auto text = read_message(from.source_, {operation, wait}, true)) {
-    return *std::move(text);
-  }
+void read_text(const ReadWriter& from, const char* operation, const Wait& wait,
+               const UseText& use) {
+  if (read_message(from.source_, {operation, wait}, true, use)) return;
   throw TimeoutError(operation, subject_of(from));
 }
 
-std::optional<std::string> try_read_text(const ReadWriter& from,
-                                         const char* operation) {
+bool try_read_text(const ReadWriter& from, const char* operation,
+                   const UseText& use) {
   const Wait wait = Wait::none();
-  return read_message(from.source_, {operation, wait}, false);
+  return read_message(from.source_, {operation, wait}, false, use);
 }
 
 void write_text(const ReadWriter& to, const char* operation,
@@ -195,7 +217,7 @@ ReadWriter::~ReadWriter() = default;
 
 std::string ReadWriter::read(std::size_t n, const Wait& wait) const {
   const auto link = find_link(source_, "read");
-  return std::string(link->receiver->read_view({"read", wait}, n));
+  return link->receiver->read({"read", wait}, n);
 }
 
 std::string ReadWriter::read_all(const Wait& wait) const {
@@ -209,8 +231,7 @@ std::string ReadWriter::read_all(std::size_t max, const Wait& wait) const {
 
 std::string ReadWriter::read_exactly(std::size_t n, const Wait& wait) const {
   const auto link = find_link(source_, "read_exactly");
-  return std::string(
-      link->receiver->read_exactly_view({"read_exactly", wait}, n));
+  return link->receiver->read_exactly({"read_exactly", wait}, n);
 }
 
 void ReadWriter::read_exactly(std::span<std::byte> out,
@@ -228,9 +249,9 @@ std::string ReadWriter::read_line(const Wait& wait) const {
   const Call call{"read_line", wait};
   const auto link = find_link(source_, call.operation);
   const auto read = [&] {
-    return std::optional(link->receiver->read_line_view(call));
+    return std::optional(link->receiver->read_line(call));
   };
-  return copy_or_time_out(read_bytes(*link, call, read), *link, call);
+  return value_or_time_out(read_bytes(*link, call, read), *link, call);
 }
 
 std::string ReadWriter::read_until(std::string_view separator,
@@ -245,21 +266,24 @@ std::string ReadWriter::read_until(Separators separators,
 }
 
 std::string ReadWriter::read_str(const Wait& wait) const {
-  return internal::read_text(*this, "read_str", wait);
+  std::string text;
+  internal::read_text(*this, "read_str", wait,
+                      [&text](std::string read) { text = std::move(read); });
+  return text;
 }
 
 std::optional<std::string> ReadWriter::try_read(std::size_t n) const {
   const auto link = find_link(source_, "try_read");
-  return copy(link->receiver->try_read("try_read", n));
+  return link->receiver->try_read("try_read", n);
 }
 
 std::optional<std::string> ReadWriter::try_read_line() const {
   const Wait wait = Wait::none();
   const Call call{"try_read_line", wait};
   const auto link = find_link(source_, call.operation);
-  return copy(read_bytes(*link, call, [&] {
+  return read_bytes(*link, call, [&] {
     return link->receiver->try_read_line(call.operation);
-  }));
+  });
 }
 
 std::optional<std::string> ReadWriter::try_read_until(
@@ -267,18 +291,22 @@ std::optional<std::string> ReadWriter::try_read_until(
   const Wait wait = Wait::none();
   const Call call{"try_read_until", wait};
   const auto link = find_link(source_, call.operation);
-  return copy(read_bytes(*link, call, [&] {
+  return read_bytes(*link, call, [&] {
     return link->receiver->try_read_until(call.operation, separator);
-  }));
+  });
 }
 
 std::optional<std::string> ReadWriter::try_read_exactly(std::size_t n) const {
   const auto link = find_link(source_, "try_read_exactly");
-  return copy(link->receiver->try_read_exactly("try_read_exactly", n));
+  return link->receiver->try_read_exactly("try_read_exactly", n);
 }
 
 std::optional<std::string> ReadWriter::try_read_str() const {
-  return internal::try_read_text(*this, "try_read_str");
+  std::optional<std::string> text;
+  internal::try_read_text(*this, "try_read_str", [&text](std::string read) {
+    text = std::move(read);
+  });
+  return text;
 }
 
 bool ReadWriter::try_read_struct(std::span<std::byte> out) const {

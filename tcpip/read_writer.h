@@ -33,12 +33,14 @@
 #define TCPIP_READ_WRITER_H_
 
 #include <cstddef>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tcpip/wait.h"
 #include "tcpip/wire_type.h"
@@ -52,11 +54,14 @@ namespace internal {
 class LinkSource;
 
 // read_str(), try_read_str(), write_str() and try_write_str() under another
-// name in errors, for json.h.
-std::string read_text(const ReadWriter& from, const char* operation,
-                      const Wait& wait);
-std::optional<std::string> try_read_text(const ReadWriter& from,
-                                         const char* operation);
+// name in errors, for json.h. The reads give the text to `use`; if that throws
+// std::bad_alloc, the message stays where it is. try_read_text() returns false
+// if there is no message.
+using UseText = std::function<void(std::string text)>;
+void read_text(const ReadWriter& from, const char* operation, const Wait& wait,
+               const UseText& use);
+bool try_read_text(const ReadWriter& from, const char* operation,
+                   const UseText& use);
 void write_text(const ReadWriter& to, const char* operation,
                 std::string_view text, const Wait& wait);
 bool try_write_text(const ReadWriter& to, const char* operation,
@@ -120,11 +125,12 @@ class ReadWriter {
 
   // --- Writing: write and drain in one ---
   //
-  // A write returns when the kernel has all bytes. If the peer does not read, a
-  // write waits. TimeoutError::queued() and CancelledError::queued() tell
-  // whether the message stays queued: then do not write it again, but call
-  // drain(); it is sent before any later message. When the connection ends, its
-  // queued messages are dropped; they never go to another connection.
+  // A write returns when the kernel has all bytes of its message, whatever
+  // other threads write meanwhile. If the peer does not read, a write waits.
+  // TimeoutError::queued() and CancelledError::queued() tell whether the
+  // message stays queued: then do not write it again, but call drain(); it is
+  // sent before any later message. When the connection ends, its queued
+  // messages are dropped; they never go to another connection.
 
   void write(std::string_view data, const Wait& wait = {}) const;
   // Writes all parts as one message; adds no terminators.
@@ -132,6 +138,11 @@ class ReadWriter {
                    const Wait& wait = {}) const;
   void write_lines(std::initializer_list<std::string_view> parts,
                    const Wait& wait = {}) const;
+  void write_lines(std::span<const std::string> parts,
+                   const Wait& wait = {}) const {
+    write_lines(std::vector<std::string_view>(parts.begin(), parts.end()),
+                wait);
+  }
   // Writes a text, given in UTF-8, in the encoding, and the terminator. Throws
   // std::invalid_argument, with nothing sent, if the text is not valid UTF-8,
   // has a character that the encoding lacks, or contains the terminator's bytes
@@ -152,6 +163,10 @@ class ReadWriter {
   // sent yet. Else sends what the kernel takes and queues the rest.
   bool try_write(std::string_view data) const;
   bool try_write_lines(std::span<const std::string_view> parts) const;
+  bool try_write_lines(std::span<const std::string> parts) const {
+    return try_write_lines(
+        std::vector<std::string_view>(parts.begin(), parts.end()));
+  }
   bool try_write_str(std::string_view text) const;
   template <class... Structs>
   bool try_write_from(const Structs&... structs) const {
@@ -163,7 +178,7 @@ class ReadWriter {
         Wait(), structs...);
     return taken;
   }
-  // Waits until nothing is queued.
+  // Waits until what is queued now is sent.
   void drain(const Wait& wait = {}) const;
   // How many bytes are queued.
   std::size_t unsent() const;
@@ -181,10 +196,10 @@ class ReadWriter {
   }
 
  private:
-  friend std::string internal::read_text(const ReadWriter&, const char*,
-                                         const Wait&);
-  friend std::optional<std::string> internal::try_read_text(const ReadWriter&,
-                                                            const char*);
+  friend void internal::read_text(const ReadWriter&, const char*, const Wait&,
+                                  const internal::UseText&);
+  friend bool internal::try_read_text(const ReadWriter&, const char*,
+                                      const internal::UseText&);
   friend void internal::write_text(const ReadWriter&, const char*,
                                    std::string_view, const Wait&);
   friend bool internal::try_write_text(const ReadWriter&, const char*,

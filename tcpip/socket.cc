@@ -1,8 +1,6 @@
 #include "tcpip/socket.h"
 
 #include <linux/sockios.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -14,12 +12,14 @@
 #include <atomic>
 #include <cerrno>
 #include <new>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "tcpip/base/poller.h"
 #include "tcpip/error.h"
 #include "tcpip/net/socket_calls.h"
+#include "tcpip/net/socket_options.h"
 
 namespace tcpip {
 namespace {
@@ -30,6 +30,17 @@ using internal::would_block;
 // receive() uses recv() with SO_RCVTIMEO if at least this time is left; else it
 // polls.
 constexpr std::chrono::milliseconds kCoarse{50};
+
+// How long a thread sleeps at most before it looks again, if nothing can wake
+// it (there is no descriptor for the waker) or poll() is of no use.
+constexpr std::chrono::milliseconds kLookAgain{10};
+
+// The longest time that a recv() with this SO_RCVTIMEO may take. The kernel
+// rounds it up, by up to an eighth and a few ticks of its clock, 10 ms each at
+// the most.
+std::chrono::microseconds longest(std::chrono::microseconds timeout) noexcept {
+  return timeout + timeout / 7 + std::chrono::milliseconds(20);
+}
 
 // Why a descriptor cannot be taken over; error_number is 0 if it can.
 struct Refusal {
@@ -71,6 +82,10 @@ class Counted {
 
 }  // namespace
 
+std::string RefusedOption::text() const {
+  return std::string(name) + " cannot be set: " + error.message();
+}
+
 Socket::Socket(UniqueFd fd)
     : fd_(std::move(fd)),
       receive_waker_(std::make_unique<internal::Waker>()),
@@ -81,43 +96,37 @@ Socket::Socket(UniqueFd fd)
   }
   local_ = internal::local_address_of(fd_.get());
   peer_ = internal::peer_address_of(fd_.get());
+  if (peer_.family() == AddressFamily::kAny && !was_connected()) {
+    throw_os_error(ENOTCONN, "adopt socket");
+  }
+  // A Unix-domain socket that meets an out-of-band byte would count it among
+  // the bytes to come, and not deliver it.
+  if (local_.family() == AddressFamily::kAny) {
+    internal::set_option(fd_.get(), SOL_SOCKET, SO_OOBINLINE, 1);
+  }
 }
 
 Socket::~Socket() = default;
 
-RefusedOption Socket::set_options(const SocketOptions& options) noexcept {
-  struct Option {
-    bool wanted;
-    int level;
-    int name;
-    int value;
-    const char* text;
-  };
-  const bool tcp = local_.family() != AddressFamily::kAny;
-  const bool keepalive = tcp && options.keepalive;
-  const auto idle = static_cast<int>(options.keepalive_time.count());
-  const auto interval = static_cast<int>(options.keepalive_interval.count());
-  const auto patience = static_cast<int>(options.user_timeout.count());
-  const std::array all{
-      Option{options.send_buffer > 0, SOL_SOCKET, SO_SNDBUF,
-             options.send_buffer, "SO_SNDBUF"},
-      Option{options.receive_buffer > 0, SOL_SOCKET, SO_RCVBUF,
-             options.receive_buffer, "SO_RCVBUF"},
-      Option{tcp, IPPROTO_TCP, TCP_NODELAY, options.no_delay, "TCP_NODELAY"},
-      Option{tcp, SOL_SOCKET, SO_KEEPALIVE, options.keepalive, "SO_KEEPALIVE"},
-      Option{keepalive, IPPROTO_TCP, TCP_KEEPIDLE, idle, "TCP_KEEPIDLE"},
-      Option{keepalive, IPPROTO_TCP, TCP_KEEPINTVL, interval, "TCP_KEEPINTVL"},
-      Option{keepalive, IPPROTO_TCP, TCP_KEEPCNT, options.keepalive_probes,
-             "TCP_KEEPCNT"},
-      Option{tcp, IPPROTO_TCP, TCP_USER_TIMEOUT, patience, "TCP_USER_TIMEOUT"}};
-  for (const Option& option : all) {
-    if (!option.wanted) continue;
-    if (const std::error_code error = internal::set_option(
-            fd_.get(), option.level, option.name, option.value)) {
-      return {error, option.text};
-    }
+// For a socket without a peer's address: false if it was never connected, or is
+// connecting. True for a Unix-domain connection, and for one that was reset.
+bool Socket::was_connected() noexcept {
+  sockaddr_storage peer{};
+  socklen_t size = sizeof peer;
+  if (::getpeername(fd_.get(), reinterpret_cast<sockaddr*>(&peer), &size) ==
+      0) {
+    return true;
   }
-  return {};
+  char byte = 0;
+  if (::recv(fd_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0) return true;
+  if (errno == ENOTCONN || errno == EINVAL || would_block(errno)) return false;
+  failed(errno);  // recv() has it no more
+  return true;
+}
+
+RefusedOptions Socket::set_options(const SocketOptions& options) noexcept {
+  return internal::set_options(fd_.get(),
+                               local_.family() != AddressFamily::kAny, options);
 }
 
 IoResult Socket::receive(void* data, std::size_t size,
@@ -130,43 +139,67 @@ IoResult Socket::receive(void* data, std::size_t size,
       return receive_now(data, size);
     }
     // recv() with SO_RCVTIMEO saves the poll. Changing SO_RCVTIMEO costs a
-    // call, and the kernel keeps it coarsely. So keep its value if it is
-    // between half of the time that is left and all of it; else set three
-    // quarters. After that, poll for the rest of the time.
-    if (wait.deadline.is_never()) return receive_plain(data, size, {});
+    // call, and the kernel keeps it coarsely. So keep its value if it is at
+    // least half of the time that is left and cannot end after it; else set one
+    // that will do for the next such call too. After that, poll for the rest of
+    // the time.
     if (left >= kCoarse) {
-      const auto limit =
-          std::chrono::duration_cast<std::chrono::microseconds>(left);
-      const bool fits =
-          receive_timeout_ <= limit && receive_timeout_ >= limit / 2;
-      const IoResult result =
-          receive_plain(data, size, fits ? receive_timeout_ : limit * 3 / 4);
+      using std::chrono::microseconds;
+      microseconds timeout = receive_timeout_;
+      if (wait.deadline.is_never()) {
+        timeout = {};
+      } else {
+        const auto limit = std::chrono::duration_cast<microseconds>(left);
+        if (timeout < limit / 2 || longest(timeout) > limit) {
+          timeout = (limit - std::chrono::milliseconds(16)) * 3 / 4;
+        }
+      }
+      const IoResult result = receive_plain(data, size, timeout);
       if (result.status != IoStatus::kTimeout) return result;
     }
   } else if (wait.deadline.has_passed()) {
     return receive_now(data, size);
   }
-  for (;;) {
+  for (int refused = 0;; ++refused) {
     // Poll before recv(): with request and reply, nine times in ten the bytes
     // have not come yet, and a recv() that fails costs more than the poll.
-    const IoResult ready = wait_for(POLLIN, wait, *receive_waker_);
-    if (ready.status != IoStatus::kOk) return ready;
-    const IoResult result = receive_now(data, size);
+    IoResult result = wait_for(POLLIN, wait, *receive_waker_);
+    if (result.status != IoStatus::kOk) return result;
+    result = receive_now(data, size);
     if (result.status != IoStatus::kTimeout) return result;
+    result = pause(refused, wait, *receive_waker_);
+    if (result.status != IoStatus::kOk) return result;
   }
+}
+
+// The error that another thread's call may have been given a moment ago, or 0.
+int Socket::error_of_another_call() const noexcept {
+  // What is counted never blocks.
+  for (int count = may_have_error_; count > 0; count = may_have_error_) {
+    if (lost_error() != 0) break;
+    may_have_error_.wait(count);
+  }
+  return lost_error();
 }
 
 // The result of a recv() that returned 0: the end of the stream, unless a send
 // has met an error; the kernel has then reported it there and not here.
 IoResult Socket::ended() const noexcept {
-  // Another thread may have been given the error a moment ago. What is counted
-  // never blocks.
-  for (int count = may_have_error_; count > 0; count = may_have_error_) {
-    if (lost_error() != 0) break;
-    may_have_error_.wait(count);
-  }
-  const int lost = lost_error();
+  const int lost = error_of_another_call();
   return lost == 0 ? IoResult{} : IoResult{IoStatus::kError, 0, lost};
+}
+
+// For a send that was given EPIPE. If the kernel has reported a reset to
+// another call, lost_error() tells of it when this returns.
+void Socket::await_error_of_another_call() const noexcept {
+  if (error_of_another_call() != 0) return;
+  // A thread in a plain recv() is not counted. The reset has woken it, if there
+  // was one; if not, it may stay there.
+  const Deadline patience = Deadline::after(2 * kLookAgain);
+  while (in_plain_receive_.load() && lost_error() == 0 &&
+         !patience.has_passed()) {
+    internal::sleep_until(Deadline::after(std::chrono::microseconds(100)));
+  }
 }
 
 IoResult Socket::failed(int error_number) noexcept {
@@ -176,16 +209,24 @@ IoResult Socket::failed(int error_number) noexcept {
 
 IoResult Socket::receive_now(void* data, std::size_t size) noexcept {
   for (;;) {
-    const ssize_t got = ::recv(fd_.get(), data, size, MSG_DONTWAIT);
+    ssize_t got = 0;
+    int error_number = 0;
+    {
+      const Counted counted(may_have_error_);
+      got = ::recv(fd_.get(), data, size, MSG_DONTWAIT);
+      error_number = errno;
+      if (got < 0 && error_number != EINTR && !would_block(error_number)) {
+        return failed(error_number);
+      }
+    }
     if (got > 0) return {IoStatus::kOk, static_cast<std::size_t>(got)};
     if (got == 0) return ended();
-    if (errno == EINTR) continue;
-    if (would_block(errno)) return {IoStatus::kTimeout};
-    return failed(errno);
+    if (error_number != EINTR) return {IoStatus::kTimeout};
   }
 }
 
 // One recv() without a poll, for at most `timeout`, or forever if that is 0.
+// kTimeout, too, if the kernel does not take the time-out: then poll.
 IoResult Socket::receive_plain(void* data, std::size_t size,
                                std::chrono::microseconds timeout) noexcept {
   if (timeout != receive_timeout_) {
@@ -195,11 +236,11 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
                         static_cast<suseconds_t>((timeout - whole).count())};
     if (::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &value,
                      sizeof value) != 0) {
-      return {IoStatus::kError, 0, errno};
+      return {IoStatus::kTimeout};
     }
     receive_timeout_ = timeout;
   }
-  for (;;) {
+  for (int refused = 0;; ++refused) {
     // Set the flag, then look at closed_; close() sets closed_, then looks at
     // the flag. So either close() wakes the recv(), or this returns here. In
     // another order the recv() could block forever.
@@ -210,38 +251,83 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
     }
     const ssize_t got = ::recv(fd_.get(), data, size, 0);
     const int error_number = errno;
+    const bool closed = is_closed();
+    const bool lost = got < 0 && !closed && error_number != EINTR &&
+                      !would_block(error_number);
+    // Before the flag changes: see await_error_of_another_call().
+    const IoResult failure = lost ? failed(error_number) : IoResult{};
     in_plain_receive_.store(false);
     if (got > 0) return {IoStatus::kOk, static_cast<std::size_t>(got)};
-    if (is_closed()) return {IoStatus::kClosed};
+    if (closed) return {IoStatus::kClosed};
     if (got == 0) return ended();
+    if (lost) return failure;
     // The kernel's time-out begins anew with each recv(): do not repeat it
     // after a signal, or signals would stretch the deadline.
-    if (timeout.count() > 0 &&
-        (error_number == EINTR || would_block(error_number))) {
-      return {IoStatus::kTimeout};
-    }
+    if (timeout.count() > 0) return {IoStatus::kTimeout};
     if (error_number == EINTR) continue;
-    if (would_block(error_number)) {
-      // The program has put the descriptor into non-blocking mode.
-      const IoResult ready = wait_for(POLLIN, {}, *receive_waker_);
-      if (ready.status != IoStatus::kOk) return ready;
-      continue;
-    }
-    return failed(error_number);
+    // The program has put the descriptor into non-blocking mode.
+    IoResult result = wait_for(POLLIN, {}, *receive_waker_);
+    if (result.status != IoStatus::kOk) return result;
+    if (refused > 0) result = pause(refused, {}, *receive_waker_);
+    if (result.status != IoStatus::kOk) return result;
   }
 }
 
+// Needs neither a descriptor nor memory: without them, it looks again and
+// again.
 IoResult Socket::wait_for(short events, const Wait& wait,
                           internal::Waker& waker) noexcept {
-  // Open the waker before the look at closed_: see Waker::signal().
-  const std::error_code error = waker.open();
+  for (;;) {
+    // Open the waker before the look at closed_: see Waker::signal().
+    const bool can_be_woken = !waker.open();
+    if (is_closed()) return {IoStatus::kClosed};
+    if (wait.stop.stop_requested()) return {IoStatus::kStopped};
+    const Deadline look_again =
+        std::min(wait.deadline, Deadline::after(kLookAgain));
+    IoResult result;
+    if (can_be_woken) {
+      result = internal::wait_ready(fd_.get(), events, wait, waker);
+    } else {
+      pollfd fd{fd_.get(), events, 0};
+      result = internal::poll_until({&fd, 1}, look_again);
+    }
+    result.count = 0;  // it counts descriptors, not bytes
+    if (result.status == IoStatus::kError) {
+      internal::sleep_until(look_again);
+      const bool ready = events != POLLIN || has_something_to_receive();
+      result = {ready ? IoStatus::kOk : IoStatus::kTimeout};
+    }
+    if (result.status == IoStatus::kStopped) return result;
+    if (is_closed()) return {IoStatus::kClosed};
+    if (wait.stop.stop_requested()) return {IoStatus::kStopped};
+    if (result.status == IoStatus::kOk || wait.deadline.has_passed()) {
+      return result;
+    }
+  }
+}
+
+// After a call was refused (EAGAIN) although poll() has said that it would not
+// be: keeps a loop of the two from using all the CPU. `refused` is how often
+// that has happened before. kOk when the call may be tried again.
+IoResult Socket::pause(int refused, const Wait& wait,
+                       internal::Waker& waker) noexcept {
+  if (wait.deadline.has_passed()) return {IoStatus::kTimeout};
+  // Now and then poll() is wrong, and that is all.
+  if (refused == 0) return {};
+  const auto length = std::min(
+      kLookAgain, std::chrono::milliseconds(1) * (1 << std::min(refused, 4)));
+  const Deadline until = std::min(wait.deadline, Deadline::after(length));
+  // Waits for the waker alone.
+  const IoResult result =
+      internal::wait_ready(-1, 0, {until, wait.stop}, waker);
+  if (result.status == IoStatus::kError) internal::sleep_until(until);
   if (is_closed()) return {IoStatus::kClosed};
-  if (error) return {IoStatus::kError, 0, error.value()};
-  IoResult result = internal::wait_ready(fd_.get(), events, wait, waker);
-  result.count = 0;  // it counts descriptors, not bytes
-  const bool over =
-      result.status == IoStatus::kOk || result.status == IoStatus::kTimeout;
-  return over && is_closed() ? IoResult{IoStatus::kClosed} : result;
+  return {result.status == IoStatus::kStopped ? IoStatus::kStopped
+                                              : IoStatus::kOk};
+}
+
+bool Socket::has_something_to_receive() noexcept {
+  return receivable() > 0 || at_end();
 }
 
 IoResult Socket::wait_sendable(const Wait& wait) noexcept {
@@ -278,17 +364,23 @@ IoResult Socket::send_now(std::span<const Piece> pieces) noexcept {
   message.msg_iovlen = used;
   for (;;) {
     if (is_closed()) return {IoStatus::kClosed};
-    const Counted counted(may_have_error_);
-    const ssize_t sent =
-        used == 1 ? ::send(fd_.get(), vector[0].iov_base, vector[0].iov_len,
-                           MSG_NOSIGNAL | MSG_DONTWAIT)
-                  : ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent >= 0) return {IoStatus::kOk, static_cast<std::size_t>(sent)};
-    if (errno == EINTR) continue;
-    if (would_block(errno)) return {IoStatus::kTimeout};
-    if (is_closed()) return {IoStatus::kClosed};
-    if (!is_shortage(errno) && errno != EPIPE) lost_error_ = errno;
-    return {IoStatus::kError, 0, errno};
+    int error_number = 0;
+    {
+      const Counted counted(may_have_error_);
+      const ssize_t sent =
+          used == 1
+              ? ::send(fd_.get(), vector[0].iov_base, vector[0].iov_len,
+                       MSG_NOSIGNAL | MSG_DONTWAIT)
+              : ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (sent >= 0) return {IoStatus::kOk, static_cast<std::size_t>(sent)};
+      error_number = errno;
+      if (error_number == EINTR) continue;
+      if (would_block(error_number)) return {IoStatus::kTimeout};
+      if (is_closed()) return {IoStatus::kClosed};
+      if (error_number != EPIPE) return failed(error_number);
+    }
+    await_error_of_another_call();
+    return {IoStatus::kError, 0, EPIPE};
   }
 }
 
@@ -298,7 +390,7 @@ std::error_code Socket::shutdown_send() noexcept {
 }
 
 void Socket::close() noexcept {
-  if (closed_.exchange(true)) return;
+  if (closed_.exchange(true) || !process_.is_here()) return;
   // Only the sending direction: after a shutdown of the other one too, the
   // kernel answers what the peer still sends with a reset, and the peer loses
   // our last bytes.
@@ -373,8 +465,10 @@ bool Socket::at_end() noexcept {
   do {
     got = ::recv(fd_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   } while (got < 0 && errno == EINTR);
-  if (got < 0 && !would_block(errno)) lost_error_ = errno;
-  return got == 0 || (got < 0 && !would_block(errno));
+  if (got >= 0) return got == 0;
+  if (would_block(errno) || is_shortage(errno)) return false;
+  failed(errno);
+  return true;
 }
 
 }  // namespace tcpip

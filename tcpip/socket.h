@@ -4,21 +4,26 @@
 // may be called from any thread at any time. close() marks the socket, sends
 // FIN and wakes the threads that are blocked. The destructor closes the
 // descriptor, once the last owner has gone: otherwise the kernel could give the
-// number to another connection while a thread still uses it.
+// number to another connection while a thread still uses it. In a child that
+// fork() has made, every call ends as if the socket were closed, and nothing
+// but the child's descriptor is.
 #ifndef TCPIP_SOCKET_H_
 #define TCPIP_SOCKET_H_
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <system_error>
 
 #include "tcpip/address.h"
 #include "tcpip/io_result.h"
 #include "tcpip/options.h"
+#include "tcpip/process_mark.h"
 #include "tcpip/unique_fd.h"
 #include "tcpip/wait.h"
 
@@ -28,18 +33,41 @@ namespace internal {
 class Waker;
 }
 
-// A socket option that the kernel has refused, or none.
+// A socket option that the kernel has refused.
 struct RefusedOption {
-  std::error_code error = {};  // none: all options were set
-  const char* name = "";       // "TCP_NODELAY", for messages
+  std::error_code error = {};
+  const char* name = "";  // "TCP_NODELAY"
+
+  // "TCP_NODELAY cannot be set: Operation not permitted", for messages.
+  std::string text() const;
+};
+
+// The options that the kernel has refused; empty if all were set. A range:
+// for (const RefusedOption& option : refused) ...
+class RefusedOptions {
+ public:
+  bool empty() const noexcept { return count_ == 0; }
+  std::size_t size() const noexcept { return count_; }
+  const RefusedOption* begin() const noexcept { return options_.data(); }
+  const RefusedOption* end() const noexcept { return begin() + count_; }
+  void add(RefusedOption option) noexcept {
+    if (count_ < options_.size()) options_[count_++] = option;
+  }
+
+ private:
+  std::array<RefusedOption, 8> options_;  // as many as there are
+  std::size_t count_ = 0;
 };
 
 class Socket {
  public:
   // Takes over a connected stream socket (TCP or Unix-domain), in blocking or
   // non-blocking mode. SO_RCVTIMEO must not be set, since receive() uses it;
-  // all other options stay as they are. Throws Error if `fd` is not a stream
-  // socket, or is a listening one; `fd` is then closed.
+  // all other options stay as they are, but for SO_OOBINLINE of a Unix-domain
+  // socket: an out-of-band byte then stays among the others. (In TCP such a
+  // byte is not part of the stream, and is skipped.) Throws Error if `fd` is
+  // not a stream socket, is a listening one, or is not connected; `fd` is then
+  // closed.
   explicit Socket(UniqueFd fd);
   ~Socket();
   Socket(const Socket&) = delete;
@@ -49,8 +77,13 @@ class Socket {
 
   // Receives at least one byte, at most `size`. kOk with a count of 0 is the
   // end of the stream. kError with the errno of lost_error() if the connection
-  // is lost. kError with another errno if the call was not possible (EMFILE for
-  // its eventfd, ENOMEM): nothing was received, and the connection lives.
+  // is lost. kError with another errno if the call was not possible (ENOMEM):
+  // nothing was received, and the connection lives.
+  //
+  // This and the waits below use an eventfd, so that stop and close() wake them
+  // at once; it is made at the first wait. While none can be made (EMFILE), or
+  // poll() fails, they look for stop, close() and bytes every 10 ms instead. So
+  // a connection has at most three descriptors, and works with one.
   //
   // This is the one call of the library that may block in recv() instead of
   // poll(): if `wait` has no stop token, and either no deadline or one that is
@@ -61,16 +94,18 @@ class Socket {
   // to receive.
   IoResult receive_now(void* data, std::size_t size) noexcept;
   // Sends what the kernel takes without blocking; kTimeout if it takes nothing.
+  // After kError with EPIPE, lost_error() says what has broken the connection,
+  // if that is known: the kernel reports a reset to one call only.
   struct Piece {
     const void* data;
     std::size_t size;
   };
   IoResult send_now(std::span<const Piece> pieces) noexcept;
-  // kOk when send_now() will not report kTimeout at once, or when it will
-  // report an error. kError if the wait is not possible; the connection lives.
+  // kOk when send_now() will probably not report kTimeout, or when it will
+  // report an error. Never kError.
   IoResult wait_sendable(const Wait& wait) noexcept;
   // kOk when receive() will return at once, with bytes, the end of the stream
-  // or an error. kError as wait_sendable().
+  // or an error. Never kError.
   IoResult wait_receivable(const Wait& wait) noexcept;
 
   // Sends FIN behind what was sent; receiving goes on.
@@ -80,7 +115,12 @@ class Socket {
   // shutdown for receiving too can wake that call; a peer that goes on sending
   // is then reset behind our last bytes. Otherwise linger() prevents the reset.
   void close() noexcept;
-  bool is_closed() const noexcept { return closed_.load(); }
+  bool is_closed() const noexcept {
+    return closed_.load() || !process_.is_here();
+  }
+  // For a child that fork() has made: closes the child's copy of the
+  // descriptor, at once.
+  void close_descriptor() noexcept { fd_.reset(); }
 
   // After close(): reads and drops what the peer still sends, until the peer
   // has acknowledged all our bytes or has closed too, or the deadline passes.
@@ -103,8 +143,10 @@ class Socket {
   // The errno that ended the connection, if a call has met it; else 0.
   int lost_error() const noexcept { return lost_error_.load(); }
 
-  // Sets the options up to the first that the kernel refuses.
-  RefusedOption set_options(const SocketOptions& options) noexcept;
+  // Sets the options, except those that are 0. Goes on behind an option that
+  // the kernel refuses; the result has all of these. On a connection that is
+  // already lost the kernel refuses every option.
+  RefusedOptions set_options(const SocketOptions& options) noexcept;
 
   const Address& local_address() const noexcept { return local_; }
   const Address& peer_address() const noexcept { return peer_; }
@@ -114,12 +156,19 @@ class Socket {
  private:
   IoResult receive_plain(void* data, std::size_t size,
                          std::chrono::microseconds timeout) noexcept;
+  IoResult pause(int refused, const Wait& wait,
+                 internal::Waker& waker) noexcept;
+  bool was_connected() noexcept;
+  bool has_something_to_receive() noexcept;
+  int error_of_another_call() const noexcept;
+  void await_error_of_another_call() const noexcept;
   IoResult ended() const noexcept;
   IoResult failed(int error_number) noexcept;
   IoResult wait_for(short events, const Wait& wait,
                     internal::Waker& waker) noexcept;
 
-  const UniqueFd fd_;
+  const internal::ProcessMark process_;
+  UniqueFd fd_;
   Address local_;
   Address peer_;
   std::atomic<bool> closed_{false};

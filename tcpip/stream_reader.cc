@@ -18,11 +18,6 @@ SeparatorSpan span_of(StreamReader::Separators separators) {
   return {separators.begin(), separators.size()};
 }
 
-std::optional<std::string> copy(std::optional<std::string_view> result) {
-  if (!result) return std::nullopt;
-  return std::string(*result);
-}
-
 }  // namespace
 
 StreamReader::StreamReader() noexcept = default;
@@ -44,7 +39,7 @@ void StreamReader::throw_not_connected(const char* operation,
 }
 
 std::string StreamReader::read(std::size_t n, const Wait& wait) {
-  return std::string(connected("read", wait).read_view({"read", wait}, n));
+  return connected("read", wait).read({"read", wait}, n);
 }
 
 std::string_view StreamReader::read_view(std::size_t n, const Wait& wait) {
@@ -52,7 +47,7 @@ std::string_view StreamReader::read_view(std::size_t n, const Wait& wait) {
 }
 
 std::optional<std::string> StreamReader::try_read(std::size_t n) {
-  return copy(connected("try_read", {}).try_read("try_read", n));
+  return connected("try_read", {}).try_read("try_read", n);
 }
 
 std::string StreamReader::read_all(const Wait& wait) {
@@ -65,8 +60,7 @@ std::string StreamReader::read_all(std::size_t max, const Wait& wait) {
 }
 
 std::string StreamReader::read_line(const Wait& wait) {
-  return std::string(
-      connected("read_line", wait).read_line_view({"read_line", wait}));
+  return connected("read_line", wait).read_line({"read_line", wait});
 }
 
 std::string_view StreamReader::read_line_view(const Wait& wait) {
@@ -75,25 +69,24 @@ std::string_view StreamReader::read_line_view(const Wait& wait) {
 }
 
 std::optional<std::string> StreamReader::try_read_line() {
-  return copy(connected("try_read_line", {}).try_read_line("try_read_line"));
+  return connected("try_read_line", {}).try_read_line("try_read_line");
 }
 
 std::string StreamReader::read_until(std::string_view separator,
                                      const Wait& wait) {
-  return std::string(connected("read_until", wait)
-                         .read_until_view({"read_until", wait}, separator));
+  return connected("read_until", wait)
+      .read_until({"read_until", wait}, separator);
 }
 
 std::string StreamReader::read_until(Separators separators, const Wait& wait) {
-  return std::string(
-      connected("read_until", wait)
-          .read_until_view({"read_until", wait}, span_of(separators)));
+  return connected("read_until", wait)
+      .read_until({"read_until", wait}, span_of(separators));
 }
 
 std::string StreamReader::read_until(
     std::span<const std::string_view> separators, const Wait& wait) {
-  return std::string(connected("read_until", wait)
-                         .read_until_view({"read_until", wait}, separators));
+  return connected("read_until", wait)
+      .read_until({"read_until", wait}, separators);
 }
 
 std::string_view StreamReader::read_until_view(std::string_view separator,
@@ -110,18 +103,18 @@ std::string_view StreamReader::read_until_view(Separators separators,
 
 std::optional<std::string> StreamReader::try_read_until(
     std::string_view separator) {
-  return copy(connected("try_read_until", {})
-                  .try_read_until("try_read_until", separator));
+  return connected("try_read_until", {})
+      .try_read_until("try_read_until", separator);
 }
 
 std::optional<std::string> StreamReader::try_read_until(Separators separators) {
-  return copy(connected("try_read_until", {})
-                  .try_read_until("try_read_until", span_of(separators)));
+  return connected("try_read_until", {})
+      .try_read_until("try_read_until", span_of(separators));
 }
 
 std::string StreamReader::read_exactly(std::size_t n, const Wait& wait) {
-  return std::string(connected("read_exactly", wait)
-                         .read_exactly_view({"read_exactly", wait}, n));
+  return connected("read_exactly", wait)
+      .read_exactly({"read_exactly", wait}, n);
 }
 
 std::string_view StreamReader::read_exactly_view(std::size_t n,
@@ -136,8 +129,8 @@ void StreamReader::read_exactly(std::span<std::byte> out, const Wait& wait) {
 }
 
 std::optional<std::string> StreamReader::try_read_exactly(std::size_t n) {
-  return copy(connected("try_read_exactly", {})
-                  .try_read_exactly("try_read_exactly", n));
+  return connected("try_read_exactly", {})
+      .try_read_exactly("try_read_exactly", n);
 }
 
 bool StreamReader::wait_readable(const Wait& wait) {

@@ -9,6 +9,7 @@
 //    (unless it says otherwise), and ConnectionResetError or another
 //    ConnectionError if the connection broke. After close() by this side, reads
 //    find the end of the stream.
+//  * A read that throws std::bad_alloc has taken nothing: the bytes stay.
 //  * A size above PTRDIFF_MAX (usually a negative number) or an empty separator
 //    throws std::invalid_argument.
 //
@@ -16,7 +17,9 @@
 // (RuntimeError in asyncio) while another is under way. Two reads that start in
 // the same instant, on bytes that are already buffered, may go undetected. The
 // StreamWriter of the same connection may be used, and closed, from other
-// threads at any time.
+// threads at any time. pthread_cancel() must not end a thread that is in a call
+// of this library, since the call would end the process: request a stop
+// instead, or disable cancellation around the call.
 #ifndef TCPIP_STREAM_READER_H_
 #define TCPIP_STREAM_READER_H_
 
@@ -70,8 +73,9 @@ class StreamReader {
   // A line with its "\n". At the end of the stream the rest without "\n", maybe
   // empty: only the missing "\n" shows that the line is cut short. Use
   // read_until() to get an exception then.
-  // A line over the limit throws LimitOverrunError and, as in asyncio, is
-  // dropped: all of it if its "\n" has come, else what has come so far.
+  // A line over the limit throws LimitOverrunError once and is dropped whole.
+  // What is still to come of it is dropped by the next read_line(); asyncio
+  // would take it for a line.
   std::string read_line(const Wait& wait = {});
   // A message with its separator. A message over the limit throws
   // LimitOverrunError, and its bytes are kept: the next call throws again,

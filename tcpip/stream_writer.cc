@@ -55,8 +55,8 @@ void StreamWriter::drain(const Wait& wait) {
 void StreamWriter::write_eof() {
   connected("write_eof").write_eof("write_eof");
 }
-void StreamWriter::close() noexcept {
-  if (sender_) sender_->close();
+std::size_t StreamWriter::close() noexcept {
+  return sender_ ? sender_->close() : 0;
 }
 void StreamWriter::linger(Deadline deadline) noexcept {
   if (sender_) sender_->socket().linger(deadline);
@@ -77,7 +77,7 @@ int StreamWriter::native_handle() const noexcept {
   return sender_ ? sender_->socket().native_handle() : -1;
 }
 
-void close_stream_writer(StreamWriter& writer, const Wait& wait) {
+std::size_t close_stream_writer(StreamWriter& writer, const Wait& wait) {
   try {
     if (!writer.is_closing()) writer.drain(wait);
   } catch (const Error&) {
@@ -86,8 +86,9 @@ void close_stream_writer(StreamWriter& writer, const Wait& wait) {
     writer.close();
     throw;
   }
-  writer.close();
+  const std::size_t dropped = writer.close();
   writer.linger(std::min(wait.deadline, Deadline::after(kCloseLingerTime)));
+  return dropped;
 }
 
 }  // namespace tcpip

@@ -2,7 +2,8 @@
 //
 // Threads: every member may be called from any thread. The bytes of one call of
 // write(), write_lines() or write_from() are contiguous on the wire, in the
-// order of the calls.
+// order of the calls. pthread_cancel() must not end a thread that is in a call:
+// see stream_reader.h.
 #ifndef TCPIP_STREAM_WRITER_H_
 #define TCPIP_STREAM_WRITER_H_
 
@@ -12,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tcpip/address.h"
 #include "tcpip/constants.h"
@@ -47,22 +49,34 @@ class StreamWriter {
   void write_lines(std::initializer_list<std::string_view> parts) {
     write_lines(std::span(parts.begin(), parts.size()));
   }
-  // Waits until the kernel has all bytes written so far (asyncio waits for a
-  // low-water mark only). Throws ConnectionError if the connection is lost or
+  void write_lines(std::span<const std::string> parts) {
+    write_lines(std::vector<std::string_view>(parts.begin(), parts.end()));
+  }
+  // Waits until the kernel has all bytes that were written before this call
+  // (asyncio waits for a low-water mark only), whatever other threads write
+  // meanwhile. Throws ConnectionError if the connection is lost or
   // closed with bytes unsent. After TimeoutError and CancelledError the unsent
   // bytes stay queued: drain() again resumes.
   void drain(const Wait& wait = {});
 
-  // write() and drain() in one. First waits until no more than `max_unsent`
-  // bytes of earlier messages are unsent, so that a program that goes on after
-  // time-outs does not pile up messages. TimeoutError::queued() and
-  // CancelledError::queued() tell whether this message is queued.
+  // write() and drain() in one: waits for this message and those before it, not
+  // for what other threads write meanwhile. First waits until no more than
+  // `max_unsent` bytes of the messages before it are unsent, so that a program
+  // that goes on after time-outs does not pile up messages.
+  // TimeoutError::queued() and CancelledError::queued() tell whether this
+  // message is queued. After any other exception it is not: either nothing of
+  // it was sent, or the connection is over (std::bad_alloc ends it if the
+  // message was queued by then).
   void write_and_drain(std::span<const std::string_view> parts,
                        std::size_t max_unsent, const Wait& wait = {});
 
   // As write_lines(); but if earlier bytes are still unsent, returns false and
   // takes nothing. For a loop that will have a newer message next time.
   bool try_write_lines(std::span<const std::string_view> parts);
+  bool try_write_lines(std::span<const std::string> parts) {
+    return try_write_lines(
+        std::vector<std::string_view>(parts.begin(), parts.end()));
+  }
 
   // Half-close: sends FIN once everything written is sent, if need be in the
   // next drain(). Reading goes on. Idempotent. Throws ConnectionError after
@@ -73,8 +87,9 @@ class StreamWriter {
   // Closes the connection: sends what the kernel takes at once, then FIN, and
   // wakes every thread that is blocked in this writer or its reader. Never
   // blocks. Idempotent. The descriptor is closed when the reader is destroyed
-  // too.
-  void close() noexcept;
+  // too. Returns how many bytes that were written were dropped unsent, here or
+  // when the connection was lost: 0 after a drain() that returned.
+  std::size_t close() noexcept;
   // After close(): waits until the peer's kernel has acknowledged all sent
   // bytes, the peer has closed too, or the deadline passes. Drops what the peer
   // still sends, so no thread may read meanwhile.
@@ -105,8 +120,10 @@ class StreamWriter {
 // drain(), close() and linger() for kCloseLingerTime at most: the counterpart
 // of close() and wait_closed() in asyncio. The connection is closed in every
 // case. A lost connection or a passed deadline is not an error here; throws
-// CancelledError at a stop.
-void close_stream_writer(StreamWriter& writer, const Wait& wait = kCloseWait);
+// CancelledError at a stop. Returns how many bytes were dropped unsent, as
+// StreamWriter::close() does.
+std::size_t close_stream_writer(StreamWriter& writer,
+                                const Wait& wait = kCloseWait);
 
 }  // namespace tcpip
 

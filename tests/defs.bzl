@@ -18,6 +18,10 @@ JSON = [
     "@nlohmann_json//:json",
 ]
 
+# The tests that need these have their system calls, threads and operator new
+# pass through tests/support/faults.cc.
+FAULTS = ["//tests/support:faults"]
+
 def tcpip_test(name, size = "small", deps = [], **kwargs):
     """One GoogleTest program, made of NAME.cc.
 
@@ -36,6 +40,7 @@ def tcpip_test(name, size = "small", deps = [], **kwargs):
             "//tcpip/testing",
             "//tcpip/testing:main",
             "//tests/support",
+            "//tests/support:hang_guard",
             "@googletest//:gtest",
         ],
         **kwargs

@@ -42,6 +42,9 @@ class TCPIP_CAPABILITY("mutex") Mutex {
  public:
   void lock() TCPIP_ACQUIRE() { mutex_.lock(); }
   void unlock() TCPIP_RELEASE() { mutex_.unlock(); }
+  bool try_lock() TCPIP_THREAD_ANNOTATION(try_acquire_capability(true)) {
+    return mutex_.try_lock();
+  }
 
  private:
   std::mutex mutex_;

@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -11,7 +12,30 @@
 #include <ctime>
 #include <stop_token>
 
+#include "tcpip/base/descriptor.h"
+#include "tcpip/unique_fd.h"
+
 namespace tcpip::internal {
+
+namespace {
+
+using std::chrono::nanoseconds;
+
+timespec timespec_of(nanoseconds duration) noexcept {
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(duration);
+  return {static_cast<std::time_t>(whole.count()),
+          static_cast<long>((duration - whole).count())};
+}
+
+// How much too late the kernel may end a poll of this length: a thousandth of
+// it (for a nice process, a two-hundredth), and at most 100 ms. Zero for what
+// is short enough not to matter.
+nanoseconds lateness_of_poll(nanoseconds length) noexcept {
+  if (length < std::chrono::seconds(1)) return nanoseconds::zero();
+  return std::min<nanoseconds>(length / 128, std::chrono::milliseconds(128));
+}
+
+}  // namespace
 
 Waker::~Waker() {
   const int fd = fd_.load();
@@ -21,10 +45,10 @@ Waker::~Waker() {
 std::error_code Waker::open() noexcept {
   int none = fd_.load();
   if (none >= 0) return {};
-  const int made = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (made < 0) return {errno, std::generic_category()};
+  UniqueFd made = adopt_descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!made) return {errno, std::generic_category()};
   // Another thread may have opened it meanwhile.
-  if (!fd_.compare_exchange_strong(none, made)) ::close(made);
+  if (fd_.compare_exchange_strong(none, made.get())) made.release();
   return {};
 }
 
@@ -46,24 +70,32 @@ void Waker::clear() noexcept {
 }
 
 IoResult poll_until(std::span<pollfd> fds, Deadline deadline) noexcept {
-  using std::chrono::nanoseconds;
-  using std::chrono::seconds;
   for (;;) {
     timespec timeout{};
     timespec* limit = nullptr;
+    bool is_last = true;
     if (!deadline.is_never()) {
       const nanoseconds left = deadline.remaining();
-      const auto whole = std::chrono::duration_cast<seconds>(left);
-      timeout.tv_sec = static_cast<std::time_t>(whole.count());
-      timeout.tv_nsec = static_cast<long>((left - whole).count());
+      const nanoseconds early = lateness_of_poll(left);
+      is_last = early == nanoseconds::zero();
+      timeout = timespec_of(left - early);
       limit = &timeout;
     }
     const int ready =
         ::ppoll(fds.data(), static_cast<nfds_t>(fds.size()), limit, nullptr);
     if (ready > 0) return {IoStatus::kOk, static_cast<std::size_t>(ready)};
-    if (ready == 0) return {IoStatus::kTimeout};
-    if (errno != EINTR) return {IoStatus::kError, 0, errno};
+    if (ready == 0) {
+      if (is_last) return {IoStatus::kTimeout};
+    } else if (errno != EINTR) {
+      return {IoStatus::kError, 0, errno};
+    }
   }
+}
+
+void sleep_until(Deadline deadline) noexcept {
+  const timespec timeout = timespec_of(deadline.remaining());
+  // Ending early does no harm: the caller looks at its state again.
+  ::nanosleep(&timeout, nullptr);
 }
 
 IoResult wait_ready(int fd, short events, const Wait& wait,

@@ -45,8 +45,13 @@ class Waker {
 
 // Polls until a descriptor is ready or the deadline has passed; goes on after
 // EINTR. kOk with the number of entries that have revents, kTimeout at the
-// deadline, kError if the kernel refuses (ENOMEM).
+// deadline, kError if the kernel refuses (ENOMEM). However long the wait, it is
+// late by a few milliseconds only.
 IoResult poll_until(std::span<pollfd> fds, Deadline deadline) noexcept;
+
+// Sleeps until the deadline, or until a signal: for a thread that can do
+// nothing else, since poll() fails. Only for a few milliseconds.
+void sleep_until(Deadline deadline) noexcept;
 
 // Waits until `fd` has one of `events` (or POLLHUP or POLLERR), or until
 // `waker` is signalled. Both give kOk; the caller then looks at its own state.

@@ -5,12 +5,15 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <array>
 #include <exception>
 #include <list>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
+#include "tcpip/base/log_line.h"
+#include "tcpip/base/module_pin.h"
 #include "tcpip/base/mutex.h"
 #include "tcpip/base/thread_number.h"
 #include "tcpip/error.h"
@@ -40,9 +43,12 @@ void run_logged(const Log& log, std::string_view what, Function function) {
   try {
     function();
   } catch (const std::exception& e) {
-    log.error(fmt::format("{} failed: {}", what, e.what()));
+    log_line(log, LogLevel::kError,
+             [&] { return fmt::format("{} failed: {}", what, e.what()); });
   } catch (...) {
-    log.error(fmt::format("{} failed with an unknown exception", what));
+    log_line(log, LogLevel::kError, [&] {
+      return fmt::format("{} failed with an unknown exception", what);
+    });
   }
 }
 
@@ -51,15 +57,17 @@ void run_logged(const Log& log, std::string_view what, Function function) {
 // launch() only moves.
 ThreadWork make_body(const ThreadOptions& options, ThreadNumber number,
                      ThreadWork work) {
-  return [options, number,
-          work = std::move(work)](std::stop_token stop) mutable {
+  return [options, number, work = std::move(work)]() mutable {
+    keep_module_loaded();
     adopt_thread_number(number);
-    ::pthread_setname_np(::pthread_self(), options.name.substr(0, 15).c_str());
+    std::array<char, 16> name{};  // substr() would need memory
+    options.name.copy(name.data(), name.size() - 1);
+    ::pthread_setname_np(::pthread_self(), name.data());
     if (options.hook) {
       run_logged(options.log, "thread start hook",
                  [&options] { options.hook(options.role); });
     }
-    run_logged(options.log, "thread", [&] { work(std::move(stop)); });
+    run_logged(options.log, "thread", [&work] { work(); });
     // The work may hold the last reference to its object. Destroy the work
     // here, as the last thing that the thread does for the object.
     work = nullptr;
@@ -88,7 +96,7 @@ class Workers::State {
 
   bool start(std::shared_ptr<State> self, const ThreadOptions& options,
              ThreadWork work) TCPIP_EXCLUDES(mutex_);
-  void request_stop() noexcept TCPIP_EXCLUDES(mutex_);
+  void refuse() noexcept TCPIP_EXCLUDES(mutex_);
   bool join() noexcept TCPIP_EXCLUDES(mutex_);
   void let_go() noexcept TCPIP_EXCLUDES(mutex_);
   bool is_current_thread(const ThreadRole* role) const TCPIP_EXCLUDES(mutex_);
@@ -111,7 +119,6 @@ class Workers::State {
   void remove(ThreadNumber number) noexcept TCPIP_EXCLUDES(mutex_);
 
   const std::function<void()> on_end_;
-  std::stop_source stop_;  // of all threads
   mutable Mutex mutex_;
   CondVar changed_;
   Entries entries_ TCPIP_GUARDED_BY(mutex_);
@@ -121,14 +128,14 @@ class Workers::State {
 bool Workers::State::start(std::shared_ptr<State> self,
                            const ThreadOptions& options, ThreadWork work) {
   const ThreadNumber number = next_thread_number();
-  ThreadWork body = make_body(
-      options, number,
-      [self = std::move(self), number, log = options.log,
-       work = std::move(work)](const std::stop_token&) {
-        // Caught here, so that end() is called in any case.
-        run_logged(log, "thread", [&] { work(self->stop_.get_token()); });
-        self->end(number);
-      });
+  ThreadWork body = make_body(options, number,
+                              [self = std::move(self), number,
+                               log = options.log, work = std::move(work)] {
+                                // Caught here, so that end() is called in any
+                                // case.
+                                run_logged(log, "thread", [&work] { work(); });
+                                self->end(number);
+                              });
   Entries entry;
   entry.push_back({.number = number, .role = options.role});
   {
@@ -160,12 +167,9 @@ void Workers::State::end(ThreadNumber number) {
   if (on_end_) on_end_();
 }
 
-void Workers::State::request_stop() noexcept {
-  {
-    const MutexLock lock(mutex_);
-    refuses_ = true;
-  }
-  stop_.request_stop();
+void Workers::State::refuse() noexcept {
+  const MutexLock lock(mutex_);
+  refuses_ = true;
 }
 
 bool Workers::State::join() noexcept {
@@ -246,7 +250,11 @@ Workers::Workers(std::function<void()> on_end)
     : state_(std::make_shared<State>(std::move(on_end))) {}
 
 Workers::~Workers() {
-  request_stop();
+  if (!process_.is_here()) {
+    keep_for_ever(state_);
+    return;
+  }
+  refuse();
   join();
   state_->let_go();
 }
@@ -255,7 +263,7 @@ bool Workers::start(const ThreadOptions& options, ThreadWork work) {
   return state_->start(state_, options, std::move(work));
 }
 
-void Workers::request_stop() noexcept { state_->request_stop(); }
+void Workers::refuse() noexcept { state_->refuse(); }
 
 bool Workers::join() noexcept {
   // A thread that is joined here may destroy this object as it ends.

@@ -1,7 +1,8 @@
 // How this library starts threads, and who joins them.
 //
 // Every thread has a name, and all signals blocked from its first instruction
-// on; it runs the program's hook, then its work. Workers owns the threads of
+// on; it keeps the shared object that this code lies in loaded while it lives;
+// it runs the program's hook, then its work. Workers owns the threads of
 // one object: it tells them to stop and joins them. The object calls join()
 // when it is closed, from any thread. join() returns when the threads have
 // ended; but it never waits for the calling thread itself, nor for a thread
@@ -16,10 +17,10 @@
 
 #include <functional>
 #include <memory>
-#include <stop_token>
 #include <string>
 #include <thread>
 
+#include "tcpip/base/process.h"
 #include "tcpip/log.h"
 #include "tcpip/thread_hook.h"
 
@@ -32,8 +33,8 @@ struct ThreadOptions {
   Log log = {};
 };
 
-// What a thread does. A stop of the token tells it to return.
-using ThreadWork = std::function<void(std::stop_token)>;
+// What a thread does.
+using ThreadWork = std::function<void()>;
 
 // Starts a thread that runs `work` and then destroys it. What `work` throws is
 // logged. Throws Error if there can be no thread; then `work` has not run.
@@ -45,17 +46,19 @@ class Workers {
   // when all_ended() already counts the thread as ended. What the work holds is
   // destroyed after that.
   explicit Workers(std::function<void()> on_end = {});
-  // request_stop(), join(). Detaches a thread that join() does not wait for;
-  // such a thread must own everything that it uses.
+  // refuse(), join(). Detaches a thread that join() does not wait for;
+  // such a thread must own everything that it uses. In a child that fork() has
+  // made it does nothing: the threads do not exist there.
   ~Workers();
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
-  // Starts a thread. False, and `work` has not run, after request_stop().
+  // Starts a thread. False, and `work` has not run, after refuse().
   // Throws Error if there can be no thread; then `work` has not run either.
   bool start(const ThreadOptions& options, ThreadWork work);
-  // Tells all threads to stop; none can be started from now on.
-  void request_stop() noexcept;
+  // From now on no thread can be started. To tell those that run is up to their
+  // object.
+  void refuse() noexcept;
   // Waits until the threads have ended, except the calling thread and threads
   // that wait for the calling thread. Returns all_ended(). If several threads
   // call it at once, one of them joins a thread, and the others wait until that
@@ -73,6 +76,7 @@ class Workers {
   class State;
   // Shared with the threads, since they may outlive this object.
   const std::shared_ptr<State> state_;
+  const ProcessMark process_;
 };
 
 }  // namespace tcpip::internal

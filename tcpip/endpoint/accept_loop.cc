@@ -4,11 +4,13 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <exception>
 #include <string>
 #include <system_error>
 #include <utility>
 
+#include "tcpip/base/log_line.h"
 #include "tcpip/base/poller.h"
 #include "tcpip/constants.h"
 
@@ -17,6 +19,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kFirstPause{5};
 constexpr std::chrono::milliseconds kLongestPause{1000};
+// One now and then is normal: the client has gone again, or another process
+// that shares the socket was faster.
+constexpr int kFalseAlarms = 100;
 
 }  // namespace
 
@@ -29,25 +34,30 @@ void AcceptLoop::run() {
         rest("poll: " + std::generic_category().message(polled.error_number));
         continue;
       }
-      if (hung_up_) core_.note_hang_up(*client);
+      if (hung_up_) core_.note_hang_up(*client, broken_);
       if (core_.is_closing()) break;
       close_ended(false);
+      if (newcomer_) admit_newcomer();
       for (std::size_t i = 0; i < acceptable_.size(); ++i) {
-        if (acceptable_[i]) accept_all(i);
+        if (acceptable_[i] && !newcomer_) accept_all(i);
       }
     } catch (const std::exception& e) {
       rest(e.what());
     }
   }
+  if (newcomer_) turn_away(*newcomer_->link);
+  newcomer_.reset();
   listener_->close();
   close_ended(true);
+  core_.peer_log().write_rest();
 }
 
 // Pauses after a failure for lack of memory. Without a pause run() could become
 // a busy loop, since poll() itself may be what fails.
 void AcceptLoop::rest(std::string_view why) {
   if (pause_.count() == 0) {
-    core_.log().error(fmt::format("accept loop: {}", why));
+    core_.peer_log().write(PeerLine::kAcceptFailed, LogLevel::kError,
+                           [&] { return fmt::format("accept loop: {}", why); });
   }
   back_off(0);
   core_.pause(*accept_again_);
@@ -58,21 +68,30 @@ void AcceptLoop::rest(std::string_view why) {
 IoResult AcceptLoop::wait_for_work(Link* client) {
   std::vector<pollfd> fds;
   fds.push_back({core_.waker().fd(), POLLIN, 0});
-  const bool watch = client && !client->hung_up;
-  if (watch) fds.push_back({client->socket->native_handle(), POLLRDHUP, 0});
+  // A connection stays current behind its peer's FIN while the read handler is
+  // at work. Then poll() tells only of its end in both directions.
+  const bool watch = client && !client->broken;
+  if (watch) {
+    const short events = client->hung_up ? 0 : POLLRDHUP;
+    fds.push_back({client->socket->native_handle(), events, 0});
+  }
   if (accept_again_ && accept_again_->has_passed()) accept_again_.reset();
   const std::size_t first_listener = fds.size();
-  if (!accept_again_) {
+  if (!accept_again_ && !newcomer_) {
     for (const UniqueFd& socket : listener_->sockets()) {
       fds.push_back({socket.get(), POLLIN, 0});
     }
   }
   const std::size_t first_lingering = fds.size();
-  for (const Lingering& lingering : lingering_) {
+  for (const EndedSocket& lingering : lingering_) {
     fds.push_back({lingering.socket->native_handle(), POLLIN | POLLRDHUP, 0});
   }
-  Deadline deadline = accept_again_.value_or(Deadline());
+  Deadline deadline = std::min(accept_again_.value_or(Deadline()),
+                               core_.peer_log().write_due());
   if (client) deadline = std::min(deadline, core_.tend_heartbeats(*client));
+  if (newcomer_) {
+    deadline = std::min({deadline, newcomer_->deadline, newcomer_->look_again});
+  }
   if (!lingering_.empty()) {
     deadline = std::min(deadline, lingering_.front().deadline);
   }
@@ -86,6 +105,7 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
     acceptable_[i - first_listener] = fds[i].revents != 0;
   }
   hung_up_ = watch && fds[1].revents != 0;
+  broken_ = watch && (fds[1].revents & (POLLERR | POLLHUP)) != 0;
   return polled;
 }
 
@@ -95,76 +115,142 @@ void AcceptLoop::accept_all(std::size_t index) {
   for (int i = 0; i < kDefaultBacklog; ++i) {
     Listener::Attempt attempt = listener_->try_accept(index);
     if (attempt.error) back_off(attempt.error.value());
+    if (i == 0 && attempt.status == IoStatus::kTimeout &&
+        ++false_alarms_ >= kFalseAlarms) {
+      back_off(EAGAIN);
+    }
     if (attempt.status != IoStatus::kOk) return;
+    false_alarms_ = 0;
     pause_ = std::chrono::milliseconds(0);
-    admit(std::move(attempt.accepted));
+    receive_client(std::move(attempt.accepted));
+    if (newcomer_) return;
   }
 }
 
-void AcceptLoop::admit(Listener::Accepted accepted) {
-  const std::string peer = accepted.peer.to_string();
+void AcceptLoop::receive_client(Listener::Accepted accepted) {
   auto socket = std::make_shared<Socket>(std::move(accepted.fd));
-  const auto set_options = [&] {
-    const RefusedOption refused = socket->set_options(core_.config().socket);
-    // The kernel refuses options on a connection that is already reset. The
-    // program is told of such a one as usual: connected, then disconnected.
-    if (refused.error && !socket->peer_hung_up()) {
-      core_.log().warning(
-          fmt::format("{}: {}", refused.name, refused.error.message()));
-    }
-  };
+  const auto link = core_.make_link(socket, accepted.peer);
   // Set the options before the program can see the connection. But do not spend
   // time on a connection that will most likely be turned away.
   const bool expected = !core_.connected();
-  if (expected) set_options();
-  switch (core_.admit(core_.make_link(socket, accepted.peer))) {
+  if (expected) set_options(*socket);
+  if (admit(link, /*force=*/false) && !expected) set_options(*socket);
+}
+
+// True if the client is now the current one. If it has to wait, it is the
+// newcomer.
+bool AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
+  constexpr std::chrono::milliseconds kLookAgain{1};
+  const EndpointCore::Admission admission = core_.admit(link, force);
+  if (admission != EndpointCore::Admission::kEventsWaiting) {
+    events_wait_ = false;
+  }
+  const auto wait = [&](Deadline deadline, Deadline look_again) {
+    newcomer_ = Newcomer{link, deadline, look_again};
+  };
+  switch (admission) {
     case EndpointCore::Admission::kAccepted:
-      if (!expected) set_options();
-      core_.log().info(fmt::format("{} connected", peer));
-      return;
+      core_.peer_log().write(PeerLine::kConnected, LogLevel::kInfo, [&] {
+        return fmt::format("{} connected", link->record->peer.to_string());
+      });
+      return true;
     case EndpointCore::Admission::kRefused:
-      core_.log().warning(fmt::format(
-          "rejecting the connection from {}: a client is already connected",
-          peer));
-      socket->close();
-      linger(std::move(socket));
-      return;
+      core_.peer_log().write(PeerLine::kTurnedAway, LogLevel::kWarning, [&] {
+        return fmt::format(
+            "rejecting the connection from {}: a client is already connected",
+            link->record->peer.to_string());
+      });
+      turn_away(*link);
+      return false;
     case EndpointCore::Admission::kClosing:
-      return;
+      return false;
+    case EndpointCore::Admission::kHandlerBusy:
+      wait(Deadline::after(core_.config().reader.finish_time), {});
+      return false;
+    case EndpointCore::Admission::kReadUnderWay:
+      wait(Deadline::after(core_.config().reader.finish_time),
+           Deadline::after(kLookAgain));
+      return false;
+    case EndpointCore::Admission::kEventsWaiting:
+      if (!std::exchange(events_wait_, true)) {
+        core_.log().warning(fmt::format(
+            "no client is admitted: more than {} connection events wait for "
+            "the program",
+            kMaxWaitingEvents));
+      }
+      wait({}, {});
+      return false;
+  }
+  return false;
+}
+
+void AcceptLoop::turn_away(Link& link) noexcept {
+  link.socket->close();
+  linger(std::move(link.ended));
+}
+
+void AcceptLoop::admit_newcomer() {
+  const Newcomer newcomer = std::move(*newcomer_);
+  newcomer_.reset();
+  const bool force = newcomer.deadline.has_passed();
+  admit(newcomer.link, force);
+  // It goes on waiting: until when is said once.
+  if (newcomer_ && !newcomer.deadline.is_never()) {
+    newcomer_->deadline = std::min(newcomer.deadline, newcomer_->deadline);
   }
 }
 
+// An option that the kernel refuses is refused for each client: log it once.
+void AcceptLoop::set_options(Socket& socket) {
+  const RefusedOptions refused = socket.set_options(core_.config().socket);
+  // The kernel refuses options on a connection that is already reset. The
+  // program is told of such a one as usual: connected, then disconnected.
+  if (refused.empty() || socket.peer_hung_up()) return;
+  for (const RefusedOption& option : refused) {
+    if (refused_options_.insert(option.name).second) {
+      core_.log().warning(option.text());
+    }
+  }
+}
+
+// For whatever reason accept4() fails: a lack of descriptors, a firewall, a
+// network that is down. The clients stay in the kernel's queue.
 void AcceptLoop::back_off(int error_number) {
   if (pause_.count() == 0 && error_number != 0) {
-    // Log once for each shortage, not once for each try.
-    core_.log().error(
-        fmt::format("accept: {}; trying again until it works",
-                    std::generic_category().message(error_number)));
+    // Log once for each trouble, not once for each try.
+    core_.peer_log().write(PeerLine::kAcceptFailed, LogLevel::kError, [&] {
+      return fmt::format("accept: {}; trying again until it works",
+                         std::generic_category().message(error_number));
+    });
   }
   pause_ = std::clamp(2 * pause_, kFirstPause, kLongestPause);
   accept_again_ = Deadline::after(pause_);
 }
 
-void AcceptLoop::linger(std::shared_ptr<Socket> socket) {
-  if (!socket->linger_step()) return;
-  if (lingering_.size() == kMaxLingering) lingering_.pop_front();
-  lingering_.push_back({std::move(socket), Deadline::after(kLingerTime)});
+void AcceptLoop::linger(EndedSockets sockets) noexcept {
+  while (!sockets.empty()) {
+    if (!sockets.front().socket->linger_step()) {
+      sockets.pop_front();
+      continue;
+    }
+    if (lingering_.size() == kMaxLingering) lingering_.pop_front();
+    sockets.front().deadline = Deadline::after(kLingerTime);
+    lingering_.splice(lingering_.end(), sockets, sockets.begin());
+  }
 }
 
 // Drops what ended connections still send, and closes those whose peers have
 // closed too or whose time is up. `closing`: lingers for the last time.
-void AcceptLoop::close_ended(bool closing) {
-  std::erase_if(lingering_, [](const Lingering& lingering) {
+void AcceptLoop::close_ended(bool closing) noexcept {
+  lingering_.remove_if([](const EndedSocket& lingering) {
     return !lingering.socket->linger_step() || lingering.deadline.has_passed();
   });
-  for (std::shared_ptr<Socket>& socket : core_.take_ended()) {
-    linger(std::move(socket));
-  }
+  linger(core_.take_ended());
   if (!closing) return;
   // A close() right after close_client() must not make the client lose our last
   // bytes.
   const Deadline deadline = Deadline::after(kCloseLingerTime);
-  for (const Lingering& lingering : lingering_) {
+  for (const EndedSocket& lingering : lingering_) {
     lingering.socket->linger(deadline);
   }
 }

@@ -8,9 +8,9 @@
 
 #include <chrono>
 #include <cstddef>
-#include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -31,28 +31,41 @@ class AcceptLoop {
   void run();
 
  private:
-  struct Lingering {
-    std::shared_ptr<Socket> socket;
-    Deadline deadline;
+  // A client that has connected after one that has hung up, and waits until
+  // that one's connection may end. Further ones wait in the kernel's queue.
+  struct Newcomer {
+    std::shared_ptr<Link> link;
+    Deadline deadline;    // then the other's connection ends
+    Deadline look_again;  // when to look, if nobody signals it
   };
 
   IoResult wait_for_work(Link* client);
   void rest(std::string_view why);
   void accept_all(std::size_t index);
-  void admit(Listener::Accepted accepted);
+  void receive_client(Listener::Accepted accepted);
+  void set_options(Socket& socket);
+  bool admit(const std::shared_ptr<Link>& link, bool force);
+  void admit_newcomer();
   void back_off(int error_number);
-  void linger(std::shared_ptr<Socket> socket);
-  void close_ended(bool closing);
+  void turn_away(Link& link) noexcept;
+  void linger(EndedSockets sockets) noexcept;
+  void close_ended(bool closing) noexcept;
 
   EndpointCore& core_;
   const std::shared_ptr<Listener> listener_;
-  std::deque<Lingering> lingering_;  // the earliest deadline first
-  // Set while the machine lacks descriptors or memory: when to accept again.
+  EndedSockets lingering_;  // the earliest deadline first
+  std::optional<Newcomer> newcomer_;
+  bool events_wait_ = false;  // it was logged that too many events wait
+  // Set while accept4() or poll() fails: when to accept again.
   std::optional<Deadline> accept_again_;
-  std::chrono::milliseconds pause_{0};  // the last back-off; 0: no shortage
+  std::chrono::milliseconds pause_{0};  // the last back-off; 0: none
+  // How often in a row poll() has announced a connection that was not there.
+  int false_alarms_ = 0;
+  std::set<std::string_view> refused_options_;  // those that were logged
   // What wait_for_work() has found.
   std::vector<bool> acceptable_;  // the listening sockets with a new client
   bool hung_up_ = false;          // the client has hung up
+  bool broken_ = false;           // see EndpointCore::note_hang_up()
 };
 
 }  // namespace tcpip::internal

@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "tcpip/base/log_line.h"
 #include "tcpip/constants.h"
 #include "tcpip/stream/receiver.h"
 #include "tcpip/stream/sender.h"
@@ -39,6 +40,15 @@ std::error_code lost_error(const Link& link) noexcept {
   const int lost = link.socket->lost_error();
   if (lost == 0) return {};
   return {lost, std::generic_category()};
+}
+
+// What a blocked write is to report if the connection ends for this reason: an
+// errno, or 0 if this side has ended it.
+int error_for_writes(DisconnectReason reason, std::error_code error) noexcept {
+  if (error && error.category() == std::generic_category()) {
+    return error.value();
+  }
+  return reason == DisconnectReason::kPeerClosed ? EPIPE : 0;
 }
 
 // How many stop callbacks of connections the calling thread is inside of.
@@ -75,15 +85,27 @@ std::shared_ptr<const TextFormat> ConnectionRecord::format() const {
   return core ? core->format() : nullptr;
 }
 
-void Link::read_ended(bool lost) noexcept {
-  try {
-    core->read_ended(*this, lost);
-  } catch (const std::exception& e) {
-    // There was no memory for the event. The connection is still current, and
-    // the next call that finds it lost tries again.
-    core->log().error(e.what());
+void Link::read_ended(bool lost) noexcept { core->read_ended(*this, lost); }
+
+// What is queued for a connection event.
+class QueuedEvent {
+ public:
+  explicit QueuedEvent(std::shared_ptr<EndpointCore> core)
+      : core_(std::move(core)) {}
+  ~QueuedEvent() {
+    if (is_counted) core_->event_is_gone();
   }
-}
+  QueuedEvent(const QueuedEvent&) = delete;
+  QueuedEvent& operator=(const QueuedEvent&) = delete;
+
+  void run() const noexcept { core_->run_event(event); }
+
+  ConnectionEvent event;
+  bool is_counted = false;  // among the core's waiting events
+
+ private:
+  const std::shared_ptr<EndpointCore> core_;
+};
 
 struct EndpointCore::Ended {
   explicit Ended(EndpointCore& c) noexcept : core(c) {}
@@ -94,13 +116,17 @@ struct EndpointCore::Ended {
     request_stop(link->record->stop);
     core.changed_.notify_all();
     core.waker_.signal();
-    const std::string peer = link->record->peer.to_string();
+    const Address& peer = link->record->peer;
     if (unread > 0) {
-      core.log().warning(
-          fmt::format("{} unread bytes from {} are dropped", unread, peer));
+      core.peer_log().write(PeerLine::kUnreadDropped, LogLevel::kWarning, [&] {
+        return fmt::format("{} unread bytes from {} are dropped", unread,
+                           peer.to_string());
+      });
     }
-    core.log().info(
-        fmt::format("connection to {} ended: {}", peer, to_string(reason)));
+    core.peer_log().write(PeerLine::kEnded, LogLevel::kInfo, [&] {
+      return fmt::format("connection to {} ended: {}", peer.to_string(),
+                         to_string(reason));
+    });
   }
   Ended(const Ended&) = delete;
   Ended& operator=(const Ended&) = delete;
@@ -113,7 +139,10 @@ struct EndpointCore::Ended {
 
 EndpointCore::EndpointCore(EndpointConfig config,
                            std::shared_ptr<const TextFormat> format)
-    : config_(std::move(config)), format_(std::move(format)), workers_([this] {
+    : config_(std::move(config)),
+      peer_log_(config_.log),
+      format_(std::move(format)),
+      workers_([this] {
         // Without the lock, wait_done() could miss this between its look at the
         // workers and its wait.
         const MutexLock lock(mutex_);
@@ -145,6 +174,7 @@ DisconnectReason EndpointCore::reason_for(std::error_code error) noexcept {
 // --- Life ---
 
 void EndpointCore::begin_start() {
+  process_.check("start");
   const MutexLock lock(mutex_);
   if (closing_) throw std::logic_error("start() called after close()");
   if (started_) throw std::logic_error("start() called twice");
@@ -169,30 +199,27 @@ void EndpointCore::start_dispatcher() {
     callbacks_ = std::move(callbacks);
   }
   if (own == nullptr) return;
-  start_worker(ThreadRole::kDispatch, "tcpip-callback",
-               [own](EndpointCore& core, const std::stop_token&) {
-                 QueueThread::drain(*own, core.log());
-               });
+  start_worker(
+      ThreadRole::kDispatch, "tcpip-callback",
+      [own](EndpointCore& core) { QueueThread::drain(*own, core.log()); });
 }
 
-void EndpointCore::start_worker(
-    ThreadRole role, const char* name,
-    std::function<void(EndpointCore&, std::stop_token)> work) {
+void EndpointCore::start_worker(ThreadRole role, const char* name,
+                                std::function<void(EndpointCore&)> work) {
   if (const std::error_code error = waker_.open()) {
     throw_os_error(error.value(), "eventfd");
   }
-  const bool started =
-      workers_.start({.role = role,
-                      .name = name,
-                      .hook = config_.thread_start_hook,
-                      .log = config_.log},
-                     [self = shared_from_this(),
-                      work = std::move(work)](std::stop_token stop) mutable {
-                       // Destroy what the work holds of the program's before
-                       // the thread counts as ended.
-                       const auto once = std::exchange(work, nullptr);
-                       once(*self, std::move(stop));
-                     });
+  const bool started = workers_.start(
+      {.role = role,
+       .name = name,
+       .hook = config_.thread_start_hook,
+       .log = config_.log},
+      [self = shared_from_this(), work = std::move(work)]() mutable {
+        // Destroy what the work holds of the program's before
+        // the thread counts as ended.
+        const auto once = std::exchange(work, nullptr);
+        once(*self);
+      });
   if (!started) throw_connection_error(ENOTCONN, "start", config_.name);
 }
 
@@ -224,7 +251,7 @@ void EndpointCore::tell_all_to_end(bool keep_should_be_connected, bool waits) {
   ended.reset();
   // After the last event is queued: the dispatcher runs that event, then ends.
   if (own_queue != nullptr) QueueThread::close(*own_queue);
-  workers_.request_stop();
+  workers_.refuse();
   waker_.signal();
   changed_.notify_all();
 }
@@ -255,13 +282,18 @@ void EndpointCore::retire_callbacks() {
       owner->retire();
     }
   } catch (const std::exception& e) {
-    log().error(fmt::format("callback failed: {}", e.what()));
+    log_line(log(), LogLevel::kError,
+             [&] { return fmt::format("callback failed: {}", e.what()); });
   } catch (...) {
     log().error("callback failed with an unknown exception");
   }
 }
 
 void EndpointCore::close(bool keep_should_be_connected) {
+  if (!process_.is_here()) {
+    close_descriptors_in_child();
+    return;
+  }
   // A callback that calls close(), or that runs in close(), may destroy the
   // public object.
   const std::shared_ptr<EndpointCore> self = shared_from_this();
@@ -272,7 +304,21 @@ void EndpointCore::close(bool keep_should_be_connected) {
   if (waits) wait_until_ended();
 }
 
+// Without the mutex if a thread of the parent held it at the fork(): then the
+// descriptors stay open until this process ends.
+void EndpointCore::close_descriptors_in_child() noexcept {
+  if (!mutex_.try_lock()) return;
+  if (current_) current_->socket->close_descriptor();
+  for (const EndedSocket& ended : ended_) ended.socket->close_descriptor();
+  mutex_.unlock();
+}
+
 void EndpointCore::release() {
+  if (!process_.is_here()) {
+    close_descriptors_in_child();
+    keep_for_ever(shared_from_this());
+    return;
+  }
   const std::shared_ptr<EndpointCore> self = shared_from_this();
   tell_all_to_end(/*keep_should_be_connected=*/false, /*waits=*/true);
   wait_until_ended();
@@ -285,6 +331,7 @@ void EndpointCore::pause(Deadline deadline) {
 }
 
 bool EndpointCore::wait_done(const Wait& wait) {
+  process_.check("wait_done");
   const MutexLock lock(mutex_);
   const WaitResult result =
       changed_.wait(mutex_, wait, [this]() TCPIP_REQUIRES(mutex_) {
@@ -298,11 +345,13 @@ bool EndpointCore::wait_done(const Wait& wait) {
 }
 
 std::shared_ptr<const TextFormat> EndpointCore::format() const {
+  process_.check("text format");
   const MutexLock lock(mutex_);
   return format_;
 }
 
 void EndpointCore::set_encoding(std::string encoding) {
+  process_.check("set_encoding");
   auto codec = std::make_shared<const TextCodec>(std::move(encoding));
   const MutexLock lock(mutex_);
   format_ = std::make_shared<const TextFormat>(std::move(codec),
@@ -310,6 +359,7 @@ void EndpointCore::set_encoding(std::string encoding) {
 }
 
 void EndpointCore::set_terminator(std::string terminator) {
+  process_.check("set_terminator");
   const MutexLock lock(mutex_);
   format_ = std::make_shared<const TextFormat>(format_->codec(),
                                                std::move(terminator));
@@ -318,21 +368,25 @@ void EndpointCore::set_terminator(std::string terminator) {
 // --- The connection ---
 
 bool EndpointCore::connected() const {
+  process_.check("connected");
   const MutexLock lock(mutex_);
   return current_ != nullptr;
 }
 
 bool EndpointCore::should_be_connected() const {
+  process_.check("should_be_connected");
   const MutexLock lock(mutex_);
   return should_be_connected_;
 }
 
 std::uint64_t EndpointCore::connection_count() const {
+  process_.check("connection_count");
   const MutexLock lock(mutex_);
   return count_;
 }
 
 std::shared_ptr<Link> EndpointCore::link() const {
+  process_.check("connection");
   const MutexLock lock(mutex_);
   return current_;
 }
@@ -343,6 +397,7 @@ bool EndpointCore::is_current(const Link& link) const {
 }
 
 bool EndpointCore::wait_connected(const Wait& wait) {
+  process_.check("wait_connected");
   const MutexLock lock(mutex_);
   const WaitResult result =
       changed_.wait(mutex_, wait, [this]() TCPIP_REQUIRES(mutex_) {
@@ -361,6 +416,7 @@ std::shared_ptr<Link> EndpointCore::wait_for_link(std::uint64_t after,
 }
 
 std::shared_ptr<Link> EndpointCore::hand_out_link(const Wait& wait) {
+  process_.check("wait_client");
   const MutexLock lock(mutex_);
   std::shared_ptr<Link> link = wait_for_newer(handed_out_, wait);
   if (link) handed_out_ = link->record->number;
@@ -397,30 +453,69 @@ std::shared_ptr<Link> EndpointCore::make_link(std::shared_ptr<Socket> socket,
                                       peer, config_.limit, config_.heartbeats,
                                       std::chrono::steady_clock::now()));
   link->record->live = link;
+  link->greeting = config_.reader.greets;
+  link->ended.push_back({link->socket});
   link->receiver->set_observer(link);
   return link;
 }
 
-EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link) {
+// If this throws, nothing has changed.
+void EndpointCore::prepare_events(Link& link) {
+  if (!config_.on_event) return;
+  for (LinkEvent* const event : {&link.began, &link.over}) {
+    if (event->event) continue;
+    const auto queued = std::make_shared<QueuedEvent>(shared_from_this());
+    queued->event.connection = Connection(link.record);
+    event->callback = PreparedEvent([queued] { queued->run(); });
+    event->event = queued;
+  }
+}
+
+// Why no new client can be admitted now, if it cannot.
+std::optional<EndpointCore::Admission> EndpointCore::may_not_admit(
+    bool force) const noexcept {
+  if (closing_) return Admission::kClosing;
+  // The old peer may be gone without our having noticed, or may have left
+  // unread bytes. Neither justifies rejecting the new one.
+  if (current_ && !current_->hung_up && !current_->socket->peer_hung_up()) {
+    return Admission::kRefused;
+  }
+  if (waiting_events_ > kMaxWaitingEvents) return Admission::kEventsWaiting;
+  if (!current_ || force) return std::nullopt;
+  if (config_.reader.exists) {
+    const bool is_done = is_drained(*current_) && !is_in_hand(*current_);
+    if (!is_done) return Admission::kHandlerBusy;
+    return std::nullopt;
+  }
+  // What that read takes is not lost, and it may be the last that has come.
+  if (current_->receiver->is_reading()) return Admission::kReadUnderWay;
+  return std::nullopt;
+}
+
+EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
+                                            bool force) {
+  {
+    const MutexLock lock(mutex_);
+    if (const auto refusal = may_not_admit(force)) return *refusal;
+  }
+  prepare_events(*link);
   {
     // The end of this block requests the stop of the old connection, before the
     // event of the new one is queued. So what the old one's read handler posts
     // with its stop token never stands behind that event.
     Ended ended(*this);
     const MutexLock lock(mutex_);
-    if (closing_) return Admission::kClosing;
+    if (const auto refusal = may_not_admit(force)) return *refusal;
     if (current_) {
-      // The old peer may be gone without our having noticed, or may have left
-      // unread bytes. Neither justifies rejecting the new one.
-      if (!current_->hung_up && !current_->socket->peer_hung_up()) {
-        return Admission::kRefused;
-      }
-      const bool at_end = current_->socket->at_end();
-      ended.unread = unread_bytes(*current_);
-      if (at_end && ended.unread == 0) {
+      current_->record->over = true;  // so that no further read begins
+      current_->socket->at_end();     // notes an error, if there is one
+      // One count for the reason and for the event that tells it.
+      const std::size_t unread = unread_bytes(*current_);
+      if (unread == 0) {
         end_drained_link(ended);
       } else {
-        end_link(DisconnectReason::kReplaced, lost_error(*current_), ended);
+        end_link(DisconnectReason::kReplaced, lost_error(*current_), ended,
+                 unread);
       }
     }
   }
@@ -429,8 +524,11 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link) {
   link->record->number = count_ + 1;
   const Heartbeats::TimePoint now = std::chrono::steady_clock::now();
   link->heartbeats = Heartbeats(config_.heartbeats, now);
-  post_event(
-      {.connected = true, .connection = Connection(link->record), .time = now});
+  if (link->began.event) {
+    link->began.event->event.connected = true;
+    link->began.event->event.time = now;
+  }
+  post_event(link->began);
   ++count_;
   should_be_connected_ = true;
   current_ = link;
@@ -438,22 +536,24 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link) {
   return Admission::kAccepted;
 }
 
-// Ends the current connection.
+// Ends the current connection. Needs no memory: the Link has it.
 void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
-                            Ended& ended) {
-  // First everything that may fail for lack of memory: after a failure nothing
-  // has changed.
-  ended_.reserve(ended_.size() + 1);
-  post_event({.connected = false,
-              .reason = reason,
-              .error = error,
-              .connection = Connection(current_->record),
-              .time = std::chrono::steady_clock::now()});
+                            Ended& ended,
+                            std::optional<std::size_t> unread) noexcept {
+  current_->record->over = true;  // so that no further read begins
+  ended.unread = unread.value_or(unread_bytes(*current_));
+  if (current_->over.event) {
+    ConnectionEvent& event = current_->over.event->event;
+    event.reason = reason;
+    event.error = error;
+    event.dropped = ended.unread;
+    event.time = std::chrono::steady_clock::now();
+  }
+  post_event(current_->over);
   // Before others find the socket in ended_: who lingers for it expects that
   // our last bytes and FIN are on their way.
-  current_->sender->close();
-  ended_.push_back(current_->socket);
-  current_->record->over = true;
+  current_->sender->close(error_for_writes(reason, error));
+  ended_.splice(ended_.end(), current_->ended);
   ended.reason = reason;
   ended.link = std::move(current_);
   current_ = nullptr;
@@ -461,7 +561,7 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
 
 // Ends the current connection because it is lost.
 void EndpointCore::end_lost_link(DisconnectReason reason, std::error_code error,
-                                 Ended& ended) {
+                                 Ended& ended) noexcept {
   // The program may have closed the socket itself, through
   // Connection::writer(): then this side has ended the connection.
   if (current_->socket->is_closed()) {
@@ -471,16 +571,45 @@ void EndpointCore::end_lost_link(DisconnectReason reason, std::error_code error,
   }
 }
 
-void EndpointCore::end_drained_link(Ended& ended) {
+void EndpointCore::end_drained_link(Ended& ended) noexcept {
   const std::error_code error = lost_error(*current_);
   end_lost_link(reason_for(error), error, ended);
 }
 
 void EndpointCore::lose(const Link& link, DisconnectReason reason,
-                        std::error_code error) {
+                        std::error_code error) noexcept {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() == &link) end_lost_link(reason, error, ended);
+}
+
+void EndpointCore::write_failed(const Link& link,
+                                std::error_code error) noexcept {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  if (current_.get() != &link) return;
+  // A peer that has sent its commands and closed, without waiting for replies:
+  // the commands count, though the replies fail.
+  if (config_.reader.exists && !link.socket->is_closed() &&
+      link.socket->peer_hung_up() &&
+      (!is_drained(link) || is_to_be_answered(link))) {
+    return;
+  }
+  end_lost_link(reason_for(error), error, ended);
+}
+
+// True if the client reader has a message in hand, or a greeting. If the peer
+// has gone, go_on() then ends the connection.
+bool EndpointCore::is_in_hand(const Link& link) const noexcept {
+  return config_.reader.exists && !link.socket->is_closed() &&
+         (link.greeting || link.receiver->consumed() > link.consumed_before);
+}
+
+// The same for a peer that has sent FIN, not a reset, and so may still read the
+// reply. A reset behind the FIN counts as FIN: it comes when our reply meets a
+// peer that has closed.
+bool EndpointCore::is_to_be_answered(const Link& link) const noexcept {
+  return is_in_hand(link) && link.socket->lost_error() == 0;
 }
 
 // This and read_ended() end the connection once its peer has gone and its last
@@ -488,22 +617,58 @@ void EndpointCore::lose(const Link& link, DisconnectReason reason,
 // hung_up, then looks at is_reading(); a read first makes is_reading() false,
 // then read_ended() looks at hung_up. Both run under the mutex, so at least one
 // of the two sees what the other has done.
-void EndpointCore::note_hang_up(Link& link) {
+void EndpointCore::note_hang_up(Link& link, bool broken) noexcept {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return;
   link.hung_up = true;
+  link.broken = broken;
   // If a read is under way, its read_ended() ends the connection.
-  if (is_drained(link)) end_drained_link(ended);
+  if (is_drained(link) && !is_to_be_answered(link)) end_drained_link(ended);
 }
 
-void EndpointCore::read_ended(const Link& link, bool lost) {
+void EndpointCore::read_ended(const Link& link, bool lost) noexcept {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return;
-  if (!lost && !link.hung_up && !link.receiver->has_ended()) return;
-  if (!lost && !is_drained(link)) return;
+  if (lost) {
+    if (!is_to_be_answered(link)) end_drained_link(ended);
+    return;
+  }
+  if (!link.hung_up && !link.receiver->has_ended()) return;
+  // What this read has taken came before the reset, if there was one.
+  if (is_drained(link) && !is_in_hand(link)) end_drained_link(ended);
+}
+
+// --- The client reader ---
+
+bool EndpointCore::go_on(Link& link) {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  if (current_.get() != &link) return false;
+  link.greeting = false;
+  link.consumed_before = link.receiver->consumed();
+  if (!link.hung_up && !link.receiver->has_ended()) return true;
+  if (!is_drained(link)) return true;
   end_drained_link(ended);
+  return false;
+}
+
+void EndpointCore::finish_serving(const Link& link) noexcept {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  if (current_.get() != &link) return;
+  if ((link.hung_up || link.receiver->has_ended()) && is_drained(link)) {
+    end_drained_link(ended);
+  } else {
+    end_here(/*keep_should_be_connected=*/false, ended);
+  }
+}
+
+bool EndpointCore::has_lost_peer(const Link& link) const {
+  const MutexLock lock(mutex_);
+  return link.hung_up || link.receiver->has_ended() ||
+         link.socket->lost_error() != 0 || link.socket->peer_hung_up();
 }
 
 // --- Heartbeats ---
@@ -527,9 +692,11 @@ Deadline EndpointCore::tend_heartbeats(Link& link) {
   }
   if (verdict.send) send_heartbeat(link);
   if (verdict.lost) {
-    log().warning(fmt::format("no heartbeat from {} within {} ms",
-                              link.record->peer.to_string(),
-                              options.max_interval.count()));
+    peer_log_.write(PeerLine::kHeartbeatLost, LogLevel::kWarning, [&] {
+      return fmt::format("no heartbeat from {} within {} ms",
+                         link.record->peer.to_string(),
+                         options.max_interval.count());
+    });
     lose(link, DisconnectReason::kHeartbeatLost);
   }
   return verdict.look_again;
@@ -547,7 +714,7 @@ void EndpointCore::send_heartbeat(Link& link) {
   } catch (const ConnectionError&) {
     // Not lose(): what has come can still be read. And nothing if the program
     // itself sends no more, after write_eof().
-    if (link.sender->is_closing()) note_hang_up(link);
+    if (link.sender->is_closing()) note_hang_up(link, /*broken=*/false);
   }
 }
 
@@ -561,14 +728,16 @@ void EndpointCore::note_heartbeat(Link& link, const char* operation) {
 
 // --- Ending the connection from this side ---
 
-void EndpointCore::end_here(bool keep_should_be_connected, Ended& ended) {
+void EndpointCore::end_here(bool keep_should_be_connected,
+                            Ended& ended) noexcept {
   if (!keep_should_be_connected) should_be_connected_ = false;
   if (!current_) return;
   if (!keep_should_be_connected) current_->record->should_be_connected = false;
   end_link(DisconnectReason::kClosedHere, {}, ended);
 }
 
-void EndpointCore::close_link(const Link& link) {
+void EndpointCore::close_link(const Link& link) noexcept {
+  if (!process_.is_here()) return;
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() == &link) {
@@ -576,7 +745,8 @@ void EndpointCore::close_link(const Link& link) {
   }
 }
 
-void EndpointCore::close_current_link(bool keep_should_be_connected) {
+void EndpointCore::close_current_link(bool keep_should_be_connected) noexcept {
+  if (!process_.is_here()) return;
   Ended ended(*this);
   const MutexLock lock(mutex_);
   end_here(keep_should_be_connected, ended);
@@ -584,13 +754,13 @@ void EndpointCore::close_current_link(bool keep_should_be_connected) {
 
 void EndpointCore::linger_for_ended() {
   const Deadline deadline = Deadline::after(kCloseLingerTime);
-  for (const std::shared_ptr<Socket>& socket : take_ended()) {
-    socket->linger(deadline);
+  for (const EndedSocket& ended : take_ended()) {
+    ended.socket->linger(deadline);
   }
 }
 
-std::vector<std::shared_ptr<Socket>> EndpointCore::take_ended() {
-  std::vector<std::shared_ptr<Socket>> result;
+EndedSockets EndpointCore::take_ended() noexcept {
+  EndedSockets result;
   const MutexLock lock(mutex_);
   result.swap(ended_);
   return result;
@@ -626,21 +796,35 @@ CallbackQueue::Callback EndpointCore::counted(
   };
 }
 
-void EndpointCore::post_event(ConnectionEvent event) {
-  if (!callbacks_ || !config_.on_event) return;
-  callbacks_->post_event([self = shared_from_this(), event = std::move(event)] {
-    self->run_event(event);
-  });
+void EndpointCore::post_event(LinkEvent& link_event) noexcept {
+  const std::shared_ptr<QueuedEvent> event = std::move(link_event.event);
+  if (!callbacks_ || !event) return;
+  // First: another thread may run and destroy the event at once.
+  event->is_counted = true;
+  ++waiting_events_;
+  if (callbacks_->post_event(link_event.callback)) return;
+  event->is_counted = false;
+  --waiting_events_;
 }
 
-void EndpointCore::run_event(const ConnectionEvent& event) {
+void EndpointCore::event_is_gone() noexcept {
+  const MutexLock lock(mutex_);
+  // The accept thread may wait for it.
+  if (waiting_events_-- == kMaxWaitingEvents + 1) waker_.signal();
+}
+
+void EndpointCore::run_event(const ConnectionEvent& event) noexcept {
   const CallbackRun run(*this);
   try {
     config_.on_event(event);
   } catch (const std::exception& e) {
-    log().error(fmt::format("connect_callback failed: {}", e.what()));
+    peer_log_.write(PeerLine::kCallbackFailed, LogLevel::kError, [&] {
+      return fmt::format("connect_callback failed: {}", e.what());
+    });
   } catch (...) {
-    log().error("connect_callback failed with an unknown exception");
+    peer_log_.write(PeerLine::kCallbackFailed, LogLevel::kError, [] {
+      return "connect_callback failed with an unknown exception";
+    });
   }
   const MutexLock lock(mutex_);
   if (event.connected) told_ = std::max(told_, event.connection.number());
@@ -665,12 +849,14 @@ std::shared_ptr<EventOwner> EndpointCore::callbacks_to_post(
 }
 
 bool EndpointCore::post(CallbackQueue::Callback callback) {
+  process_.check("post");
   const std::shared_ptr<EventOwner> owner = callbacks_to_post("post", callback);
   return owner && owner->post(counted(std::move(callback)));
 }
 
 void EndpointCore::post_wait(CallbackQueue::Callback callback,
                              const Wait& wait) {
+  process_.check("post_wait");
   const std::shared_ptr<EventOwner> owner =
       callbacks_to_post("post_wait", callback);
   if (!owner) throw CancelledError("post_wait", config_.name);

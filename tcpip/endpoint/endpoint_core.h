@@ -8,17 +8,21 @@
 //   --------  ---------------------------  ------------------------------------
 //   none      link() is null               admit() -> current
 //   current   reads and writes go there    note_hang_up() -> hung up, or ended
-//                                            if nothing is left to read;
-//                                          read_ended(), lose(), close_link(),
+//                                            if nothing is left to do;
+//                                          read_ended(), go_on(), lose(),
+//                                            finish_serving(), close_link(),
 //                                            close_current_link(), close(),
 //                                            tend_heartbeats() -> ended;
 //                                          admit() of a new client that comes
 //                                            before the hang-up was noted
 //                                            -> ended
 //   hung up   the peer's FIN or reset has  read_ended() of the read that takes
-//             come, bytes before it are      the last byte -> ended;
-//             unread                       admit() of a new client -> ended;
-//                                          lose(), close_link(),
+//             come; bytes before it are      the last byte, or, if a read
+//             unread, or the read handler    handler is at work, go_on() after
+//             is at work on them             it has returned -> ended;
+//                                          admit() of a new client -> ended;
+//                                          lose(), finish_serving(),
+//                                            close_link(),
 //                                            close_current_link(), close()
 //                                            -> ended
 //   ended     record.over is set; the      nothing; for the endpoint the state
@@ -47,16 +51,19 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <system_error>
-#include <vector>
 
 #include "tcpip/base/mutex.h"
+#include "tcpip/base/peer_log.h"
 #include "tcpip/base/poller.h"
+#include "tcpip/base/process.h"
 #include "tcpip/base/workers.h"
 #include "tcpip/callback_queue.h"
 #include "tcpip/connection_event.h"
+#include "tcpip/constants.h"
 #include "tcpip/endpoint/link.h"
 #include "tcpip/endpoint/text.h"
 #include "tcpip/error.h"
@@ -67,6 +74,13 @@
 #include "tcpip/wait.h"
 
 namespace tcpip::internal {
+
+// The client reader of a read-loop server.
+struct ReaderConfig {
+  bool exists = false;
+  bool greets = false;  // calls `begin` first
+  std::chrono::milliseconds finish_time = kFinishTime;
+};
 
 struct EndpointConfig {
   std::string name;
@@ -79,6 +93,7 @@ struct EndpointConfig {
   std::size_t limit = 0;
   std::size_t write_limit = 0;
   SocketOptions socket;
+  ReaderConfig reader;
 };
 
 class EndpointCore final : public LinkSource,
@@ -89,6 +104,9 @@ class EndpointCore final : public LinkSource,
 
   const EndpointConfig& config() const noexcept { return config_; }
   const Log& log() const noexcept { return config_.log; }
+  const ProcessMark& process() const noexcept { return process_; }
+  // For the lines that a peer can cause as often as it likes.
+  PeerLog& peer_log() noexcept { return peer_log_; }
 
   // --- Life ---
 
@@ -98,11 +116,11 @@ class EndpointCore final : public LinkSource,
   // one of the core's own with a dispatcher, if there is a connect_callback.
   // Throws as start_worker().
   void start_dispatcher();
-  // Starts a worker thread. `work` must return soon after its stop token is
-  // requested or is_closing() is true; waker() is signalled then. Throws Error
+  // Starts a worker thread. `work` must return soon after is_closing() is true;
+  // waker() is signalled then. Throws Error
   // if there can be no thread; ConnectionError once closing.
   void start_worker(ThreadRole role, const char* name,
-                    std::function<void(EndpointCore&, std::stop_token)> work);
+                    std::function<void(EndpointCore&)> work);
   // See the public classes. In a worker thread other than the dispatcher, and
   // in a stop callback of a connection, it tells everything to end and returns.
   // Otherwise it also waits until
@@ -110,7 +128,9 @@ class EndpointCore final : public LinkSource,
   // threads that wait for the calling thread.
   void close(bool keep_should_be_connected = false);
   // For the public destructor: as close(), but waits in a worker thread too.
-  // Nothing that is queued runs after it.
+  // Nothing that is queued runs after it. In a child that fork() has made, this
+  // and close() only close the descriptors of the connections; the other
+  // members that the program can reach throw std::logic_error there.
   void release();
   bool is_closing() const;
   // True once close() was called, every thread has ended and no callback runs.
@@ -156,22 +176,51 @@ class EndpointCore final : public LinkSource,
   std::shared_ptr<Link> make_link(std::shared_ptr<Socket> socket,
                                   const Address& peer);
   // Makes `link` the current connection. If there is one already, ends that one
-  // first if its peer has gone, and else refuses `link`.
-  enum class Admission { kAccepted, kRefused, kClosing };
-  Admission admit(const std::shared_ptr<Link>& link);
+  // first if its peer has gone, and else refuses `link`. But `link` has to
+  // wait, and is to be admitted again later:
+  //  * kHandlerBusy: until the read handler has handled what the old peer has
+  //    sent; waker() is signalled then;
+  //  * kReadUnderWay: until a read has ended that takes what the old peer has
+  //    sent. Nobody is told; it will not take long;
+  //  * kEventsWaiting: until the program has run some of its connection events;
+  //    waker() is signalled then.
+  // `force`: not for the first two reasons.
+  // Throws std::bad_alloc; then nothing has changed.
+  enum class Admission {
+    kAccepted,
+    kRefused,
+    kClosing,
+    kHandlerBusy,
+    kReadUnderWay,
+    kEventsWaiting
+  };
+  Admission admit(const std::shared_ptr<Link>& link, bool force = false);
   // Ends `link`, if it is still current, because the connection is lost.
   void lose(const Link& link, DisconnectReason reason,
-            std::error_code error = {});
-  // Called when the peer's FIN or reset was seen. Ends the connection if
-  // nothing is left to read; else the read that takes the last byte ends it.
-  // Only in the watching thread.
-  void note_hang_up(Link& link);
+            std::error_code error = {}) noexcept;
+  // Called when a write has found the connection lost. As lose(), unless a read
+  // handler has still to handle what the peer has sent.
+  void write_failed(const Link& link, std::error_code error) noexcept;
+  // Called when the peer's FIN or reset was seen. `broken`: the connection is
+  // over in both directions. Ends the connection if nothing is left to read,
+  // and no reply to write; else who reads or calls the handler ends it. Only in
+  // the watching thread.
+  void note_hang_up(Link& link, bool broken) noexcept;
   // Called when a read has ended: see ReadObserver.
-  void read_ended(const Link& link, bool lost);
+  void read_ended(const Link& link, bool lost) noexcept;
   // Ends `link`, if it is still current, because this side wants to.
-  void close_link(const Link& link);
+  void close_link(const Link& link) noexcept;
+
+  // For the client reader: called after `begin`, and after each call of the
+  // handler. If that was for the last message of a peer that has gone, ends the
+  // connection. False if the connection has ended.
+  bool go_on(Link& link);
+  // Ends the connection, since the handler has thrown.
+  void finish_serving(const Link& link) noexcept;
+  // True if the peer has gone, though the connection may still be current.
+  bool has_lost_peer(const Link& link) const;
   // Ends the current connection, if there is one, because this side wants to.
-  void close_current_link(bool keep_should_be_connected = false);
+  void close_current_link(bool keep_should_be_connected = false) noexcept;
   // Sends a heartbeat if one is due, and ends the connection if the peer's
   // heartbeats have stopped. Returns when to call it again. Only in the
   // watching thread, before it polls.
@@ -182,7 +231,7 @@ class EndpointCore final : public LinkSource,
   void note_heartbeat(Link& link, const char* operation);
   // Hands over the sockets of ended connections. Their peers may still need our
   // last bytes, so the caller lingers for them.
-  std::vector<std::shared_ptr<Socket>> take_ended();
+  EndedSockets take_ended() noexcept;
   // Does that for kCloseLingerTime at most, where there is no accept thread.
   void linger_for_ended();
 
@@ -195,16 +244,26 @@ class EndpointCore final : public LinkSource,
 
   std::shared_ptr<Link> wait_for_newer(const std::uint64_t& after,
                                        const Wait& wait) TCPIP_REQUIRES(mutex_);
-  void end_link(DisconnectReason reason, std::error_code error, Ended& ended)
+  // `unread`: what the event says is dropped; counted if it is not given.
+  void end_link(DisconnectReason reason, std::error_code error, Ended& ended,
+                std::optional<std::size_t> unread = {}) noexcept
       TCPIP_REQUIRES(mutex_);
   void end_lost_link(DisconnectReason reason, std::error_code error,
-                     Ended& ended) TCPIP_REQUIRES(mutex_);
-  void end_drained_link(Ended& ended) TCPIP_REQUIRES(mutex_);
-  void end_here(bool keep_should_be_connected, Ended& ended)
+                     Ended& ended) noexcept TCPIP_REQUIRES(mutex_);
+  void end_drained_link(Ended& ended) noexcept TCPIP_REQUIRES(mutex_);
+  void end_here(bool keep_should_be_connected, Ended& ended) noexcept
+      TCPIP_REQUIRES(mutex_);
+  bool is_in_hand(const Link& link) const noexcept TCPIP_REQUIRES(mutex_);
+  bool is_to_be_answered(const Link& link) const noexcept
+      TCPIP_REQUIRES(mutex_);
+  std::optional<Admission> may_not_admit(bool force) const noexcept
       TCPIP_REQUIRES(mutex_);
   void send_heartbeat(Link& link);
-  void post_event(ConnectionEvent event) TCPIP_REQUIRES(mutex_);
-  void run_event(const ConnectionEvent& event);
+  void prepare_events(Link& link);
+  void post_event(LinkEvent& event) noexcept TCPIP_REQUIRES(mutex_);
+  friend class QueuedEvent;
+  void run_event(const ConnectionEvent& event) noexcept;
+  void event_is_gone() noexcept;
   // While it lives, a callback counts as running, for wait_done().
   class CallbackRun;
 
@@ -213,11 +272,14 @@ class EndpointCore final : public LinkSource,
   std::shared_ptr<EventOwner> callbacks_to_post(
       const char* operation, const CallbackQueue::Callback& callback) const;
   // `waits`: the caller calls wait_until_ended() next.
+  void close_descriptors_in_child() noexcept;
   void tell_all_to_end(bool keep_should_be_connected, bool waits);
   void wait_until_ended();
   void retire_callbacks();
 
   const EndpointConfig config_;
+  const ProcessMark process_;
+  PeerLog peer_log_;
   Waker waker_;
 
   mutable Mutex mutex_;
@@ -232,7 +294,9 @@ class EndpointCore final : public LinkSource,
   std::uint64_t told_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::uint64_t handed_out_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<Link> current_ TCPIP_GUARDED_BY(mutex_);
-  std::vector<std::shared_ptr<Socket>> ended_ TCPIP_GUARDED_BY(mutex_);
+  EndedSockets ended_ TCPIP_GUARDED_BY(mutex_);
+  // How many connection events are queued or running.
+  std::size_t waiting_events_ TCPIP_GUARDED_BY(mutex_) = 0;
   // A close() waits until everything has ended; and: one has waited for that.
   bool ending_ TCPIP_GUARDED_BY(mutex_) = false;
   bool ended_for_good_ TCPIP_GUARDED_BY(mutex_) = false;

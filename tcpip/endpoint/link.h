@@ -18,16 +18,19 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <stop_token>
 #include <string>
 #include <utility>
 
 #include "tcpip/address.h"
+#include "tcpip/callback_queue.h"
 #include "tcpip/endpoint/heartbeats.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream/receiver.h"
 #include "tcpip/stream/sender.h"
+#include "tcpip/wait.h"
 
 namespace tcpip::internal {
 
@@ -49,6 +52,14 @@ class LinkSource {
  protected:
   ~LinkSource() = default;
 };
+
+// The socket of an ended connection, and until when to linger for it.
+struct EndedSocket {
+  std::shared_ptr<Socket> socket;
+  Deadline deadline = {};
+};
+// A list: moving a node from list to list needs no memory.
+using EndedSockets = std::list<EndedSocket>;
 
 class ConnectionRecord final : public LinkSource {
  public:
@@ -74,6 +85,14 @@ class ConnectionRecord final : public LinkSource {
   std::atomic<bool> should_be_connected{true};  // this side has not ended it
 };
 
+// A connection event that is ready to be queued. Empty if there is no
+// connect_callback.
+class QueuedEvent;
+struct LinkEvent {
+  std::shared_ptr<QueuedEvent> event;
+  PreparedEvent callback;
+};
+
 struct Link final : ReadObserver {
   // `connected` is when the connection was made.
   Link(std::shared_ptr<EndpointCore> endpoint_core,
@@ -94,11 +113,26 @@ struct Link final : ReadObserver {
   const std::shared_ptr<Receiver> receiver;
   const std::shared_ptr<Sender> sender;
 
-  // The peer's FIN or reset was seen, maybe behind unread bytes. Only the
-  // watching thread (accept thread or monitor thread) sets it, under the mutex
-  // of EndpointCore; that thread itself may read it without the mutex.
+  // The peer's FIN or reset was seen, maybe behind unread bytes; and: the
+  // connection is over in both directions, so that nothing is left to poll for.
+  // Only the watching thread (accept thread or monitor thread) sets these two,
+  // under the mutex of EndpointCore; that thread itself may read them without
+  // the mutex.
   bool hung_up = false;
+  bool broken = false;
+  // For the client reader, guarded by the mutex of EndpointCore. greeting:
+  // `begin` has not returned yet, or has not been called. consumed_before: how
+  // many bytes were consumed when the current call of the handler began.
+  bool greeting = false;
+  std::uint64_t consumed_before = 0;
   Heartbeats heartbeats;
+
+  // What beginning and ending the connection need memory for, made in advance
+  // by EndpointCore: so a connection that has begun can always end, and its
+  // events cannot be lost. Empty once they are used.
+  LinkEvent began;
+  LinkEvent over;
+  EndedSockets ended;
 };
 
 }  // namespace tcpip::internal

@@ -2,22 +2,29 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <stdexcept>
 #include <utility>
 
 #include "tcpip/endpoint/text.h"
+#include "tcpip/net/socket_options.h"
 
 namespace tcpip::internal {
 namespace {
 
+void check_port(int port, const char* what, const char* option) {
+  if (port >= 0 && port <= 65535) return;
+  throw std::invalid_argument(
+      fmt::format("{}: {} {} is not in 0...65535", what, option, port));
+}
+
 // Uses only the options that clients and servers both have.
 template <class Options>
 std::shared_ptr<EndpointCore> make_core_of(const Options& options,
-                                           const char* what) {
-  if (options.port < 0 || options.port > 65535) {
-    throw std::invalid_argument(
-        fmt::format("{}: port {} is not in 0...65535", what, options.port));
-  }
+                                           const char* what,
+                                           const ReaderConfig& reader) {
+  check_port(options.port, what, "port");
+  check(options.socket, what);
   EndpointConfig config{
       .name = options.name,
       .log = options.log.child(options.name),
@@ -28,6 +35,7 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
       .limit = options.limit,
       .write_limit = options.write_limit,
       .socket = options.socket,
+      .reader = reader,
   };
   auto format = std::make_shared<const TextFormat>(
       std::make_shared<const TextCodec>(options.encoding), options.terminator);
@@ -40,12 +48,20 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
 }  // namespace
 
 std::shared_ptr<EndpointCore> make_core(const ClientOptions& options) {
-  return make_core_of(options, "Client");
+  check_port(options.connect.local_port, "Client", "local_port");
+  return make_core_of(options, "Client", {});
 }
 
 std::shared_ptr<EndpointCore> make_core(const ServerOptions& options,
-                                        const char* what) {
-  return make_core_of(options, what);
+                                        const char* what, bool has_reader) {
+  if (options.finish_time < std::chrono::milliseconds::zero()) {
+    throw std::invalid_argument(
+        fmt::format("{}: finish_time is negative", what));
+  }
+  return make_core_of(options, what,
+                      {.exists = has_reader,
+                       .greets = options.begin != nullptr,
+                       .finish_time = options.finish_time});
 }
 
 }  // namespace tcpip::internal

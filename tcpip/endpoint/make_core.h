@@ -12,10 +12,11 @@
 
 namespace tcpip::internal {
 
-// Throw as the public constructors do; `what` is the class's name.
+// Throw as the public constructors do; `what` is the class's name. has_reader:
+// the server has a client reader.
 std::shared_ptr<EndpointCore> make_core(const ClientOptions& options);
 std::shared_ptr<EndpointCore> make_core(const ServerOptions& options,
-                                        const char* what);
+                                        const char* what, bool has_reader);
 
 }  // namespace tcpip::internal
 

@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
-#include <string>
+#include <stop_token>
+#include <string_view>
 
 #include "tcpip/endpoint/link.h"
 #include "tcpip/error.h"
@@ -13,29 +14,62 @@
 namespace tcpip::internal {
 namespace {
 
+// How a call of the handler has ended.
+enum class Outcome { kReturned, kLost, kFailed };
+
+// Calls the handler. Logs what it throws, unless the end of the connection or
+// of the server explains that.
+Outcome call(const ReadLoop::Handler& handler, EndpointCore& core,
+             const Link& link, Connection& connection,
+             const std::stop_token& stop) noexcept {
+  const auto log_failure = [&core](std::string_view separator,
+                                   std::string_view what) {
+    core.peer_log().write(PeerLine::kHandlerFailed, LogLevel::kError, [&] {
+      return fmt::format("read handler failed{}{}", separator, what);
+    });
+  };
+  const auto is_explained = [&core, &link] {
+    return !core.is_current(link) || core.is_closing() ||
+           core.has_lost_peer(link);
+  };
+  try {
+    handler(connection, stop);
+    return Outcome::kReturned;
+  } catch (const CancelledError& e) {
+    if (!is_explained()) log_failure(": ", e.what());
+  } catch (const ConnectionError& e) {
+    if (is_explained()) return Outcome::kLost;
+    log_failure(": ", e.what());
+  } catch (const std::exception& e) {
+    log_failure(": ", e.what());
+  } catch (...) {
+    log_failure(" ", "with an unknown exception");
+  }
+  return Outcome::kFailed;
+}
+
 // Calls the handler until it throws or the connection has ended.
-void serve(EndpointCore& core, const Link& link, const ReadLoop& loop) {
+void serve(EndpointCore& core, Link& link, const ReadLoop& loop) noexcept {
+  if (!core.is_current(link)) return;
   Connection connection(link.record);
   const std::stop_token stop = connection.stop_token();
-  std::string failure;
-  try {
-    if (loop.begin) loop.begin(connection, stop);
-    while (core.is_current(link)) loop.handler(connection, stop);
-    return;
-  } catch (const CancelledError& e) {
-    failure = e.what();
-  } catch (const ConnectionError& e) {
-    failure = e.what();
-  } catch (const std::exception& e) {
-    core.log().error(fmt::format("read handler failed: {}", e.what()));
-  } catch (...) {
-    core.log().error("read handler failed with an unknown exception");
+  // A peer that has sent several messages and closed, without waiting for the
+  // replies: each reply may fail, but every message reaches the handler. Each
+  // failing call must take something, or this would not come to an end.
+  const auto goes_on = [&](Outcome outcome, std::uint64_t consumed) {
+    return outcome == Outcome::kReturned ||
+           (outcome == Outcome::kLost && link.receiver->consumed() > consumed);
+  };
+  bool served = true;
+  if (loop.begin) {
+    served = call(loop.begin, core, link, connection, stop) != Outcome::kFailed;
   }
-  // If the connection had already ended, that explains the exception.
-  if (!failure.empty() && core.is_current(link) && !core.is_closing()) {
-    core.log().error(fmt::format("read handler failed: {}", failure));
+  while (served && core.go_on(link)) {
+    const std::uint64_t consumed = link.receiver->consumed();
+    served =
+        goes_on(call(loop.handler, core, link, connection, stop), consumed);
   }
-  core.close_link(link);
+  if (!served) core.finish_serving(link);
 }
 
 }  // namespace

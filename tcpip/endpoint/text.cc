@@ -4,10 +4,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <span>
 #include <stdexcept>
-#include <system_error>
 #include <utility>
 
 #include "tcpip/constants.h"
@@ -95,66 +93,107 @@ constexpr std::size_t unit_of(Encoding encoding) {
   }
 }
 
-constexpr std::endian kOtherOrder = std::endian::native == std::endian::little
-                                        ? std::endian::big
-                                        : std::endian::little;
-
-// U+FEFF in code units of two or four bytes, in this machine's byte order.
-std::string byte_order_mark(std::size_t unit) {
-  std::string mark(unit, '\0');
-  mark[0] = '\xff';
-  mark[1] = '\xfe';
-  if (std::endian::native == std::endian::big) {
-    std::reverse(mark.begin(), mark.end());
-  }
-  return mark;
-}
-
-// iconv's name for the encoding; `order` counts for utf-16 and utf-32.
-const char* iconv_name(Encoding encoding, std::endian order) {
-  const bool little = order == std::endian::little;
+constexpr std::endian order_of(Encoding encoding) {
   switch (encoding) {
-    case Encoding::kUtf16:
-      return little ? "UTF-16LE" : "UTF-16BE";
     case Encoding::kUtf16Le:
-      return "UTF-16LE";
-    case Encoding::kUtf16Be:
-      return "UTF-16BE";
-    case Encoding::kUtf32:
-      return little ? "UTF-32LE" : "UTF-32BE";
     case Encoding::kUtf32Le:
-      return "UTF-32LE";
+      return std::endian::little;
+    case Encoding::kUtf16Be:
     case Encoding::kUtf32Be:
-      return "UTF-32BE";
-    case Encoding::kLatin1:
-      return "ISO-8859-1";
-    case Encoding::kAscii:  // its bytes are UTF-8
-    case Encoding::kUtf8:
-      break;
+      return std::endian::big;
+    default:
+      return std::endian::native;
   }
-  return "UTF-8";
 }
 
-// The index of the first byte above `most`.
-std::optional<std::size_t> find_above(std::string_view text,
-                                      unsigned char most) noexcept {
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (static_cast<unsigned char>(text[i]) > most) return i;
+constexpr std::endian other(std::endian order) {
+  return order == std::endian::little ? std::endian::big : std::endian::little;
+}
+
+constexpr char32_t kMark = 0xfeff;
+
+char to_char(char32_t value) { return static_cast<char>(value & 0xff); }
+
+// The code unit of `size` bytes at `from`.
+char32_t load(const char* from, std::size_t size, std::endian order) {
+  char32_t unit = 0;
+  for (std::size_t i = 0; i < size; ++i) {
+    const std::size_t k = order == std::endian::big ? i : size - 1 - i;
+    unit = (unit << 8) | static_cast<unsigned char>(from[k]);
   }
-  return std::nullopt;
+  return unit;
+}
+
+void append_unit(char32_t unit, std::size_t size, std::endian order,
+                 std::string& to) {
+  for (std::size_t i = 0; i < size; ++i) {
+    const std::size_t k = order == std::endian::big ? size - 1 - i : i;
+    to += to_char(unit >> (8 * k));
+  }
+}
+
+void append_utf8(char32_t c, std::string& to) {
+  if (c < 0x80) {
+    to += to_char(c);
+    return;
+  }
+  if (c < 0x800) {
+    to += to_char(0xc0 | (c >> 6));
+  } else {
+    if (c < 0x10000) {
+      to += to_char(0xe0 | (c >> 12));
+    } else {
+      to += to_char(0xf0 | (c >> 18));
+      to += to_char(0x80 | ((c >> 12) & 0x3f));
+    }
+    to += to_char(0x80 | ((c >> 6) & 0x3f));
+  }
+  to += to_char(0x80 | (c & 0x3f));
+}
+
+constexpr bool is_high_surrogate(char32_t c) {
+  return c >= 0xd800 && c <= 0xdbff;
+}
+constexpr bool is_low_surrogate(char32_t c) {
+  return c >= 0xdc00 && c <= 0xdfff;
+}
+
+// A character and how many bytes it has; no bytes if it is not valid.
+struct Character {
+  char32_t value = 0;
+  std::size_t size = 0;
+};
+
+// The first character of `bytes`, which are not empty, in code units of that
+// size. Code units of one byte are Latin-1.
+Character first_in_units(std::string_view bytes, std::size_t unit,
+                         std::endian order) {
+  if (bytes.size() < unit) return {};
+  const char32_t c = load(bytes.data(), unit, order);
+  if (c > 0x10ffff || is_low_surrogate(c)) return {};
+  if (!is_high_surrogate(c)) return {c, unit};
+  if (unit != 2 || bytes.size() < 4) return {};
+  const char32_t low = load(bytes.data() + 2, unit, order);
+  if (!is_low_surrogate(low)) return {};
+  return {0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00), 4};
+}
+
+// The first character of `text`, which is valid UTF-8 and not empty.
+Character first_in_utf8(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  if (lead < 0x80) return {lead, 1};
+  const std::size_t size = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+  char32_t value = lead & (0xffu >> (size + 1));
+  for (std::size_t i = 1; i < size; ++i) {
+    value = (value << 6) | (static_cast<unsigned char>(text[i]) & 0x3fu);
+  }
+  return {value, size};
 }
 
 std::optional<std::size_t> find_non_ascii(std::string_view text) noexcept {
-  return find_above(text, 0x7f);
-}
-
-// The index of the first character of `text`, which is valid UTF-8, that the
-// encoding lacks. iconv() cannot tell: glibc's silently drops some characters.
-std::optional<std::size_t> find_unencodable(std::string_view text,
-                                            Encoding encoding) noexcept {
-  if (encoding == Encoding::kAscii) return find_non_ascii(text);
-  // A byte above 0xc3 begins a character above U+00FF.
-  if (encoding == Encoding::kLatin1) return find_above(text, 0xc3);
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (static_cast<unsigned char>(text[i]) > 0x7f) return i;
+  }
   return std::nullopt;
 }
 
@@ -233,42 +272,6 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text) noexcept {
   return std::nullopt;
 }
 
-// --- Converter ---
-
-Converter::Converter(const char* to, const char* from)
-    : handle_(::iconv_open(to, from)) {
-  if (handle_ == reinterpret_cast<::iconv_t>(-1)) {
-    const std::error_code error(errno, std::generic_category());
-    throw Error(error, "iconv_open", {},
-                fmt::format("this system cannot convert {} to {}: {}", from, to,
-                            error.message()));
-  }
-}
-
-Converter::~Converter() { ::iconv_close(handle_); }
-
-std::optional<std::size_t> Converter::convert(std::string_view in,
-                                              std::string& out,
-                                              std::size_t room) {
-  const std::size_t start = out.size();
-  out.resize(start + room);
-  // iconv() does not write to its input, whatever its type says.
-  char* from = const_cast<char*>(in.data());
-  std::size_t from_left = in.size();
-  char* to = out.data() + start;
-  std::size_t to_left = room;
-  std::size_t replaced = 0;
-  {
-    const MutexLock lock(mutex_);
-    ::iconv(handle_, nullptr, nullptr, nullptr, nullptr);  // resets the state
-    replaced = ::iconv(handle_, &from, &from_left, &to, &to_left);
-  }
-  out.resize(start + room - to_left);
-  // Some iconvs replace a character that they lack, and count such characters.
-  if (replaced == 0) return std::nullopt;
-  return in.size() - from_left;
-}
-
 // --- TextCodec ---
 
 TextCodec::TextCodec(std::string name) : name_(std::move(name)) {
@@ -278,41 +281,37 @@ TextCodec::TextCodec(std::string name) : name_(std::move(name)) {
   }
   encoding_ = *found;
   unit_ = unit_of(encoding_);
-  if (encoding_ == Encoding::kUtf8 || encoding_ == Encoding::kAscii) return;
-  const char* const native = iconv_name(encoding_, std::endian::native);
-  decoder_ = std::make_unique<Converter>("UTF-8", native);
-  encoder_ = std::make_unique<Converter>(native, "UTF-8");
+  order_ = order_of(encoding_);
   if (encoding_ == Encoding::kUtf16 || encoding_ == Encoding::kUtf32) {
-    mark_ = byte_order_mark(unit_);
-    other_mark_.assign(mark_.rbegin(), mark_.rend());
-    other_decoder_ = std::make_unique<Converter>(
-        "UTF-8", iconv_name(encoding_, kOtherOrder));
+    append_unit(kMark, unit_, order_, mark_);
+    append_unit(kMark, unit_, other(order_), other_mark_);
   }
 }
 
-TextCodec::~TextCodec() = default;
-
 std::optional<std::size_t> TextCodec::decode(std::string_view bytes,
                                              std::string& text) const {
-  if (!decoder_) {
+  if (encoding_ == Encoding::kUtf8 || encoding_ == Encoding::kAscii) {
     const auto wrong = encoding_ == Encoding::kUtf8 ? find_invalid_utf8(bytes)
                                                     : find_non_ascii(bytes);
     if (!wrong) text += bytes;
     return wrong;
   }
-  Converter* decoder = decoder_.get();
-  std::size_t skipped = 0;
+  std::endian order = order_;
+  std::size_t at = 0;
   if (!mark_.empty() && bytes.starts_with(mark_)) {
-    skipped = unit_;
+    at = unit_;
   } else if (!mark_.empty() && bytes.starts_with(other_mark_)) {
-    skipped = unit_;
-    decoder = other_decoder_.get();
+    at = unit_;
+    order = other(order_);
   }
-  bytes.remove_prefix(skipped);
-  // One byte of Latin-1 becomes at most two; two bytes of UTF-16 at most three.
-  const auto wrong = decoder->convert(bytes, text, 2 * bytes.size());
-  if (!wrong) return std::nullopt;
-  return skipped + *wrong;
+  text.reserve(text.size() + bytes.size() / unit_);
+  while (at < bytes.size()) {
+    const Character c = first_in_units(bytes.substr(at), unit_, order);
+    if (c.size == 0) return at;
+    append_utf8(c.value, text);
+    at += c.size;
+  }
+  return std::nullopt;
 }
 
 std::string_view TextCodec::encode(std::string_view text, std::string& storage,
@@ -321,17 +320,32 @@ std::string_view TextCodec::encode(std::string_view text, std::string& storage,
     throw std::invalid_argument(
         fmt::format("{}: the text is not valid UTF-8", operation));
   }
-  std::optional<std::size_t> wrong = find_unencodable(text, encoding_);
-  if (!wrong) {
-    if (!encoder_) return text;
-    storage = mark_;
-    // One byte of UTF-8 becomes at most one code unit.
-    wrong = encoder_->convert(text, storage, unit_ * text.size());
-    if (!wrong) return storage;
+  const auto refuse = [&](std::size_t at) {
+    throw std::invalid_argument(
+        fmt::format("{}: the character at byte {} of the text is not in {}",
+                    operation, at, name_));
+  };
+  if (encoding_ == Encoding::kUtf8) return text;
+  if (encoding_ == Encoding::kAscii) {
+    if (const auto wrong = find_non_ascii(text)) refuse(*wrong);
+    return text;
   }
-  throw std::invalid_argument(
-      fmt::format("{}: the character at byte {} of the text is not in {}",
-                  operation, *wrong, name_));
+  storage = mark_;
+  // A byte of UTF-8 becomes at most one code unit.
+  storage.reserve(mark_.size() + unit_ * text.size());
+  for (std::size_t at = 0; at < text.size();) {
+    const Character c = first_in_utf8(text.substr(at));
+    if (unit_ == 1 && c.value > 0xff) refuse(at);
+    if (unit_ == 2 && c.value > 0xffff) {
+      const char32_t rest = c.value - 0x10000;
+      append_unit(0xd800 + (rest >> 10), unit_, order_, storage);
+      append_unit(0xdc00 + (rest & 0x3ff), unit_, order_, storage);
+    } else {
+      append_unit(c.value, unit_, order_, storage);
+    }
+    at += c.size;
+  }
+  return storage;
 }
 
 // --- TextFormat ---

@@ -11,8 +11,7 @@
 #ifndef TCPIP_ENDPOINT_TEXT_H_
 #define TCPIP_ENDPOINT_TEXT_H_
 
-#include <iconv.h>
-
+#include <bit>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -20,7 +19,6 @@
 #include <string_view>
 
 #include "tcpip/address.h"
-#include "tcpip/base/mutex.h"
 
 namespace tcpip::internal {
 
@@ -44,35 +42,15 @@ std::optional<Encoding> find_encoding(std::string_view name);
 // 3629: no overlong forms, no surrogates, nothing above U+10FFFF).
 std::optional<std::size_t> find_invalid_utf8(std::string_view text) noexcept;
 
-// iconv() from one encoding to another.
-class Converter {
- public:
-  // Takes the names of iconv. Throws Error if the system's iconv lacks one.
-  Converter(const char* to, const char* from);
-  ~Converter();
-  Converter(const Converter&) = delete;
-  Converter& operator=(const Converter&) = delete;
-
-  // Appends the converted bytes, at most `room` of them. Returns the index of
-  // the first byte that cannot be converted, if there is one.
-  std::optional<std::size_t> convert(std::string_view in, std::string& out,
-                                     std::size_t room) TCPIP_EXCLUDES(mutex_);
-
- private:
-  Mutex mutex_;
-  const ::iconv_t handle_ TCPIP_PT_GUARDED_BY(mutex_);  // has a state
-};
-
 // Converts between UTF-8, the encoding of this library's strings, and another
 // encoding. As strict as Python, and with Python's rules for byte-order marks:
 // utf-16 and utf-32 write one in this machine's byte order, and remove one of
-// either byte order; the other encodings keep U+FEFF as a character.
+// either byte order; the other encodings keep U+FEFF as a character. Needs
+// nothing of the system: no iconv and no locale.
 class TextCodec {
  public:
-  // Throws std::invalid_argument if there is no such encoding; Error if the
-  // system's iconv lacks it.
+  // Throws std::invalid_argument if there is no such encoding.
   explicit TextCodec(std::string name);
-  ~TextCodec();
 
   const std::string& name() const noexcept { return name_; }
 
@@ -89,13 +67,11 @@ class TextCodec {
  private:
   const std::string name_;
   Encoding encoding_ = Encoding::kUtf8;
-  std::size_t unit_ = 1;    // bytes of a code unit
+  std::size_t unit_ = 1;  // bytes of a code unit
+  // Of a code unit; for utf-16 and utf-32, unless a mark says otherwise.
+  std::endian order_ = std::endian::native;
   std::string mark_;        // the byte-order mark that encode() writes, or ""
   std::string other_mark_;  // the mark of the other byte order
-  // All null for UTF-8 and ASCII, whose bytes are UTF-8 already.
-  std::unique_ptr<Converter> decoder_;
-  std::unique_ptr<Converter> other_decoder_;  // for the other byte order
-  std::unique_ptr<Converter> encoder_;
 };
 
 // The format of a connection's text messages: encoding and terminator.

@@ -1,6 +1,8 @@
 #include "tcpip/net/socket_calls.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 
 namespace tcpip::internal {
 namespace {
@@ -10,10 +12,14 @@ Address ask_address(int fd, Call call) noexcept {
   sockaddr_storage storage{};
   socklen_t size = sizeof storage;
   if (call(fd, reinterpret_cast<sockaddr*>(&storage), &size) != 0) return {};
-  return Address(&storage, size);
+  return address_from(storage, size);
 }
 
 }  // namespace
+
+Address address_from(const sockaddr_storage& storage, socklen_t size) noexcept {
+  return Address(&storage, std::min<std::size_t>(size, sizeof storage));
+}
 
 const sockaddr* raw(const Address& address) noexcept {
   return static_cast<const sockaddr*>(address.data());

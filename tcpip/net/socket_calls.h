@@ -15,6 +15,10 @@ namespace tcpip::internal {
 const sockaddr* raw(const Address& address) noexcept;
 socklen_t raw_size(const Address& address) noexcept;
 
+// What a call has written there; `size` as the call has left it, which may be
+// more than there was room for.
+Address address_from(const sockaddr_storage& storage, socklen_t size) noexcept;
+
 // The addresses of a socket; empty if it has none.
 Address local_address_of(int fd) noexcept;
 Address peer_address_of(int fd) noexcept;

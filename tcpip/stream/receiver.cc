@@ -4,7 +4,9 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -32,12 +34,25 @@ bool may_take_at_once(const Call& call) {
   return !call.wait.stop.stop_requested();
 }
 
+// What an operation does with a message.
+constexpr auto kAsView = [](std::string_view message) { return message; };
+constexpr auto kAsString = [](std::string_view message) {
+  return std::string(message);
+};
+auto give_to(Receiver::Consumer& consumer) {
+  return [&consumer](std::string_view message) {
+    consumer.consume(message);
+    return true;
+  };
+}
+
 }  // namespace
 
 // Lives from the beginning of an operation to its end.
 class Receiver::Operation {
  public:
   Operation(Receiver& receiver, const char* operation) : receiver_(receiver) {
+    receiver.process_.check(operation);
     receiver.sole_reader_.begin(operation);
   }
   Operation(const Operation&) = delete;
@@ -115,15 +130,38 @@ void Receiver::throw_timeout(const Call& call) const {
 
 std::string_view Receiver::take(std::size_t n) noexcept {
   const std::string_view taken = buffer_.take(n);
-  search_.forget();
+  if (!search_.empty()) search_.took(taken.size());
+  if (in_dropped_line_ && taken.find('\n') != taken.npos) {
+    in_dropped_line_ = false;
+  }
   return taken;
+}
+
+// Takes the first n bytes, and returns what consume() makes of them. They stay
+// if there is no memory for that.
+template <class Consume>
+auto Receiver::hand_out(std::size_t n, Consume consume) {
+  // A view stays valid when its bytes are taken.
+  const std::string_view message = buffer_.unread().substr(0, n);
+  try {
+    auto result = consume(message);
+    take(n);
+    return result;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (...) {
+    take(n);
+    throw;
+  }
 }
 
 void Receiver::throw_incomplete(const char* operation,
                                 std::optional<std::size_t> expected) {
-  std::string partial(buffer_.unread());
-  take(partial.size());
-  throw IncompleteReadError(operation, peer(), std::move(partial), expected);
+  const std::size_t size = buffer_.size();
+  const IncompleteReadError error(operation, peer(),
+                                  std::string(buffer_.unread()), expected);
+  take(size);
+  throw error;
 }
 
 IoResult Receiver::receive(std::span<char> room, const Attempt& attempt) {
@@ -208,28 +246,31 @@ bool Receiver::top_up(const char* operation) {
   }
 }
 
-std::optional<std::string_view> Receiver::some(std::size_t n,
-                                               Attempt& attempt) {
+std::optional<std::size_t> Receiver::some(std::size_t n, Attempt& attempt) {
   check_stop(attempt.call);
-  if (n == 0) return std::string_view();
+  if (n == 0) return 0;
   if (buffer_.empty()) {
     if (fill(attempt) == Fill::kTimeout) return std::nullopt;
   } else if (buffer_.size() < n) {
     // Also take what the kernel holds: the program does not know of our buffer.
     top_up(attempt.call.operation);
   }
-  return take(n);
+  return std::min(n, buffer_.size());
 }
 
-std::optional<std::string_view> Receiver::until(SeparatorSpan separators,
-                                                AtEnd at_end,
-                                                Attempt& attempt) {
+// Refuses a second reader before it touches the search, which belongs to the
+// other thread.
+std::optional<Match> Receiver::find(SeparatorSpan separators,
+                                    const char* operation) {
+  const SoleReader::Receiving receiving(sole_reader_, operation);
+  return search_.find(buffer_.unread(), separators);
+}
+
+std::optional<std::size_t> Receiver::until(SeparatorSpan separators,
+                                           AtEnd at_end, Attempt& attempt) {
   check_stop(attempt.call);
   const char* const operation = attempt.call.operation;
-  std::size_t scanned = search_.recall(separators);
-  // Remembers the search, so that the next call does not begin anew.
   const auto throw_overrun = [&](std::string_view what, std::size_t consumed) {
-    search_.keep(separators, scanned);
     throw LimitOverrunError(operation, peer(),
                             fmt::format("{} (limit {} bytes)", what, limit_),
                             consumed);
@@ -239,58 +280,72 @@ std::optional<std::string_view> Receiver::until(SeparatorSpan separators,
     longest = std::max(longest, separator.size());
   }
   for (;;) {
-    const std::string_view data = buffer_.unread();
-    if (const std::optional<Match> match =
-            find_any(data, separators, scanned)) {
+    if (const std::optional<Match> match = find(separators, operation)) {
       if (match->start > limit_) {
-        scanned = match->end - 1;
         throw_overrun("separator is found, but chunk is longer than limit",
                       match->start);
       }
-      return take(match->end);
+      return match->end;
     }
-    scanned = data.size();
-    if (data.size() + 1 > longest && data.size() + 1 - longest > limit_) {
+    const std::size_t size = buffer_.size();
+    if (size + 1 > longest && size + 1 - longest > limit_) {
       // asyncio reads up to twice the limit before it gives up: do the same.
-      if (data.size() / 2 <= limit_ && top_up(operation)) continue;
+      if (size / 2 <= limit_ && top_up(operation)) continue;
       throw_overrun("separator is not found, and chunk exceeds the limit",
-                    data.size() + 1 - longest);
+                    size + 1 - longest);
     }
-    Fill filled = Fill::kEof;
-    try {
-      filled = fill(attempt);
-    } catch (const SecondReaderError&) {
-      throw;  // the buffer and the search belong to the other thread
-    } catch (...) {
-      search_.keep(separators, scanned);
-      throw;
-    }
-    switch (filled) {
+    switch (fill(attempt)) {
       case Fill::kData:
         break;
       case Fill::kEof:
-        if (at_end == AtEnd::kTakeRest) return take(buffer_.size());
+        if (at_end == AtEnd::kTakeRest) return buffer_.size();
         throw_incomplete(operation, std::nullopt);
       case Fill::kTimeout:
-        search_.keep(separators, scanned);
         return std::nullopt;
     }
   }
 }
 
-std::optional<std::string_view> Receiver::line(Attempt& attempt) {
+std::optional<std::size_t> Receiver::line(Attempt& attempt) {
   constexpr std::string_view kNewline = "\n";
+  check_stop(attempt.call);
+  if (in_dropped_line_ && !drop_rest_of_line(attempt)) return std::nullopt;
   try {
     return until({&kNewline, 1}, AtEnd::kTakeRest, attempt);
   } catch (const LimitOverrunError& e) {
     const std::string_view rest = buffer_.unread().substr(e.consumed());
-    take(rest.starts_with('\n') ? e.consumed() + 1 : buffer_.size());
+    if (rest.starts_with('\n')) {
+      take(e.consumed() + 1);
+    } else {
+      // What is still to come of this line must not look like a line.
+      take(buffer_.size());
+      in_dropped_line_ = true;
+    }
     throw;
   }
 }
 
-std::optional<std::string_view> Receiver::exactly(std::size_t n,
-                                                  Attempt& attempt) {
+// False at the deadline.
+bool Receiver::drop_rest_of_line(Attempt& attempt) {
+  for (;;) {
+    const std::size_t newline = buffer_.unread().find('\n');
+    if (newline != std::string_view::npos) {
+      take(newline + 1);
+      return true;
+    }
+    take(buffer_.size());
+    switch (fill(attempt)) {
+      case Fill::kData:
+        break;
+      case Fill::kEof:
+        return true;
+      case Fill::kTimeout:
+        return false;
+    }
+  }
+}
+
+std::optional<std::size_t> Receiver::exactly(std::size_t n, Attempt& attempt) {
   check_stop(attempt.call);
   while (buffer_.size() < n) {
     switch (fill(attempt)) {
@@ -302,7 +357,7 @@ std::optional<std::string_view> Receiver::exactly(std::size_t n,
         return std::nullopt;
     }
   }
-  return take(n);
+  return n;
 }
 
 // False, with `out` untouched, at the deadline.
@@ -321,58 +376,143 @@ bool Receiver::exactly(std::span<std::byte> out, Attempt& attempt) {
         return false;
     }
   }
-  const std::optional<std::string_view> data = exactly(out.size(), attempt);
-  if (!data) return false;
-  if (!data->empty()) std::memcpy(out.data(), data->data(), data->size());
+  if (!exactly(out.size(), attempt)) return false;
+  const std::string_view data = take(out.size());
+  if (!data.empty()) std::memcpy(out.data(), data.data(), data.size());
   return true;
 }
 
-// If the kernel holds all that is missing: moves the buffered bytes to `out`,
-// and receives the rest straight into it. Else does nothing and returns false.
+// If the kernel holds all that is missing: receives it straight into `out`,
+// behind the buffered bytes. Else, or if a call fails half-way, the bytes are
+// in the buffer, and this returns false.
 bool Receiver::exactly_direct(std::span<std::byte> out, const char* operation) {
   const SoleReader::Receiving receiving(sole_reader_, operation);
-  if (socket_->receivable() < out.size() - buffer_.size()) return false;
-  const std::string_view begin = take(buffer_.size());
-  std::size_t have = begin.size();
-  if (have > 0) std::memcpy(out.data(), begin.data(), have);
+  const std::size_t begin = buffer_.size();
+  if (socket_->receivable() < out.size() - begin) return false;
+  std::size_t have = begin;
   while (have < out.size()) {
     const IoResult result =
         socket_->receive_now(out.data() + have, out.size() - have);
-    if (result.status != IoStatus::kOk || result.count == 0) {
-      throw std::logic_error(fmt::format(
-          "{}: bytes that the kernel held are gone; did something else read "
-          "from this socket?",
-          operation));
-    }
+    if (result.status != IoStatus::kOk || result.count == 0) break;
     have += result.count;
-    buffer_.count_past(result.count);
+  }
+  if (have < out.size()) {
+    keep(out.subspan(begin, have - begin));
+    return false;
+  }
+  const std::string_view buffered = take(begin);
+  if (begin > 0) std::memcpy(out.data(), buffered.data(), begin);
+  buffer_.count_past(out.size() - begin);
+  if (in_dropped_line_ && std::memchr(out.data(), '\n', out.size())) {
+    in_dropped_line_ = false;
   }
   return true;
+}
+
+// Puts bytes that were received elsewhere behind those in the buffer. If there
+// is no memory for that, the stream has a gap, and so the connection is lost.
+void Receiver::keep(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    std::span<char> room;
+    try {
+      room = buffer_.make_room();
+    } catch (const std::bad_alloc&) {
+      error_.store(ENOMEM, std::memory_order_relaxed);
+      throw;
+    }
+    const std::size_t n = std::min(room.size(), bytes.size());
+    std::memcpy(room.data(), bytes.data(), n);
+    buffer_.add(n);
+    bytes = bytes.subspan(n);
+  }
 }
 
 // The operations below first try to take what is already buffered, before they
 // set up anything for a wait or an exception: that path must be fast.
 
-std::string_view Receiver::read_view(const Call& call, std::size_t n) {
+template <class Consume>
+auto Receiver::read_with(const Call& call, std::size_t n, Consume consume) {
   check_size(n, call);
   Operation operation(*this, call.operation);
-  if (may_take_at_once(call) && n <= buffer_.size()) return take(n);
+  if (may_take_at_once(call) && n <= buffer_.size()) {
+    return hand_out(n, consume);
+  }
   return operation.run([&] {
     Attempt attempt{call};
-    return value(some(n, attempt), call);
+    return hand_out(value(some(n, attempt), call), consume);
   });
 }
 
-std::optional<std::string_view> Receiver::try_read(const char* name,
-                                                   std::size_t n) {
-  const Wait wait = Wait::none();
-  const Call call{name, wait};
-  check_size(n, call);
-  Operation operation(*this, name);
+template <class Consume>
+auto Receiver::read_line_with(const Call& call, Consume consume) {
+  Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && search_.empty() && !in_dropped_line_) {
+    const std::optional<Match> match = find_one(buffer_.unread(), "\n", 0);
+    if (match && match->start <= limit_) return hand_out(match->end, consume);
+  }
   return operation.run([&] {
     Attempt attempt{call};
-    return some(n, attempt);
+    return hand_out(value(line(attempt), call), consume);
   });
+}
+
+template <class Consume>
+auto Receiver::read_until_with(const Call& call, SeparatorSpan separators,
+                               Consume consume) {
+  check_separators(separators, call.operation);
+  Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && search_.empty() && are_short(separators)) {
+    const std::optional<Match> match =
+        find_any(buffer_.unread(), separators, 0);
+    if (match && match->start <= limit_) return hand_out(match->end, consume);
+  }
+  return operation.run([&] {
+    Attempt attempt{call};
+    return hand_out(value(until(separators, AtEnd::kThrow, attempt), call),
+                    consume);
+  });
+}
+
+template <class Consume>
+auto Receiver::read_exactly_with(const Call& call, std::size_t n,
+                                 Consume consume) {
+  check_size(n, call);
+  Operation operation(*this, call.operation);
+  if (may_take_at_once(call) && n <= buffer_.size()) {
+    return hand_out(n, consume);
+  }
+  return operation.run([&] {
+    Attempt attempt{call};
+    return hand_out(value(exactly(n, attempt), call), consume);
+  });
+}
+
+// `find` returns the size of the message, or nothing if not all of it has come.
+template <class Find, class Consume>
+auto Receiver::try_with(const char* name, Find find, Consume consume) {
+  using Result = std::optional<decltype(consume(std::string_view()))>;
+  Operation operation(*this, name);
+  return operation.run([&]() -> Result {
+    const Wait wait = Wait::none();
+    const Call call{name, wait};
+    Attempt attempt{call};
+    const std::optional<std::size_t> size = find(attempt);
+    if (!size) return std::nullopt;
+    return hand_out(*size, consume);
+  });
+}
+
+std::string_view Receiver::read_view(const Call& call, std::size_t n) {
+  return read_with(call, n, kAsView);
+}
+std::string Receiver::read(const Call& call, std::size_t n) {
+  return read_with(call, n, kAsString);
+}
+std::optional<std::string> Receiver::try_read(const char* name, std::size_t n) {
+  check_size(n, {name, {}});
+  return try_with(
+      name, [this, n](Attempt& attempt) { return some(n, attempt); },
+      kAsString);
 }
 
 std::string Receiver::read_all(const Call& call, std::size_t max) {
@@ -391,7 +531,7 @@ std::string Receiver::read_all(const Call& call, std::size_t max) {
         case Fill::kData:
           break;
         case Fill::kEof:
-          return std::string(take(buffer_.size()));
+          return hand_out(buffer_.size(), kAsString);
         case Fill::kTimeout:
           throw_timeout(call);
       }
@@ -400,93 +540,74 @@ std::string Receiver::read_all(const Call& call, std::size_t max) {
 }
 
 std::string_view Receiver::read_line_view(const Call& call) {
-  Operation operation(*this, call.operation);
-  if (may_take_at_once(call) && search_.empty()) {
-    const std::optional<Match> match = find_one(buffer_.unread(), "\n", 0);
-    if (match && match->start <= limit_) return take(match->end);
-  }
-  return operation.run([&] {
-    Attempt attempt{call};
-    return value(line(attempt), call);
-  });
+  return read_line_with(call, kAsView);
 }
-
-std::optional<std::string_view> Receiver::try_read_line(const char* name) {
-  Operation operation(*this, name);
-  return operation.run([&] {
-    const Wait wait = Wait::none();
-    const Call call{name, wait};
-    Attempt attempt{call};
-    return line(attempt);
-  });
+std::string Receiver::read_line(const Call& call) {
+  return read_line_with(call, kAsString);
+}
+std::optional<std::string> Receiver::try_read_line(const char* name) {
+  return try_with(
+      name, [this](Attempt& attempt) { return line(attempt); }, kAsString);
 }
 
 std::string_view Receiver::read_until_view(const Call& call,
                                            std::string_view separator) {
-  check_separators({&separator, 1}, call.operation);
-  Operation operation(*this, call.operation);
-  if (may_take_at_once(call) && search_.empty()) {
-    const std::optional<Match> match = find_one(buffer_.unread(), separator, 0);
-    if (match && match->start <= limit_) return take(match->end);
-  }
-  return operation.run([&] {
-    Attempt attempt{call};
-    return value(until({&separator, 1}, AtEnd::kThrow, attempt), call);
-  });
+  return read_until_with(call, {&separator, 1}, kAsView);
 }
-
 std::string_view Receiver::read_until_view(const Call& call,
                                            SeparatorSpan separators) {
-  check_separators(separators, call.operation);
-  Operation operation(*this, call.operation);
-  if (may_take_at_once(call) && search_.empty()) {
-    const std::optional<Match> match =
-        find_any(buffer_.unread(), separators, 0);
-    if (match && match->start <= limit_) return take(match->end);
-  }
-  return operation.run([&] {
-    Attempt attempt{call};
-    return value(until(separators, AtEnd::kThrow, attempt), call);
-  });
+  return read_until_with(call, separators, kAsView);
+}
+std::string Receiver::read_until(const Call& call, std::string_view separator) {
+  return read_until_with(call, {&separator, 1}, kAsString);
+}
+std::string Receiver::read_until(const Call& call, SeparatorSpan separators) {
+  return read_until_with(call, separators, kAsString);
+}
+void Receiver::read_until(const Call& call, std::string_view separator,
+                          Consumer& consumer) {
+  read_until_with(call, {&separator, 1}, give_to(consumer));
 }
 
-std::optional<std::string_view> Receiver::try_read_until(
+std::optional<std::string> Receiver::try_read_until(
     const char* name, std::string_view separator) {
   return try_read_until(name, SeparatorSpan(&separator, 1));
 }
-
-std::optional<std::string_view> Receiver::try_read_until(
-    const char* name, SeparatorSpan separators) {
+std::optional<std::string> Receiver::try_read_until(const char* name,
+                                                    SeparatorSpan separators) {
   check_separators(separators, name);
-  Operation operation(*this, name);
-  return operation.run([&] {
-    const Wait wait = Wait::none();
-    const Call call{name, wait};
-    Attempt attempt{call};
-    return until(separators, AtEnd::kThrow, attempt);
-  });
+  return try_with(
+      name,
+      [this, separators](Attempt& attempt) {
+        return until(separators, AtEnd::kThrow, attempt);
+      },
+      kAsString);
+}
+bool Receiver::try_read_until(const char* name, std::string_view separator,
+                              Consumer& consumer) {
+  const SeparatorSpan separators(&separator, 1);
+  check_separators(separators, name);
+  return try_with(
+             name,
+             [this, separators](Attempt& attempt) {
+               return until(separators, AtEnd::kThrow, attempt);
+             },
+             give_to(consumer))
+      .has_value();
 }
 
 std::string_view Receiver::read_exactly_view(const Call& call, std::size_t n) {
-  check_size(n, call);
-  Operation operation(*this, call.operation);
-  if (may_take_at_once(call) && n <= buffer_.size()) return take(n);
-  return operation.run([&] {
-    Attempt attempt{call};
-    return value(exactly(n, attempt), call);
-  });
+  return read_exactly_with(call, n, kAsView);
 }
-
-std::optional<std::string_view> Receiver::try_read_exactly(const char* name,
-                                                           std::size_t n) {
-  const Wait wait = Wait::none();
-  const Call call{name, wait};
-  check_size(n, call);
-  Operation operation(*this, name);
-  return operation.run([&] {
-    Attempt attempt{call};
-    return exactly(n, attempt);
-  });
+std::string Receiver::read_exactly(const Call& call, std::size_t n) {
+  return read_exactly_with(call, n, kAsString);
+}
+std::optional<std::string> Receiver::try_read_exactly(const char* name,
+                                                      std::size_t n) {
+  check_size(n, {name, {}});
+  return try_with(
+      name, [this, n](Attempt& attempt) { return exactly(n, attempt); },
+      kAsString);
 }
 
 void Receiver::read_exactly(const Call& call, std::span<std::byte> out) {
@@ -566,7 +687,7 @@ std::size_t Receiver::discard_until(const Call& call,
     Attempt attempt{call};
     std::size_t dropped = 0;
     for (;;) {
-      if (const auto match = find_one(buffer_.unread(), separator, 0)) {
+      if (const auto match = find({&separator, 1}, call.operation)) {
         return dropped + take(match->end).size();
       }
       // Drop everything but bytes that may be the beginning of a separator.

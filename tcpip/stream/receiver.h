@@ -22,6 +22,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "tcpip/process_mark.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream/call.h"
 #include "tcpip/stream/receive_buffer.h"
@@ -70,27 +71,50 @@ class Receiver {
 
   // --- Operations ---
 
-  // Views are valid until the next operation.
+  // Views are valid until the next operation. An operation that throws
+  // std::bad_alloc has taken nothing.
   std::string_view read_view(const Call& call, std::size_t n);
-  std::string read_all(const Call& call, std::size_t max);
   std::string_view read_line_view(const Call& call);
   std::string_view read_until_view(const Call& call,
                                    std::string_view separator);
   std::string_view read_until_view(const Call& call, SeparatorSpan separators);
   std::string_view read_exactly_view(const Call& call, std::size_t n);
+
+  std::string read(const Call& call, std::size_t n);
+  std::string read_all(const Call& call, std::size_t max);
+  std::string read_line(const Call& call);
+  std::string read_until(const Call& call, std::string_view separator);
+  std::string read_until(const Call& call, SeparatorSpan separators);
+  std::string read_exactly(const Call& call, std::size_t n);
   void read_exactly(const Call& call, std::span<std::byte> out);
 
-  std::optional<std::string_view> try_read(const char* operation,
-                                           std::size_t n);
-  std::optional<std::string_view> try_read_line(const char* operation);
-  std::optional<std::string_view> try_read_until(const char* operation,
-                                                 std::string_view separator);
-  std::optional<std::string_view> try_read_until(const char* operation,
-                                                 SeparatorSpan separators);
-  std::optional<std::string_view> try_read_exactly(const char* operation,
-                                                   std::size_t n);
+  std::optional<std::string> try_read(const char* operation, std::size_t n);
+  std::optional<std::string> try_read_line(const char* operation);
+  std::optional<std::string> try_read_until(const char* operation,
+                                            std::string_view separator);
+  std::optional<std::string> try_read_until(const char* operation,
+                                            SeparatorSpan separators);
+  std::optional<std::string> try_read_exactly(const char* operation,
+                                              std::size_t n);
   // False, with `out` untouched, if not all bytes have come yet.
   bool try_read_exactly(const char* operation, std::span<std::byte> out);
+
+  // What becomes of a message, if it is not handed out as it is.
+  class Consumer {
+   public:
+    // Called with a message before it is taken. If this throws std::bad_alloc,
+    // the message stays; if it throws anything else, the message is taken all
+    // the same. Must not call the Receiver.
+    virtual void consume(std::string_view message) = 0;
+
+   protected:
+    ~Consumer() = default;
+  };
+  void read_until(const Call& call, std::string_view separator,
+                  Consumer& consumer);
+  // False if not all of the message has come yet.
+  bool try_read_until(const char* operation, std::string_view separator,
+                      Consumer& consumer);
 
   bool wait_readable(const Call& call);
   std::size_t skip(const char* operation, std::size_t n);
@@ -143,26 +167,48 @@ class Receiver {
   std::string peer() const;
   void tell_observer(bool lost) noexcept;
   void check_stop(const Call& call) const;
-  std::string_view value(std::optional<std::string_view> result,
-                         const Call& call) {
+  std::size_t value(std::optional<std::size_t> result, const Call& call) {
     if (!result) throw_timeout(call);
     return *result;
   }
   [[noreturn]] void throw_timeout(const Call& call) const;
   std::string_view take(std::size_t n) noexcept;
+  template <class Consume>
+  auto hand_out(std::size_t n, Consume consume);
   Fill fill(Attempt& attempt);
   IoResult receive(std::span<char> room, const Attempt& attempt);
   bool top_up(const char* operation);
-  std::optional<std::string_view> some(std::size_t n, Attempt& attempt);
-  std::optional<std::string_view> until(SeparatorSpan separators, AtEnd at_end,
-                                        Attempt& attempt);
-  std::optional<std::string_view> line(Attempt& attempt);
-  std::optional<std::string_view> exactly(std::size_t n, Attempt& attempt);
+
+  // These wait until a message is buffered, and return its size; nothing at the
+  // deadline. hand_out() then takes it.
+  std::optional<std::size_t> some(std::size_t n, Attempt& attempt);
+  std::optional<std::size_t> until(SeparatorSpan separators, AtEnd at_end,
+                                   Attempt& attempt);
+  std::optional<std::size_t> line(Attempt& attempt);
+  std::optional<std::size_t> exactly(std::size_t n, Attempt& attempt);
+
+  // The operations, over what they do with a message.
+  template <class Consume>
+  auto read_with(const Call& call, std::size_t n, Consume consume);
+  template <class Consume>
+  auto read_line_with(const Call& call, Consume consume);
+  template <class Consume>
+  auto read_until_with(const Call& call, SeparatorSpan separators,
+                       Consume consume);
+  template <class Consume>
+  auto read_exactly_with(const Call& call, std::size_t n, Consume consume);
+  template <class Find, class Consume>
+  auto try_with(const char* name, Find find, Consume consume);
+
+  bool drop_rest_of_line(Attempt& attempt);
+  std::optional<Match> find(SeparatorSpan separators, const char* operation);
   bool exactly(std::span<std::byte> out, Attempt& attempt);
   bool exactly_direct(std::span<std::byte> out, const char* operation);
+  void keep(std::span<const std::byte> bytes);
   [[noreturn]] void throw_incomplete(const char* operation,
                                      std::optional<std::size_t> expected);
 
+  const ProcessMark process_;
   const std::shared_ptr<Socket> socket_;
   const std::size_t limit_;
   std::weak_ptr<ReadObserver> observer_;
@@ -172,7 +218,10 @@ class Receiver {
 
   // Only the reading thread writes these; any thread may read the atomics.
   ReceiveBuffer buffer_;
-  SearchMemory search_;
+  SeparatorSearch search_;
+  // The next byte is one of a line that read_line() has dropped the beginning
+  // of, because the line was too long.
+  bool in_dropped_line_ = false;
   std::atomic<bool> eof_{false};
   std::atomic<int> error_{0};
 };

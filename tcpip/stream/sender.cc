@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <new>
+#include <thread>
 #include <utility>
 
 #include "tcpip/error.h"
@@ -15,8 +18,17 @@ namespace {
 // than the kernel needs for further pieces. Measured on loopback.
 constexpr std::size_t kCopyAll = 16 * 1024;
 constexpr std::size_t kCopyPiece = 1024;
+// After so many sends in a row a call looks at its deadline and stop, and lets
+// others have the mutex: a peer that reads fast must not keep it for long.
+constexpr int kMaxSends = 64;
 // An empty buffer of at most this size is kept for the next message.
 constexpr std::size_t kKeepBuffer = 256 * 1024;
+
+// What error_ says if nothing is wrong but that close() was called.
+constexpr int kClosedHere = ECONNABORTED;
+
+// `buffer = {}` would keep the memory.
+void free_memory(std::string& buffer) noexcept { std::string().swap(buffer); }
 
 }  // namespace
 
@@ -24,26 +36,46 @@ Sender::Sender(std::shared_ptr<Socket> socket) : socket_(std::move(socket)) {}
 Sender::~Sender() = default;
 
 void Sender::write(const char* operation, Parts parts) {
+  process_.check(operation);
   const MutexLock lock(mutex_);
   append(operation, parts);
 }
 
 void Sender::write_and_drain(const Call& call, Parts parts,
                              std::size_t max_unsent) {
+  process_.check(call.operation);
   if (call.wait.stop.stop_requested()) {
     throw CancelledError(call.operation, peer());
   }
   const MutexLock lock(mutex_);
   check_writable(call.operation);
-  send_until(max_unsent, call, false);
+  if (pending() > max_unsent) {
+    send_until(taken() - max_unsent, call, false);
+  } else if (!waiting_) {
+    send_now();  // the message may then go straight to the kernel
+  }
   append(call.operation, parts);
-  send_until(0, call, true);
+  try {
+    send_until(taken(), call, true);
+  } catch (const std::bad_alloc&) {
+    // There is no memory for the exception that would tell that the message is
+    // queued. The caller takes this one for "not written", and so may write the
+    // message once more. It must not arrive twice.
+    if (pending() > 0) {
+      give_up(kClosedHere);
+      closed_here_ = true;
+      socket_->close();
+      changed_.notify_all();
+    }
+    throw;
+  }
 }
 
 bool Sender::try_write(const char* operation, Parts parts) {
+  process_.check(operation);
   const MutexLock lock(mutex_);
   check_writable(operation);
-  send_now();
+  if (!waiting_) send_now();
   if (pending() > 0) return false;
   // This throws too if send_now() has found the connection lost.
   append(operation, parts);
@@ -51,58 +83,81 @@ bool Sender::try_write(const char* operation, Parts parts) {
 }
 
 void Sender::drain(const Call& call) {
+  process_.check(call.operation);
   if (call.wait.stop.stop_requested()) {
     throw CancelledError(call.operation, peer(), true);
   }
   const MutexLock lock(mutex_);
-  send_until(0, call, true);
+  send_until(taken(), call, true);
 }
 
 void Sender::write_eof(const char* operation) {
+  process_.check(operation);
   const MutexLock lock(mutex_);
   if (eof_wanted_) return;
-  if (socket_->is_closed()) throw_closed(operation);
+  if (socket_->is_closed()) throw_ended(operation);
   eof_wanted_ = true;
   send_eof();
 }
 
-void Sender::close() noexcept {
+std::size_t Sender::close(int lost) noexcept {
+  if (!process_.is_here()) return 0;
+  std::size_t dropped = 0;
   {
     const MutexLock lock(mutex_);
-    if (!socket_->is_closed() && error_ == 0) send_now();
+    if (!socket_->is_closed()) {
+      while (error_ == 0 && !is_stuck_ && pending() > 0) send_now();
+      if (lost == 0) {
+        closed_here_ = true;
+      } else if (error_ == 0) {
+        give_up(lost);
+      }
+    }
+    dropped = dropped_ + pending();
   }
   socket_->close();
   changed_.notify_all();
+  return dropped;
 }
 
 bool Sender::is_closing() const noexcept {
+  if (!process_.is_here()) return true;
   const MutexLock lock(mutex_);
   return socket_->is_closed() || error_ != 0 || socket_->lost_error() != 0;
 }
 
 std::size_t Sender::unsent() const noexcept {
+  if (!process_.is_here()) return 0;
   const MutexLock lock(mutex_);
   return pending();
 }
 
 std::string Sender::peer() const { return socket_->peer_address().to_string(); }
 
-void Sender::throw_closed(const char* operation) const {
+// For a call that finds sending ended: throws what has ended it. Whoever closes
+// the connection because it is lost says so, and the loss counts.
+void Sender::throw_ended(const char* operation) const {
+  if (!closed_here_) {
+    int lost = error_ == kClosedHere ? 0 : error_;
+    if (lost == 0) lost = socket_->lost_error();
+    if (lost != 0) throw_connection_error(lost, operation, peer());
+  }
   throw ConnectionAbortedError(
       std::make_error_code(std::errc::connection_aborted), operation, peer(),
       "the connection was closed by this side");
 }
 
 void Sender::check_writable(const char* operation) {
-  if (socket_->is_closed()) throw_closed(operation);
-  if (error_ != 0) throw_connection_error(error_, operation, peer());
+  if (socket_->is_closed() || error_ != 0) throw_ended(operation);
   if (eof_wanted_) {
     throw BrokenPipeError(std::make_error_code(std::errc::broken_pipe),
                           operation, peer(), "written to after write_eof()");
   }
 }
 
-// Takes all parts or none: sends what the kernel takes, queues the rest.
+// Takes all parts or none: sends what the kernel takes, queues the rest. While
+// a thread waits for the socket, that thread does the sending: it would not
+// notice that another one has sent the bytes that it waits for.
 void Sender::append(const char* operation, Parts parts) {
   check_writable(operation);
   std::size_t total = 0;
@@ -112,30 +167,39 @@ void Sender::append(const char* operation, Parts parts) {
     large = large || part.size() >= kCopyPiece;
   }
   if (total == 0) return;
+  // All memory that the message may need, before its first byte is sent: half a
+  // message must not be followed by another.
+  make_room(total);
   const bool copying = parts.size() > 1 && (total <= kCopyAll || !large);
-  if (pending() > 0 || copying) {
-    copy(parts, total, 0);
-    send_now();
+  if (pending() > 0 || waiting_ || copying) {
+    copy(parts, 0);
+    if (!waiting_) send_now();
   } else {
     gather(parts, total);
   }
-  if (error_ != 0) throw_connection_error(error_, operation, peer());
+  if (error_ != 0) throw_ended(operation);
 }
 
-// Appends the parts to the buffer, without their first `skip` bytes.
-void Sender::copy(Parts parts, std::size_t total, std::size_t skip) {
+// Makes room in the buffer for that many bytes more. Throws std::bad_alloc;
+// then nothing has changed.
+void Sender::make_room(std::size_t size) {
   if (pending() == 0) {
     buffer_.clear();
     head_ = 0;
-    if (buffer_.capacity() > kKeepBuffer) buffer_ = {};
+    if (buffer_.capacity() > kKeepBuffer) free_memory(buffer_);
   } else if (head_ >= buffer_.size() / 2) {
     buffer_.erase(0, head_);
     head_ = 0;
   }
-  const std::size_t needed = buffer_.size() + total - skip;
+  const std::size_t needed = buffer_.size() + size;
   if (needed > buffer_.capacity()) {
     buffer_.reserve(std::max(needed, 2 * buffer_.capacity()));
   }
+}
+
+// Appends the parts to the buffer, without their first `skip` bytes. There is
+// room for them.
+void Sender::copy(Parts parts, std::size_t skip) noexcept {
   for (std::string_view part : parts) {
     const std::size_t skipped = std::min(skip, part.size());
     skip -= skipped;
@@ -144,7 +208,7 @@ void Sender::copy(Parts parts, std::size_t total, std::size_t skip) {
 }
 
 // Sends straight from the parts; copies only what the kernel did not take.
-void Sender::gather(Parts parts, std::size_t total) {
+void Sender::gather(Parts parts, std::size_t total) noexcept {
   std::array<Socket::Piece, 64> pieces;
   std::size_t sent = 0;
   std::size_t next = 0;       // the first part that is not completely sent
@@ -163,6 +227,7 @@ void Sender::gather(Parts parts, std::size_t total) {
     const IoResult result = socket_->send_now(std::span(pieces).first(count));
     if (!note(result)) return;
     sent += result.count;
+    sent_ += result.count;
     for (std::size_t left = result.count; next < parts.size();) {
       const std::size_t step = std::min(left, parts[next].size() - next_sent);
       next_sent += step;
@@ -173,29 +238,47 @@ void Sender::gather(Parts parts, std::size_t total) {
     }
     if (result.count < size) break;
   }
-  if (sent < total) copy(parts, total, sent);
+  if (sent < total) {
+    copy(parts, sent);
+  } else if (buffer_.capacity() > kKeepBuffer) {
+    free_memory(buffer_);
+  }
 }
 
 // Records how a send ended; false if the connection is lost.
-bool Sender::note(const IoResult& result) {
+bool Sender::note(const IoResult& result) noexcept {
   if (result.status == IoStatus::kClosed) {
-    error_ = ECONNABORTED;
+    give_up(kClosedHere);
   } else if (result.status == IoStatus::kError &&
              result.error_number != ENOBUFS && result.error_number != ENOMEM) {
-    error_ = result.error_number;
+    // For bytes that were queued when a reset came, EPIPE only means that the
+    // kernel has told another call of the reset.
+    const int lost = is_stuck_ ? socket_->lost_error() : 0;
+    give_up(lost != 0 ? lost : result.error_number);
   }
-  if (error_ == 0) return true;
-  buffer_ = {};  // it will never be sent: free it now
+  return error_ == 0;
+}
+
+// Ends sending. What is unsent will never be sent: frees it now.
+void Sender::give_up(int error_number) noexcept {
+  error_ = error_number;
+  dropped_ += pending();
+  free_memory(buffer_);
   head_ = 0;
-  return false;
 }
 
 void Sender::send_now() noexcept {
-  while (pending() > 0) {
+  for (int sends = 0; pending() > 0 && sends < kMaxSends; ++sends) {
     const Socket::Piece piece{buffer_.data() + head_, pending()};
     const IoResult result = socket_->send_now({&piece, 1});
-    if (!note(result) || result.count == 0) return;
+    if (!note(result)) return;
+    if (result.count == 0) {
+      is_stuck_ = true;
+      return;
+    }
+    is_stuck_ = false;
     head_ += result.count;
+    sent_ += result.count;
   }
 }
 
@@ -205,53 +288,85 @@ void Sender::send_eof() {
   socket_->shutdown_send();
 }
 
-// Sends until no more than `rest` bytes are unsent. While a thread waits, the
-// mutex is released, so that others may append. One thread at a time waits for
-// the socket; the others wait for that thread. `queued` is for exceptions.
-void Sender::send_until(std::size_t rest, const Call& call, bool queued) {
+// Sends until `target` bytes of all that were ever taken are sent. While a
+// thread waits, the mutex is released, so that others may append. One thread at
+// a time waits for the socket and sends; the others wait for that thread, until
+// it has sent what they want or waits no more. `queued` is for exceptions.
+void Sender::send_until(std::uint64_t target, const Call& call, bool queued) {
   const char* const operation = call.operation;
   const Wait& wait = call.wait;
+  int refused = 0;  // how often the socket took nothing, ready though it was
   for (;;) {
-    if (wait.stop.stop_requested() && pending() > rest) {
+    if (wait.stop.stop_requested() && sent_ < target) {
       throw CancelledError(operation, peer(), queued);
     }
+    const std::uint64_t sent_before = sent_;
     if (!waiting_ && error_ == 0) send_now();
-    if (error_ != 0) {
-      if (socket_->is_closed()) throw_closed(operation);
-      throw_connection_error(error_, operation, peer());
-    }
-    if (pending() <= rest) break;
-    if (socket_->is_closed()) throw_closed(operation);
-    if (waiting_) {
-      switch (changed_.wait(mutex_, wait, [this]() TCPIP_REQUIRES(mutex_) {
-        return !waiting_ || socket_->is_closed();
-      })) {
-        case WaitResult::kReady:
-          continue;
-        case WaitResult::kTimeout:
-          throw TimeoutError(operation, peer(), queued);
-        case WaitResult::kStopped:
-          throw CancelledError(operation, peer(), queued);
-      }
-    }
-    waiting_ = true;
-    mutex_.unlock();
-    const IoResult ready = socket_->wait_sendable(wait);
-    mutex_.lock();
-    waiting_ = false;
-    changed_.notify_all();
-    if (ready.status == IoStatus::kTimeout) {
+    if (sent_ != sent_before) refused = 0;
+    if (error_ != 0) throw_ended(operation);
+    if (sent_ >= target) break;
+    if (socket_->is_closed()) throw_ended(operation);
+    if (refused > 0 && wait.deadline.has_passed()) {
       throw TimeoutError(operation, peer(), queued);
     }
-    if (ready.status == IoStatus::kStopped) {
-      throw CancelledError(operation, peer(), queued);
+    if (!waiting_ && !is_stuck_) {
+      if (wait.deadline.has_passed()) {
+        throw TimeoutError(operation, peer(), queued);
+      }
+      mutex_.unlock();
+      std::this_thread::yield();
+      mutex_.lock();
+      continue;
     }
-    // The wait was not possible; the connection lives, and the bytes are kept.
-    if (ready.status == IoStatus::kError) {
-      throw_connection_error(ready.error_number, operation, peer());
+    IoStatus status = IoStatus::kOk;
+    if (waiting_) {
+      status = wait_while(wait, [this, target]() TCPIP_REQUIRES(mutex_) {
+        return waiting_ && sent_ < target && error_ == 0;
+      });
+    } else {
+      waiting_ = true;
+      if (refused < 2) {
+        mutex_.unlock();
+        status = socket_->wait_sendable(wait).status;
+        mutex_.lock();
+      } else {
+        // The kernel lacks memory, perhaps. Look again soon, but not at once.
+        const auto length = std::chrono::milliseconds(std::min(refused, 10));
+        const Deadline until = std::min(wait.deadline, Deadline::after(length));
+        status = wait_while({until, wait.stop}, [] { return true; });
+        if (status == IoStatus::kTimeout) status = IoStatus::kOk;
+      }
+      waiting_ = false;
+      ++refused;
+      changed_.notify_all();
+    }
+    // What this call waits for may have been sent meanwhile.
+    if (sent_ >= target) continue;
+    if (status == IoStatus::kTimeout) {
+      throw TimeoutError(operation, peer(), queued);
+    }
+    if (status == IoStatus::kStopped) {
+      throw CancelledError(operation, peer(), queued);
     }
   }
   send_eof();
+}
+
+// Waits for changed_, as long as go_on() is true and the socket is open.
+template <class GoOn>
+IoStatus Sender::wait_while(const Wait& wait, GoOn go_on) {
+  const auto done = [this, &go_on]() TCPIP_REQUIRES(mutex_) {
+    return !go_on() || socket_->is_closed();
+  };
+  switch (changed_.wait(mutex_, wait, done)) {
+    case WaitResult::kTimeout:
+      return IoStatus::kTimeout;
+    case WaitResult::kStopped:
+      return IoStatus::kStopped;
+    case WaitResult::kReady:
+      break;
+  }
+  return IoStatus::kOk;
 }
 
 }  // namespace tcpip::internal

@@ -6,17 +6,20 @@
 // in errors.
 //
 // Threads: every member may be called from any thread. While a thread waits for
-// the socket, it does not hold the mutex.
+// the socket, it does not hold the mutex. In a child that fork() has made, the
+// mutex may be locked for ever: nothing there takes it.
 #ifndef TCPIP_STREAM_SENDER_H_
 #define TCPIP_STREAM_SENDER_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "tcpip/base/mutex.h"
+#include "tcpip/process_mark.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream/call.h"
 
@@ -37,7 +40,11 @@ class Sender {
   bool try_write(const char* operation, Parts parts) TCPIP_EXCLUDES(mutex_);
   void drain(const Call& call) TCPIP_EXCLUDES(mutex_);
   void write_eof(const char* operation) TCPIP_EXCLUDES(mutex_);
-  void close() noexcept TCPIP_EXCLUDES(mutex_);
+  // `lost`: the errno of what has ended the connection, if close() is called
+  // for that. Calls that are blocked in a write, and later ones, then throw it;
+  // with 0 they say that this side has closed. Returns how many bytes were
+  // taken and not sent.
+  std::size_t close(int lost = 0) noexcept TCPIP_EXCLUDES(mutex_);
 
   bool is_closing() const noexcept TCPIP_EXCLUDES(mutex_);
   std::size_t unsent() const noexcept TCPIP_EXCLUDES(mutex_);
@@ -45,29 +52,43 @@ class Sender {
 
  private:
   std::string peer() const;
-  [[noreturn]] void throw_closed(const char* operation) const;
+  [[noreturn]] void throw_ended(const char* operation) const
+      TCPIP_REQUIRES(mutex_);
   std::size_t pending() const noexcept TCPIP_REQUIRES(mutex_) {
     return buffer_.size() - head_;
   }
+  // How many bytes were sent or are queued, all in all.
+  std::uint64_t taken() const noexcept TCPIP_REQUIRES(mutex_) {
+    return sent_ + pending();
+  }
   void check_writable(const char* operation) TCPIP_REQUIRES(mutex_);
   void append(const char* operation, Parts parts) TCPIP_REQUIRES(mutex_);
-  void copy(Parts parts, std::size_t total, std::size_t skip)
-      TCPIP_REQUIRES(mutex_);
-  void gather(Parts parts, std::size_t total) TCPIP_REQUIRES(mutex_);
-  bool note(const IoResult& result) TCPIP_REQUIRES(mutex_);
+  void make_room(std::size_t size) TCPIP_REQUIRES(mutex_);
+  void copy(Parts parts, std::size_t skip) noexcept TCPIP_REQUIRES(mutex_);
+  void gather(Parts parts, std::size_t total) noexcept TCPIP_REQUIRES(mutex_);
+  bool note(const IoResult& result) noexcept TCPIP_REQUIRES(mutex_);
+  void give_up(int error_number) noexcept TCPIP_REQUIRES(mutex_);
   void send_now() noexcept TCPIP_REQUIRES(mutex_);
   void send_eof() TCPIP_REQUIRES(mutex_);
-  void send_until(std::size_t rest, const Call& call, bool queued)
+  void send_until(std::uint64_t target, const Call& call, bool queued)
       TCPIP_REQUIRES(mutex_);
+  template <class GoOn>
+  IoStatus wait_while(const Wait& wait, GoOn go_on) TCPIP_REQUIRES(mutex_);
 
+  const ProcessMark process_;
   const std::shared_ptr<Socket> socket_;
   mutable Mutex mutex_;
   CondVar changed_;
   std::string buffer_ TCPIP_GUARDED_BY(mutex_);
   std::size_t head_ TCPIP_GUARDED_BY(mutex_) = 0;  // how much of it is sent
+  // The kernel has not taken the first unsent byte yet.
+  bool is_stuck_ TCPIP_GUARDED_BY(mutex_) = false;
+  std::uint64_t sent_ TCPIP_GUARDED_BY(mutex_) = 0;   // all in all
+  std::size_t dropped_ TCPIP_GUARDED_BY(mutex_) = 0;  // freed unsent
   bool waiting_ TCPIP_GUARDED_BY(mutex_) = false;  // a thread polls the socket
   bool eof_wanted_ TCPIP_GUARDED_BY(mutex_) = false;
   bool eof_sent_ TCPIP_GUARDED_BY(mutex_) = false;
+  bool closed_here_ TCPIP_GUARDED_BY(mutex_) = false;  // close(0) was called
   int error_ TCPIP_GUARDED_BY(mutex_) = 0;  // the errno that ended sending
 };
 

@@ -33,9 +33,12 @@
 
 namespace tcpip_testing {
 
-// The open descriptors of this process with what they are ("socket:[1234]"),
-// and its threads, by their ids, with their names.
+// The open descriptors of this process with what they are ("socket:[1234]").
+// Needs no free descriptor.
 std::map<int, std::string> open_descriptors();
+// The threads of this process, by their ids, with their names, and how many
+// there are. Need a free descriptor: throw std::system_error (EMFILE) if there
+// is none.
 std::map<pid_t, std::string> running_threads();
 int count_threads();
 
@@ -49,15 +52,27 @@ class LeakSnapshot {
   LeakSnapshot();
 
   // True if no descriptor and no thread has come since, and no descriptor has
-  // gone. Waits for that. The message has a line for each that has.
+  // gone. Waits for that. The message has a line for each that has. A file that
+  // was renamed or deleted is still the same. If no descriptor is free, the
+  // threads cannot be looked at, and the message says so.
   testing::AssertionResult is_restored(
       std::chrono::milliseconds patience = kLeakPatience) const;
 
  private:
+  // What an open descriptor stands for.
+  struct Descriptor {
+    std::string what;
+    dev_t device = 0;
+    ino_t inode = 0;
+    bool is(const Descriptor& other) const;
+  };
+  static std::map<int, Descriptor> descriptors();
   std::string differences() const;
 
-  std::map<int, std::string> descriptors_;
+  const std::map<int, Descriptor> descriptors_;
   std::map<pid_t, std::string> threads_;
+  // Why the threads are not known, or "".
+  std::string threads_error_;
 };
 
 // From here to the end of the scope. A failure is not fatal and is reported at

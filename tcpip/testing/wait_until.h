@@ -10,6 +10,8 @@
 #include <chrono>
 #include <thread>
 
+#include "tcpip/wait.h"
+
 namespace tcpip_testing {
 
 // How long the kit waits unless it is told otherwise. Only a test that fails
@@ -17,14 +19,13 @@ namespace tcpip_testing {
 inline constexpr std::chrono::seconds kPatience{20};
 
 // Looks every millisecond whether `predicate()`. False if it is not after
-// `limit`; what it throws reaches the caller.
+// `limit`, however long that is; what it throws reaches the caller.
 template <class Predicate>
 [[nodiscard]] bool wait_until(Predicate predicate,
                               std::chrono::milliseconds limit = kPatience) {
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point end = Clock::now() + limit;
+  const tcpip::Deadline deadline = tcpip::Deadline::after(limit);
   while (!predicate()) {
-    if (Clock::now() >= end) return predicate();
+    if (deadline.has_passed()) return predicate();
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return true;

@@ -18,7 +18,8 @@ All but programs go to snippets.cc.
   documents.py check ROOT
 
 prints, one a line, the links and the paths in backticks that lead nowhere, of
-all documents under ROOT.
+all documents under ROOT. So for the tests in backticks that do not exist:
+`risk/fork_test: ForkTest.ChildMayExit`, `risk/fork_test: ForkTest.*`.
 
 Either ends with status 1 if something is wrong.
 """
@@ -64,6 +65,7 @@ using namespace std::chrono_literals;
 
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})\s*([^`]*?)\s*$")
 COMMENT = re.compile(r"<!--\s*(program|declarations|snippet)\b:?\s*(.*?)\s*-->", re.S)
+TEST = re.compile(r"(\w+/\w+_test): (\w+)\.(\w+|\*)")
 
 
 class Wrong(Exception):
@@ -245,6 +247,21 @@ def wrong_links(root, document):
         )
         if path and not os.path.exists(os.path.join(root, path.group(1))):
             yield line_at(span.start()), "no file " + path.group(1)
+        test = TEST.fullmatch(span.group()[1:-1])
+        if test and not has_test(root, *test.groups()):
+            yield line_at(span.start()), "no test " + span.group()[1:-1]
+
+
+def has_test(root, path, suite, name):
+    """Whether tests/PATH.cc has that test, or that suite if the name is *."""
+    source = os.path.join(root, "tests", path + ".cc")
+    if not os.path.exists(source):
+        return False
+    with open(source, encoding="utf-8") as file:
+        text = file.read()
+    name = r"\w+" if name == "*" else name
+    pattern = r"^(TYPED_)?TEST(_[FP])?\(\s*{},\s*{}\s*\)".format(suite, name)
+    return re.search(pattern, text, re.M) is not None
 
 
 def mask(match):

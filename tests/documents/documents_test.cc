@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <utility>
@@ -140,18 +141,27 @@ TEST(LinksTest, WhatLeadsNowhereIsFound) {
   const HangGuard guard;
   const std::string folder = new_folder();
   std::ofstream(folder + "/there.md") << "# What is it?\n";
+  std::filesystem::create_directories(folder + "/tests/risk");
+  std::ofstream(folder + "/tests/risk/some_test.cc")
+      << "TEST_F(SomeTest, IsThere) {\n}\n";
   std::ofstream(folder + "/document.md")
       << "[a](there.md), [b](there.md#what-is-it), [c](https://e.org/x),\n"
          "`[d](not-a-link)`\n"
          "[e](gone.md) [f\ng](there.md#gone)\n"
          "`tcpip/gone.h` `./examples/gone NAME` `other/gone.h`\n"
+         "`risk/some_test: SomeTest.IsThere` `risk/some_test: SomeTest.*`\n"
+         "`risk/some_test: SomeTest.IsGone` `risk/gone_test: SomeTest.*`\n"
+         "`risk/some_test: GoneTest.*`\n"
          "```\n[h](gone.md) `tcpip/gone.h`\n```\n";
   const Outcome outcome = run(python("documents.py", {"check", folder}));
   EXPECT_EQ(outcome.output,
             "document.md:3: no file for the link gone.md\n"
             "document.md:4: no heading for the link there.md#gone\n"
             "document.md:5: no file tcpip/gone.h\n"
-            "document.md:5: no file examples/gone\n");
+            "document.md:5: no file examples/gone\n"
+            "document.md:7: no test risk/some_test: SomeTest.IsGone\n"
+            "document.md:7: no test risk/gone_test: SomeTest.*\n"
+            "document.md:8: no test risk/some_test: GoneTest.*\n");
   EXPECT_EQ(outcome.status, 1);
 }
 

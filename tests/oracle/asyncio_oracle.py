@@ -149,6 +149,9 @@ class ReaderScript:
         # A reader that has the bytes and does not know of the reset.
         self.rest = None
         self.met = False  # one of our reads has thrown for the reset
+        # readline() has dropped the beginning of a line that was too long: ours
+        # drops the rest of that line too, when it comes.
+        self.in_dropped_line = False
 
     @property
     def ours(self):
@@ -252,13 +255,45 @@ class ReaderScript:
         # One turn starts it; what needs no socket is then done.
         return await attempt(calls[method](), lambda: asyncio.sleep(0))
 
+    async def readline_of_asyncio(self):
+        """What asyncio would say, with its buffer's size; changes nothing."""
+        reader = asyncio.StreamReader(limit=self.limit)
+        reader.feed_data(bytes(self.reader._buffer))
+        if self.reader._eof:
+            reader.feed_eof()
+        if self.reader.exception() is not None:
+            reader.set_exception(self.reader.exception())
+        result, _ = await self.read_from(reader, "line", [])
+        return result, self.buffered(reader)
+
+    def drop_rest_of_line(self):
+        buffer = self.ours._buffer
+        del buffer[: buffer.find(b"\n") + 1 or len(buffer)]
+
+    def note_dropped_line(self, method, before, error):
+        """Whether the next byte is one of a line that was dropped."""
+        after = len(self.ours._buffer)
+        if method == "line" and isinstance(error, ValueError):
+            at = error.__context__.consumed
+            self.in_dropped_line = before[at : at + 1] != b"\n"
+        elif b"\n" in before[: len(before) - after]:
+            self.in_dropped_line = False
+
     async def read(self, method, arguments):
         self.print_read(method, arguments)
+        name = ""
+        asyncio_says = None
+        if method == "line" and self.in_dropped_line:
+            name = "rest-of-a-dropped-line-is-dropped"
+            asyncio_says = await self.readline_of_asyncio()
+            self.in_dropped_line = b"\n" not in self.ours._buffer
+            self.drop_rest_of_line()
         before = bytes(self.ours._buffer)
         result, error = await self.read_from(self.reader, method, arguments)
         ours = result
-        name = ""
         real_after = self.buffered(self.reader)
+        if asyncio_says is not None:
+            result, real_after = asyncio_says
         if method == "read" and arguments[0] < 0:
             name = "negative-read-throws"
             ours = "ValueError"
@@ -279,6 +314,7 @@ class ReaderScript:
             # readline() itself does not say how far it got.
             ours = f"LimitOverrunError {error.__context__.consumed}"
             name = name or "readline-over-limit-is-LimitOverrunError"
+        self.note_dropped_line(method, before, error)
         report(result + real_after, ours + self.buffered(self.ours), name)
 
     def exception(self):

@@ -77,6 +77,9 @@ constexpr Difference kDifferences[] = {
      "over the limit: `LimitOverrunError` where asyncio has `ValueError`"},
     {"reset-delivers-first", "`reader.read(n)`",
      "bytes that came before a reset are delivered first, then the error"},
+    {"rest-of-a-dropped-line-is-dropped", "`reader.readline()`",
+     "the rest of that line is dropped too when it comes; asyncio takes it for "
+     "a line"},
     {"second-reader-always-throws", "two readers at once",
      "also if the second would not have to wait"},
     {"wait-closed-ignores-a-loss", "`await writer.wait_closed()`",

@@ -5,7 +5,10 @@ json module makes of them, less what PORTING.md lists as refused in C++.
 
 Prints, for json_oracle_test.cc, a line each:
 
-    MODE HEX bad NAME|syntax     refused: by difference NAME, or by Python too
+    MODE HEX bad syntax INDEX    refused by Python too: the first byte of what is
+                                 wrong; "-" if it has no say in where
+    MODE HEX bad NAME TOKEN      refused by difference NAME: the hex of the token,
+                                 if it is one
     MODE HEX value DUMP          the value, as said by shape(), and the hex of
                                  what json.dumps() makes of it; "-" if it holds
                                  a number that C++ writes in other digits
@@ -40,20 +43,20 @@ class Refused(Exception):
     pass
 
 
-def refuse(name):
-    raise Refused(name)
+def refuse(name, token=""):
+    raise Refused(f"{name} {token.encode().hex()}".strip())
 
 
 def integer(text):
     if len(text) > 25 or not -(2**63) <= int(text) < 2**64:
-        refuse("integer-of-more-than-64-bits")
+        refuse("integer-of-more-than-64-bits", text)
     return int(text)
 
 
 def real(text):
     value = float(text)
     if value in (float("inf"), -float("inf")):
-        refuse("number-beyond-double")
+        refuse("number-beyond-double", text)
     return value
 
 
@@ -86,7 +89,21 @@ def last_of_each(pairs):
 
 
 def not_allowed(name):
-    refuse("nan-or-infinity")
+    refuse("nan-or-infinity", name)
+
+
+def has_surrogate(text):
+    """Then C++ may refuse the text for that, before Python finds a fault."""
+    return "\\ud" in text.lower()
+
+
+def place(text, error):
+    """The byte where the text is wrong, in the oldest Python's opinion."""
+    newer = error.msg.startswith("Illegal trailing comma")  # there the bracket
+    deep = text.count("[") + text.count("{") > MAX_DEPTH
+    if newer or has_surrogate(text) or deep:
+        return "-"
+    return len(text[: error.pos].encode("utf-8", "surrogatepass"))
 
 
 def written_alike(value):
@@ -111,11 +128,14 @@ def answer(text, parse_constant):
         )
         said = shape(value)
     except Refused as e:
-        return f"bad {e}"
+        name, *token = str(e).split()
+        return " ".join(["bad", name, *([] if has_surrogate(text) else token)])
     except RecursionError:
         return "bad nested-deeper-than-256"
-    except ValueError:
-        return "bad syntax"
+    except json.JSONDecodeError as e:
+        return f"bad syntax {place(text, e)}"
+    except ValueError:  # an integer of more digits than Python converts
+        return "bad syntax -"
     if not written_alike(value):
         return said + " -"
     dump = json.dumps(value, separators=(",", ":"), sort_keys=True)

@@ -1,4 +1,5 @@
 // Promise 7: the library does nothing to the process that it lives in.
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -34,13 +35,18 @@
 #include "tcpip/callback_queue.h"
 #include "tcpip/client.h"
 #include "tcpip/error.h"
+#include "tcpip/listener.h"
 #include "tcpip/log.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/open_connection.h"
 #include "tcpip/testing/connection_events.h"
 #include "tcpip/testing/leak_guard.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/subprocess.h"
+#include "tests/support/told.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
@@ -48,6 +54,7 @@ namespace {
 
 using namespace std::literals;  // NOLINT(google-build-using-namespace)
 using tcpip_testing::ConnectionEvents;
+using tcpip_testing::LogRecorder;
 using tcpip_testing::open_descriptors;
 using tcpip_tests::connect_to;
 using tcpip_tests::eventually;
@@ -488,6 +495,178 @@ TEST(ProcessDeathTest, ForkedChildMayJustExit) {
         std::_Exit(result);
       },
       testing::ExitedWithCode(0), "");
+}
+
+// B2. What the program writes to stderr must never go to a peer.
+int live_without_standard_streams() {
+  ::alarm(30);
+  const auto is_taken = [] {
+    for (const int fd : {0, 1, 2}) {
+      if (::fcntl(fd, F_GETFD) >= 0) return true;
+    }
+    return false;
+  };
+  CallbackQueue queue;
+  for (const int fd : {0, 1, 2}) ::close(fd);
+  queue.wait_fd();
+  if (is_taken()) return 2;
+  OneClientServer server({.host = "127.0.0.1", .callbacks = &queue});
+  server.start();
+  if (is_taken()) return 3;
+  Client client({.host = "127.0.0.1", .port = server.port()});
+  client.start(kPatience);
+  if (is_taken()) return 4;
+  if (!server.wait_connected(kPatience)) return 5;
+  client.write_str("hello", kPatience);
+  const std::stop_source stop;
+  if (server.read_str({kPatience, stop.get_token()}) != "hello") return 6;
+  if (is_taken()) return 7;
+  Listener listener("127.0.0.1", 0);
+  const Streams streams =
+      open_connection("127.0.0.1", listener.port(), kPatience);
+  const Listener::Accepted accepted = listener.accept(kPatience);
+  return is_taken() ? 8 : 0;
+}
+
+TEST(ProcessDeathTest, NoDescriptorTakesThePlaceOfAStandardStream) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(std::_Exit(live_without_standard_streams()),
+              testing::ExitedWithCode(0), "");
+}
+
+// --- The log ---
+
+// B4. A client that is turned away again and again.
+TEST(LogTest, ClientThatReconnectsInALoopCausesFewLines) {
+  const HangGuard guard;
+  const LogRecorder lines;
+  OneClientServer server({.host = "127.0.0.1", .log = lines.log()});
+  server.start();
+  const UniqueFd served = connect_to(server.port());
+  ASSERT_TRUE(server.wait_connected(kPatience));
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < 500; ++i) {
+    EXPECT_EQ(tcpip_tests::recv_until_eof(connect_to(server.port())), "");
+  }
+  const auto took = std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::steady_clock::now() - start);
+  EXPECT_LE(lines.count("rejecting"),
+            2 + static_cast<std::size_t>(took.count()));
+  // The rest is told of without another client.
+  EXPECT_TRUE(eventually([&] {
+    return tcpip_tests::told(lines, "rejecting") == 500;
+  })) << lines.text();
+}
+
+// The same for clients that are served, and gone at once.
+TEST(LogTest, ClientsThatAreServedInALoopCauseFewLines) {
+  const HangGuard guard;
+  const LogRecorder lines;
+  OneClientReadLoopServer server(
+      {.host = "127.0.0.1",
+       .log = lines.log(),
+       .connect_callback =
+           [](const ConnectionEvent&) { throw std::runtime_error("bad"); }},
+      echo);
+  server.start();
+  const auto start = std::chrono::steady_clock::now();
+  constexpr std::uint64_t kClients = 300;
+  for (std::uint64_t i = 1; i <= kClients; ++i) {
+    const UniqueFd peer = connect_to(server.port());
+    ASSERT_TRUE(eventually([&] { return server.connection_count() == i; }));
+    send_all(peer, "\xff\r\nunread");  // not text: the handler fails
+    EXPECT_EQ(tcpip_tests::recv_ending(peer).data, "");
+    ASSERT_TRUE(eventually([&] { return !server.connected(); }));
+  }
+  const auto took = std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::steady_clock::now() - start);
+  // Of each of five kinds.
+  EXPECT_LE(lines.size(), 5 * (12 + static_cast<std::size_t>(took.count())));
+  for (const char* kind : {" connected", "ended", "read handler failed"}) {
+    EXPECT_TRUE(eventually([&] {
+      return tcpip_tests::told(lines, kind) == kClients;
+    })) << kind
+        << "\n"
+        << lines.text();
+  }
+  server.close();
+}
+
+// --- A plugin that is unloaded ---
+
+// B5. The functions of plugin.cc, while it is loaded.
+class Plugin {
+ public:
+  Plugin()
+      : path_(tcpip_tests::find_file("tests/risk/plugin.so")),
+        handle_(::dlopen(path_.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+    if (handle_ == nullptr) std::fputs(::dlerror(), stderr);
+  }
+  ~Plugin() { unload(); }
+  Plugin(const Plugin&) = delete;
+  Plugin& operator=(const Plugin&) = delete;
+
+  template <class... Arguments>
+  bool call(const char* function, Arguments... arguments) {
+    using Function = bool (*)(Arguments...);
+    const auto found = reinterpret_cast<Function>(::dlsym(handle_, function));
+    return found != nullptr && found(arguments...);
+  }
+  void unload() {
+    if (handle_ != nullptr) ::dlclose(std::exchange(handle_, nullptr));
+  }
+  // Whether it is still in memory.
+  bool is_loaded() const {
+    void* const found = ::dlopen(path_.c_str(), RTLD_NOW | RTLD_NOLOAD);
+    if (found == nullptr) return false;
+    ::dlclose(found);
+    return true;
+  }
+
+ private:
+  const std::string path_;
+  void* handle_;
+};
+
+int unload_behind_a_close() {
+  ::alarm(30);
+  Plugin plugin;
+  if (!plugin.call("plugin_talk")) return 2;
+  plugin.unload();
+  return plugin.is_loaded() ? 3 : 0;
+}
+
+int unload_while_a_look_up_is_left_behind() {
+  ::alarm(30);
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return 2;
+  // Both stay open: TSan does not see that the thread no longer reads.
+  const auto [silence, answer] = ends;
+  const int threads = tcpip_testing::count_threads();
+  Plugin plugin;
+  if (!plugin.call("plugin_look_up", silence)) return 3;
+  plugin.unload();
+  if (tcpip_testing::count_threads() != threads + 1) return 4;
+  if (::write(answer, "", 1) != 1) return 5;
+  if (!eventually([&] { return tcpip_testing::count_threads() == threads; })) {
+    return 6;
+  }
+  // Nothing keeps it any longer. The loader sees that at the next dlclose(),
+  // which is in here.
+  plugin.is_loaded();
+  return plugin.is_loaded() ? 7 : 0;
+}
+
+TEST(ProcessDeathTest, PluginIsUnloadedOnceItsObjectsAreClosed) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(std::_Exit(unload_behind_a_close()), testing::ExitedWithCode(0),
+              "");
+}
+
+TEST(ProcessDeathTest, PluginMayBeUnloadedWhileALookUpIsLeftBehind) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(std::_Exit(unload_while_a_look_up_is_left_behind()),
+              testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ void check(int result, const char* what) {
 
 void await(int fd, short events, Deadline deadline, const char* what) {
   for (;;) {
+    // Every deadline here is patience(): its milliseconds fit into an int.
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(deadline.remaining());
     pollfd entry{fd, events, 0};

@@ -15,49 +15,15 @@
 
 #include "tcpip/testing/leak_guard.h"
 #include "tcpip/unique_fd.h"
+#include "tests/support/hang_guard.h"
 #include "tests/support/loopback.h"
+#include "tests/support/sanitizers.h"
 #include "tests/support/wait_until.h"
-
-// The sanitizers make everything several times slower.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TESTS_WITH_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define TESTS_WITH_SANITIZER 1
-#endif
-#endif
 
 namespace tcpip_tests {
 
-#ifdef TESTS_WITH_SANITIZER
-inline constexpr bool kWithSanitizer = true;
-#else
-inline constexpr bool kWithSanitizer = false;
-#endif
-
-// UBSan's check of virtual calls needs a descriptor now and then: no test that
-// takes them all away can run with it. It goes with ASan here.
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kNeedsDescriptors = true;
-#else
-inline constexpr bool kNeedsDescriptors = false;
-#endif
-
 // What has to happen at once happens within this.
 inline constexpr std::chrono::seconds kPrompt{kWithSanitizer ? 4 : 1};
-
-// Kills the program if a test hangs: no test waits for ever.
-class HangGuard {
- public:
-  explicit HangGuard(unsigned seconds = kWithSanitizer ? 120 : 60)
-      : outer_(::alarm(seconds)) {}
-  ~HangGuard() { ::alarm(outer_); }
-  HangGuard(const HangGuard&) = delete;
-  HangGuard& operator=(const HangGuard&) = delete;
-
- private:
-  const unsigned outer_;  // what one that is around this one had left
-};
 
 // wait_until(), but the result may be dropped.
 template <class Predicate>

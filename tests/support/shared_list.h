@@ -10,7 +10,6 @@
 #define TESTS_SUPPORT_SHARED_LIST_H_
 
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -29,28 +28,25 @@ class SharedList {
   void add(T value) const {
     const std::lock_guard lock(state_->mutex);
     state_->values.push_back(std::move(value));
-    state_->changed.notify_all();
   }
   std::vector<T> values() const {
     const std::lock_guard lock(state_->mutex);
     return state_->values;
   }
-  std::size_t size() const { return values().size(); }
+  std::size_t size() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->values.size();
+  }
   // True once there are that many; false if there are not in time.
   [[nodiscard]] bool wait_for(
       std::size_t count,
       std::chrono::milliseconds limit = tcpip_testing::kPatience) const {
-    std::unique_lock lock(state_->mutex);
-    // Not wait_for: TSan does not know the steady clock's variant of it.
-    return state_->changed.wait_until(
-        lock, std::chrono::system_clock::now() + limit,
-        [&] { return state_->values.size() >= count; });
+    return tcpip_testing::wait_until([&] { return size() >= count; }, limit);
   }
 
  private:
   struct State {
     std::mutex mutex;
-    std::condition_variable changed;
     std::vector<T> values;
   };
   std::shared_ptr<State> state_ = std::make_shared<State>();

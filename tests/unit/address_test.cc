@@ -102,6 +102,31 @@ TEST(Address, ShowsThePathOfAUnixSocket) {
   EXPECT_EQ(unix_domain("/run/a.sock", true).port(), 0);
 }
 
+// As getsockname() gives the address of a socket that is bound to a path of 108
+// bytes: with a size that counts a NUL behind it.
+TEST(Address, ReadsNoFurtherThanThePathOfAUnixSocket) {
+  const std::string longest(sizeof(sockaddr_un{}.sun_path), 'p');
+  std::array<char, 128> bytes{};
+  bytes.fill('x');
+  sockaddr_un un{};
+  un.sun_family = AF_UNIX;
+  std::memcpy(un.sun_path, longest.data(), longest.size());
+  std::memcpy(bytes.data(), &un, sizeof un);
+  EXPECT_EQ(Address(bytes.data(), sizeof un + 1).host(), longest);
+  EXPECT_EQ(Address(bytes.data(), bytes.size()).host(), longest);
+}
+
+TEST(Address, ShowsTheAbstractNameOfAUnixSocket) {
+  const auto show = [](std::string_view name) {
+    return unix_domain(name, false).to_string();
+  };
+  EXPECT_EQ(show(std::string_view("\0tmp", 4)), "@tmp");
+  EXPECT_EQ(show(std::string_view("\0a\0b\0", 5)), "@a@b@");
+  const std::string longest(sizeof(sockaddr_un{}.sun_path) - 1, 'n');
+  EXPECT_EQ(show('\0' + longest), "@" + longest);
+  EXPECT_EQ(show(std::string_view("\0", 1)), "unix socket");
+}
+
 TEST(Address, TakesAnySockaddrThereIs) {
   const std::array<std::byte, 129> bytes{};
   EXPECT_NO_THROW(Address(bytes.data(), 128));

@@ -740,12 +740,14 @@ TEST(WritingTest, EachWriteSendsWhatItsNameSays) {
   server.write_lines({"b", "", "c"});
   const std::vector<std::string_view> parts{"d", "e"};
   server.write_lines(parts);
+  server.write_lines(std::vector<std::string>{"x", "y"}, kPatience);
+  EXPECT_TRUE(server.try_write_lines(std::vector<std::string>{"z"}));
   server.write_str("f \xc3\xa9");
   server.write_from(Point{0x01010101, 0x02020202}, kPatience);
   server.write_lines({});
   server.drain();
-  EXPECT_EQ(recv_exact(served.peer, 19),
-            "abcdef \xc3\xa9\r\n\1\1\1\1\2\2\2\2"s);
+  EXPECT_EQ(recv_exact(served.peer, 22),
+            "abcdexyzf \xc3\xa9\r\n\1\1\1\1\2\2\2\2"s);
 }
 
 TEST(WriteStrTest, RefusesTheTerminatorInsideAndSendsNothing) {
@@ -911,6 +913,19 @@ TEST(TryWriteTest, TakesNothingWhileAnEarlierMessageIsUnsent) {
   });
   server.drain(kPatience);
   EXPECT_TRUE(server.try_write("g"));
+  EXPECT_TRUE(reading.get() == large + "g");
+}
+
+TEST(TryWriteTest, FirstSendsWhatIsUnsent) {
+  Served served({.socket = {.send_buffer = 256 * 1024}});
+  OneClientServer& server = *served.server;
+  const std::string large(8 * 1024 * 1024, 'x');
+  EXPECT_TRUE(server.try_write(large));
+  EXPECT_GT(server.unsent(), 0u);
+  std::future<std::string> reading = std::async(std::launch::async, [&] {
+    return recv_exact(served.peer, large.size() + 1);
+  });
+  EXPECT_TRUE(eventually([&] { return server.try_write("g"); }));
   EXPECT_TRUE(reading.get() == large + "g");
 }
 

@@ -2,15 +2,20 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <compare>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <new>
+#include <sstream>
 #include <string>
 #include <type_traits>
+#include <unordered_map>
+#include <unordered_set>
 
 namespace tcpip {
 namespace {
@@ -166,6 +171,93 @@ TEST(WireNumber, BehavesAsTheNumber) {
   EXPECT_EQ(x, 0);
   const BigEndian<double> angle = 0.5;
   EXPECT_EQ(2 * angle, 1.0);
+}
+
+// Does the same to a number and to a WireNumber.
+template <class T, class Change>
+void expect_same(T start, Change change) {
+  T number = start;
+  BigEndian<T> big = start;
+  LittleEndian<T> little = start;
+  change(number);
+  change(big);
+  change(little);
+  EXPECT_EQ(big, number);
+  EXPECT_EQ(little, number);
+}
+
+TEST(WireNumber, IsChangedAsTheNumberIs) {
+  for (const int start : {0, 1, -40, 41, 70'000}) {
+    expect_same(start, [](auto& x) { x += 7; });
+    expect_same(start, [](auto& x) { x -= 7; });
+    expect_same(start, [](auto& x) { x *= 3; });
+    expect_same(start, [](auto& x) { x /= 3; });
+    expect_same(start, [](auto& x) { x %= 7; });
+    expect_same(start, [](auto& x) { x &= 0xf0f0; });
+    expect_same(start, [](auto& x) { x |= 0xf0f0; });
+    expect_same(start, [](auto& x) { x ^= 0xf0f0; });
+    expect_same(start, [](auto& x) { x <<= 3; });
+    expect_same(start, [](auto& x) { x >>= 3; });
+    expect_same(start, [](auto& x) { ++x; });
+    expect_same(start, [](auto& x) { --x; });
+    expect_same(start, [start](auto& x) {
+      EXPECT_EQ(x++, start);
+      EXPECT_EQ(x--, start + 1);
+      EXPECT_EQ(x--, start);
+    });
+    expect_same(start, [](auto& x) { (x += 2) *= 3; });
+  }
+  BigEndian<std::uint16_t> small = 1000;
+  small *= 1.5;  // 1.5 does not become 1 first
+  EXPECT_EQ(small, 1500);
+  small -= 1501;
+  EXPECT_EQ(small, 0xffff);
+  ++small;
+  EXPECT_EQ(small, 0);
+  expect_same(2.5, [](auto& x) { x *= 3; });
+  expect_same(2.5, [](auto& x) { x /= 2; });
+  expect_same(2.5, [](auto& x) { EXPECT_EQ(x--, 2.5); });
+  expect_same(true, [](auto& x) { x &= false; });
+  LittleEndian<int> other = 6;
+  BigEndian<int> x = 7;
+  x *= other;
+  EXPECT_EQ(x, 42);
+}
+
+TEST(WireNumber, IsUsedWhereANumberIs) {
+  const BigEndian<std::uint32_t> id = 42;
+  const BigEndian<std::uint32_t> larger = 43;
+  EXPECT_EQ(std::max(id, larger), 43u);
+  EXPECT_EQ(std::max<std::uint32_t>(id, 50), 50u);
+  const bool has_id = id != 0;
+  EXPECT_EQ(has_id ? id.value() : 0, 42u);
+  EXPECT_EQ(has_id ? id : larger, 42u);
+  EXPECT_EQ(std::to_string(id), "42");
+  std::ostringstream text;
+  text << id << ' ' << LittleEndian<double>(1.5) << ' '
+       << BigEndian<std::int16_t>(-7);
+  EXPECT_EQ(text.str(), "42 1.5 -7");
+  EXPECT_EQ(format_as(id), 42u);
+  static_assert(std::is_same_v<decltype(format_as(id)), std::uint32_t>);
+}
+
+TEST(WireNumber, IsAKeyOfAHashTable) {
+  std::unordered_map<BigEndian<std::uint32_t>, std::string> names;
+  names[42] = "dome";
+  names[BigEndian<std::uint32_t>(42)] += " drive";
+  EXPECT_EQ(names.at(42), "dome drive");
+  EXPECT_EQ(std::unordered_set<LittleEndian<Mode>>({Mode::kOff}).size(), 1u);
+  EXPECT_EQ(std::hash<BigEndian<double>>()(0.0),
+            std::hash<BigEndian<double>>()(-0.0));
+}
+
+// Without limits of its own, max() would be 0 and say nothing.
+TEST(WireNumber, HasTheLimitsOfTheNumber) {
+  using Limits = std::numeric_limits<BigEndian<std::int16_t>>;
+  static_assert(Limits::is_specialized && Limits::is_integer);
+  EXPECT_EQ(Limits::max(), 32767);
+  EXPECT_EQ(Limits::lowest(), -32768);
+  EXPECT_TRUE(std::numeric_limits<LittleEndian<double>>::has_quiet_NaN);
 }
 
 TEST(WireNumber, ComparesWithinADefaultedComparison) {

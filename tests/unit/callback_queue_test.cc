@@ -13,6 +13,7 @@
 #include <fstream>
 #include <functional>
 #include <future>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -25,6 +26,8 @@
 
 #include "tcpip/error.h"
 #include "tcpip/testing/wait_until.h"
+#include "tests/support/post_event.h"
+#include "tests/support/raw_client.h"
 #include "tests/support/waiting_thread.h"
 
 namespace tcpip {
@@ -36,7 +39,10 @@ using tcpip_tests::append;
 using tcpip_tests::Gate;
 using tcpip_tests::get;
 using tcpip_tests::Ints;
+using tcpip_tests::kPrompt;
 using tcpip_tests::on_destruction;
+using tcpip_tests::post_event;
+using tcpip_tests::seconds_of;
 using tcpip_tests::soon;
 using tcpip_tests::WaitingThread;
 
@@ -68,7 +74,7 @@ TEST(CallbackQueueTest, RefusesEmptyCallbacks) {
   CallbackQueue::Owner owner(queue);
   EXPECT_THROW(queue.post(nullptr), std::invalid_argument);
   EXPECT_THROW(owner.post_wait(nullptr), std::invalid_argument);
-  EXPECT_THROW(EventOwner(queue).post_event(nullptr), std::invalid_argument);
+  EXPECT_THROW(internal::PreparedEvent(nullptr), std::invalid_argument);
   EXPECT_TRUE(queue.empty());
 }
 
@@ -92,9 +98,9 @@ TEST(CallbackQueueTest, EventsAreTakenWhenFullAndDoNotCount) {
   CallbackQueue queue(1);
   EventOwner owner(queue);
   Ints ran;
-  owner.post_event(append(ran, 1));
+  post_event(owner, append(ran, 1));
   EXPECT_TRUE(owner.post(append(ran, 2)));
-  owner.post_event(append(ran, 3));
+  post_event(owner, append(ran, 3));
   EXPECT_FALSE(owner.post(append(ran, 4)));
   EXPECT_EQ(queue.size(), 3u);
   EXPECT_EQ(queue.run_pending(), 3u);
@@ -144,7 +150,7 @@ TEST(CallbackQueueTest, RefusePostsRefusesThatOwnerOnly) {
   EXPECT_FALSE(servers[0].post([] {}));
   EXPECT_THROW(servers[0].post_wait([] {}), CancelledError);
   EXPECT_TRUE(queue.empty());
-  servers[0].post_event([] {});
+  post_event(servers[0], [] {});
   EXPECT_TRUE(servers[1].post([] {}));
   EXPECT_TRUE(queue.post([] {}));
   EXPECT_EQ(queue.size(), 3u);
@@ -158,6 +164,21 @@ TEST(CallbackQueueTest, RefusePostsEndsAPostWaitThatWaits) {
   ASSERT_TRUE(poster.is_blocked());
   owner.refuse_posts();
   EXPECT_THROW(poster.join(), CancelledError);
+}
+
+TEST(CallbackQueueTest, CancelEndsNoPostWaitOfAnotherOwner) {
+  CallbackQueue queue(1);
+  CallbackQueue::Owner owner(queue);
+  CallbackQueue::Owner other(queue);
+  Ints ran;
+  queue.post(append(ran, 1));
+  WaitingThread poster([&] { owner.post_wait(append(ran, 2)); });
+  ASSERT_TRUE(poster.is_blocked());
+  other.cancel();
+  EXPECT_EQ(queue.run_pending(), 1u);
+  poster.join();
+  EXPECT_EQ(queue.run_pending(), 1u);
+  EXPECT_EQ(ran, (Ints{1, 2}));
 }
 
 TEST(CallbackQueueTest, RetireEndsAPostWaitThatWaits) {
@@ -432,7 +453,7 @@ TEST(CallbackQueueTest, CancelledOwnerPostsNoMore) {
   owner.cancel();
   EXPECT_FALSE(owner.post([] {}));
   EXPECT_THROW(owner.post_wait([] {}), CancelledError);
-  owner.post_event([] { FAIL() << "an event of a cancelled owner"; });
+  post_event(owner, [] { FAIL() << "an event of a cancelled owner"; });
   EXPECT_TRUE(queue.empty());
   owner.cancel();
   owner.retire();
@@ -471,7 +492,7 @@ TEST(CallbackQueueTest, OwnerMayOutliveTheQueue) {
   EXPECT_TRUE(destroyed);
   EXPECT_FALSE(owner.post([] {}));
   EXPECT_THROW(owner.post_wait([] {}), CancelledError);
-  owner.post_event([] { FAIL(); });
+  post_event(owner, [] { FAIL(); });
   owner.retire();
   owner.cancel();
 }
@@ -540,6 +561,62 @@ TEST(CallbackQueueTest, CancelWaitsUntilAnotherCancelHasDestroyedCallbacks) {
   gate.open();
   first.join();
   second.join();
+}
+
+TEST(CallbackQueueTest, CancelDropsWhatIsQueuedBeforeItWaits) {
+  CallbackQueue queue;
+  CallbackQueue::Owner owner(queue);
+  Gate gate;
+  owner.post(gate.callback());
+  owner.post([] { FAIL() << "ran after cancel()"; });
+  WaitingThread drainer([&] { queue.run_pending(); });
+  gate.wait_begun();
+  WaitingThread canceller([&] { owner.cancel(); });
+  EXPECT_TRUE(canceller.is_blocked());
+  EXPECT_EQ(queue.size(), 0u);
+  gate.open();
+  canceller.join();
+  drainer.join();
+}
+
+TEST(CallbackQueueTest, CancelWaitsForAllCallbacksThatRun) {
+  CallbackQueue queue;
+  CallbackQueue::Owner owner(queue);
+  std::array<Gate, 2> gates;
+  std::list<WaitingThread> drainers;
+  for (Gate& gate : gates) {
+    owner.post(gate.callback());
+    drainers.emplace_back([&] { queue.run_one(); });
+    gate.wait_begun();
+  }
+  std::atomic<bool> cancelled = false;
+  WaitingThread canceller([&] {
+    owner.cancel();
+    cancelled = true;
+  });
+  EXPECT_TRUE(canceller.is_blocked());
+  gates[0].open();
+  drainers.front().join();
+  EXPECT_TRUE(canceller.is_blocked());
+  EXPECT_FALSE(cancelled);
+  gates[1].open();
+  drainers.back().join();
+  canceller.join();
+}
+
+TEST(CallbackQueueTest, CancelWaitsUntilAllThatWasQueuedIsDestroyed) {
+  CallbackQueue queue;
+  CallbackQueue::Owner owner(queue);
+  Gate gate;
+  queue.post([] {});  // nobody's, and dropped together with the owner's
+  owner.post([keep = on_destruction(gate.callback())] {});
+  WaitingThread dropper([&] { internal::QueueThread::drop_all(queue); });
+  gate.wait_begun();
+  WaitingThread canceller([&] { owner.cancel(); });
+  EXPECT_TRUE(canceller.is_blocked());
+  gate.open();
+  dropper.join();
+  canceller.join();
 }
 
 TEST(CallbackQueueTest, CancelDoesNotWaitForOtherOwners) {
@@ -736,14 +813,14 @@ TEST(CallbackQueueTest, NothingOfAnOwnerIsTouchedAfterRetire) {
   for (int round = 0; round < kRounds; ++round) {
     auto server = std::make_unique<Server>(queue);
     EventOwner& owner = server->owner;
-    owner.post_event(server->callback());
+    post_event(owner, server->callback());
     WaitingThread reader([server = server.get()] {
       for (;;) server->owner.post_wait(server->callback());
     });
     EXPECT_TRUE(soon([&] { return server->seen > 8; }));
     owner.refuse_posts();
     EXPECT_THROW(reader.join(), CancelledError);
-    owner.post_event(server->callback());
+    post_event(owner, server->callback());
     owner.retire();
     EXPECT_EQ(server->destroyed, server->made);
     server.reset();
@@ -761,7 +838,7 @@ TEST(CallbackQueueTest, RetireOnTheDrainingThreadRunsTheRest) {
   EventOwner& owner = servers[0];
   Ints ran;
   queue.run_pending();
-  owner.post_event(append(ran, 1));
+  post_event(owner, append(ran, 1));
   servers[1].post(append(ran, 9));
   servers[0].post(append(ran, 2));
   owner.refuse_posts();
@@ -777,10 +854,11 @@ TEST(CallbackQueueTest, RetireOnTheDrainingThreadDropsWhatIsPostedMeanwhile) {
   int ran = 0;
   std::function<void()> again = [&] {
     ++ran;
-    owner.post_event(again);
+    post_event(owner, again);
+    EXPECT_FALSE(owner.post([] { FAIL() << "ran after retire()"; }));
   };
   queue.run_pending();
-  owner.post_event(again);
+  post_event(owner, again);
   owner.retire();
   EXPECT_EQ(ran, 1);
   EXPECT_TRUE(queue.empty());
@@ -793,18 +871,46 @@ TEST(CallbackQueueTest, RetireOnTheDrainingThreadRunsAllThenThrows) {
   queue.run_pending();
   owner.post([] { throw std::runtime_error("first"); });
   owner.post([] { throw 7; });
-  owner.post_event(append(ran, 1));
+  post_event(owner, append(ran, 1));
   owner.refuse_posts();
   EXPECT_THROW(owner.retire(), std::runtime_error);
   EXPECT_EQ(ran, (Ints{1}));
   EXPECT_FALSE(owner.post([] {}));
 }
 
+TEST(CallbackQueueTest, RetireOnAThreadThatHasFoundNothingRunsTheRest) {
+  CallbackQueue queue;
+  EventOwner owner(queue);
+  Ints ran;
+  WaitingThread([&] { queue.run_pending(); }).join();
+  // Now this thread is the last to drain, though it ran nothing.
+  EXPECT_FALSE(queue.run_one(Wait::none()));
+  post_event(owner, append(ran, 1));
+  owner.retire();
+  EXPECT_EQ(ran, (Ints{1}));
+}
+
+TEST(CallbackQueueTest, RetireOnAThreadThatWasPassedAndThenRanRunsTheRest) {
+  CallbackQueue queue;
+  EventOwner owner(queue);
+  Ints ran;
+  WaitingThread drainer([&] {
+    EXPECT_TRUE(queue.run_one());
+    post_event(owner, append(ran, 2));
+    owner.retire();
+  });
+  ASSERT_TRUE(drainer.is_blocked());
+  queue.run_pending();  // by this thread, while the other waits
+  post_event(owner, append(ran, 1));
+  drainer.join();
+  EXPECT_EQ(ran, (Ints{1, 2}));
+}
+
 TEST(CallbackQueueTest, RetireOnAnotherThreadDrops) {
   CallbackQueue queue;
   EventOwner owner(queue);
   queue.run_pending();
-  owner.post_event([] { FAIL() << "ran on a thread that does not drain"; });
+  post_event(owner, [] { FAIL() << "ran on a thread that does not drain"; });
   owner.refuse_posts();
   WaitingThread([&] { owner.retire(); }).join();
   EXPECT_TRUE(queue.empty());
@@ -816,16 +922,49 @@ TEST(CallbackQueueTest, RetireOnAThreadThatFollowsTheDrainingOneDrops) {
   CallbackQueue queue;
   EventOwner owner(queue);
   std::thread([&] { queue.run_pending(); }).join();
-  owner.post_event([] { FAIL() << "ran on a thread that does not drain"; });
+  post_event(owner, [] { FAIL() << "ran on a thread that does not drain"; });
   std::thread([&] { owner.retire(); }).join();
+  EXPECT_TRUE(queue.empty());
+}
+
+// A search for each callback, or for each owner, would take minutes.
+TEST(CallbackQueueTest, EndingTakesLinearTime) {
+  constexpr int kOthers = 200000;
+  constexpr int kOwn = 10000;
+  auto queue = std::make_unique<CallbackQueue>(kOthers + 2 * kOwn);
+  EventOwner owner(*queue);
+  int ran = 0;
+  queue->run_pending();  // this thread drains
+  for (int i = 0; i < kOthers; ++i) queue->post([] {});
+  for (int i = 0; i < kOwn; ++i) owner.post([&] { ++ran; });
+  std::list<EventOwner> others;
+  for (int i = 0; i < kOwn; ++i) {
+    others.emplace_back(*queue).post([] { FAIL() << "was dropped"; });
+  }
+  EXPECT_LT(seconds_of([&] { owner.retire(); }), 5 * kPrompt);
+  EXPECT_EQ(ran, kOwn);
+  EXPECT_EQ(queue->size(), static_cast<std::size_t>(kOthers + kOwn));
+  EXPECT_LT(seconds_of([&] { queue.reset(); }), 5 * kPrompt);
+}
+
+// A callback that cancels the owner drops those that retire() would run next.
+TEST(CallbackQueueTest, CallbackMayCancelARetiringOwner) {
+  CallbackQueue queue;
+  EventOwner owner(queue);
+  queue.run_pending();
+  owner.post([&] { owner.cancel(); });
+  owner.post([keep = on_destruction([&] {
+                EXPECT_TRUE(queue.empty());  // no lock is held
+              })] { FAIL() << "ran after cancel()"; });
+  owner.retire();
   EXPECT_TRUE(queue.empty());
 }
 
 TEST(CallbackQueueTest, RetireInsideTheOwnersCallbackDrops) {
   CallbackQueue queue;
   EventOwner owner(queue);
-  owner.post_event([&] { owner.retire(); });
-  owner.post_event([] { FAIL() << "ran after retire()"; });
+  post_event(owner, [&] { owner.retire(); });
+  post_event(owner, [] { FAIL() << "ran after retire()"; });
   EXPECT_EQ(queue.run_pending(), 1u);
   EXPECT_TRUE(queue.empty());
 }
@@ -838,7 +977,7 @@ TEST(CallbackQueueTest, RetireInsideAnotherOwnersCallbackRunsTheRest) {
     owner.retire();
     ran.push_back(2);
   });
-  owner.post_event(append(ran, 1));
+  post_event(owner, append(ran, 1));
   EXPECT_EQ(queue.run_pending(), 1u);
   EXPECT_EQ(ran, (Ints{1, 2}));
 }
@@ -878,10 +1017,22 @@ TEST(CallbackQueueTest, WaitFdIsReadableExactlyWhileNotEmpty) {
   queue.run_pending();
   EXPECT_FALSE(is_readable(fd));
   EventOwner events(queue);
-  events.post_event([] {});
+  post_event(events, [] {});
   EXPECT_TRUE(is_readable(fd));
   events.retire();
   EXPECT_FALSE(is_readable(fd));
+}
+
+TEST(CallbackQueueTest, WaitFdIsNotReadableInACallbackThatRetireRuns) {
+  CallbackQueue queue;
+  EventOwner owner(queue);
+  const int fd = queue.wait_fd();
+  queue.run_pending();
+  bool readable = true;
+  post_event(owner, [&] { readable = is_readable(fd); });
+  EXPECT_TRUE(is_readable(fd));
+  owner.retire();
+  EXPECT_FALSE(readable);
 }
 
 TEST(CallbackQueueTest, WaitFdMadeLateIsReadableIfNotEmpty) {

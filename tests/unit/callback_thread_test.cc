@@ -27,6 +27,7 @@
 #include "tcpip/error.h"
 #include "tcpip/testing/log_recorder.h"
 #include "tcpip/testing/wait_until.h"
+#include "tests/support/post_event.h"
 #include "tests/support/wait_until.h"
 #include "tests/support/waiting_thread.h"
 
@@ -41,6 +42,7 @@ using tcpip_tests::Gate;
 using tcpip_tests::get;
 using tcpip_tests::Ints;
 using tcpip_tests::on_destruction;
+using tcpip_tests::post_event;
 using tcpip_tests::soon;
 using tcpip_tests::WaitingThread;
 
@@ -108,7 +110,7 @@ TEST(CallbackThreadTest, CloseRunsWhatIsQueuedAndRefusesMore) {
   Gate gate;
   thread.queue().post(gate.callback());
   thread.queue().post(append(ran, 1));
-  owner.post_event(append(ran, 2));
+  post_event(owner, append(ran, 2));
   gate.wait_begun();
   WaitingThread closer([&] { thread.close(); });
   EXPECT_TRUE(closer.is_blocked());
@@ -119,7 +121,7 @@ TEST(CallbackThreadTest, CloseRunsWhatIsQueuedAndRefusesMore) {
   EXPECT_FALSE(thread.queue().post([] {}));
   EXPECT_THROW(thread.queue().post_wait([] {}), CancelledError);
   bool dropped = false;
-  owner.post_event([keep = on_destruction([&] { dropped = true; })] {});
+  post_event(owner, [keep = on_destruction([&] { dropped = true; })] {});
   EXPECT_TRUE(dropped);
   EXPECT_FALSE(thread.queue().run_one());
   EXPECT_FALSE(thread.is_current_thread());
@@ -266,7 +268,7 @@ TEST(CallbackThreadTest, ServerRetiredInACallbackOfTheThreadRunsTheRest) {
     owner.retire();
     retired.set_value();
   });
-  owner.post_event(append(ran, 1));
+  post_event(owner, append(ran, 1));
   gate.open();
   get(retired.get_future());
   EXPECT_EQ(ran, (Ints{1}));

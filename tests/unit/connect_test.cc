@@ -9,7 +9,9 @@
 #include <sys/socket.h>
 
 #include <chrono>
+#include <climits>
 #include <cstdint>
+#include <stdexcept>
 #include <stop_token>
 #include <string>
 #include <system_error>
@@ -99,14 +101,39 @@ TEST(ConnectSocket, SetsTheOptionsOfTheCaller) {
   EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 12'345);
 }
 
-TEST(ConnectSocket, ReportsOptionsThatAreRefused) {
+TEST(ConnectSocket, RefusesOptionsThatTheKernelCannotTake) {
   Listener listener("127.0.0.1", 0);
-  try {
-    connect_to(address_of(listener), kPatience, {}, {.keepalive_probes = 1000});
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_EQ(e.code(), std::errc::invalid_argument);
-    EXPECT_EQ(e.operation(), "TCP_KEEPCNT");
+  for (const SocketOptions& options :
+       {SocketOptions{.keepalive_time = 32'768s},
+        SocketOptions{.keepalive_time = -1s},
+        SocketOptions{.keepalive_interval = 32'768s},
+        SocketOptions{.keepalive_interval =
+                          std::chrono::seconds((1LL << 32) + 60)},
+        SocketOptions{.keepalive_probes = 128},
+        SocketOptions{.keepalive_probes = -1},
+        SocketOptions{.user_timeout = std::chrono::hours(50 * 24)},
+        SocketOptions{.user_timeout = -1ms}, SocketOptions{.send_buffer = -1},
+        SocketOptions{.receive_buffer = -1}}) {
+    EXPECT_THROW(connect_to(address_of(listener), kPatience, {}, options),
+                 std::invalid_argument);
+  }
+  EXPECT_THROW(listener.accept(Wait::none()), TimeoutError)
+      << "nobody has connected";
+  for (const SocketOptions& options :
+       {SocketOptions{.keepalive_time = 32'767s,
+       .keepalive_interval = 32'767s,
+       .keepalive_probes = 127,
+       .user_timeout = std::chrono::milliseconds(INT_MAX)},
+        SocketOptions{.keepalive_time = 0s,
+        .keepalive_interval = 0s,
+        .keepalive_probes = 0,
+        .user_timeout = 0ms}}) {
+    RefusedOptions refused;
+    const Address address = address_of(listener);
+    EXPECT_NE(
+        connect_socket({&address, 1}, {}, options, kPatience, "peer", &refused),
+        nullptr);
+    EXPECT_TRUE(refused.empty());
   }
 }
 
@@ -153,6 +180,23 @@ TEST(ConnectSocket, NamesEveryAddressThatFailedInItsOwnWay) {
     EXPECT_TRUE(contains(e.what(), refusing.address().to_string()));
     EXPECT_TRUE(contains(e.what(), "timed out"));
     EXPECT_TRUE(contains(e.what(), "refused"));
+  }
+}
+
+TEST(ConnectSocket, SaysWhatEachAddressSaidWhenTheTimeIsUp) {
+  const RefusingAddress refusing;
+  const SilentAddress silent;
+  const SilentAddress silent_too;
+  try {
+    connect_to_first_of(
+        {refusing.address(), silent.address(), silent_too.address()}, 60ms);
+    FAIL();
+  } catch (const TimeoutError& e) {
+    EXPECT_EQ(std::string(e.what()),
+              "connect [telescope:4000]: timed out; " +
+                  refusing.address().to_string() + ": Connection refused; " +
+                  silent.address().to_string() + ": no answer (timed out); " +
+                  silent_too.address().to_string() + ": no answer (timed out)");
   }
 }
 

@@ -11,13 +11,16 @@
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <new>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -301,6 +304,49 @@ TEST(KeptConnectionTest, KeepsNoBuffer) {
   EXPECT_LE(each, 1024);
 }
 
+// Above what a buffer of the library may keep.
+constexpr std::int64_t kMuch = 600'000;
+
+TEST(WriteBufferTest, OfALargeMessageIsFreedBeforeTheNextOne) {
+  auto pair =
+      tcpip_tests::loopback_pair(tcpip_tests::Transport::kIpv4, kDefaultLimit,
+                                 tcpip_tests::Buffers::kFixed);
+  const std::string large(8'000'000, 'x');
+  const std::int64_t before = live_bytes;
+  pair.writer.write(large);
+  EXPECT_GT(live_bytes - before, kMuch) << "it is not all sent";
+  for (std::size_t read = 0; read < large.size();) {
+    read += tcpip_tests::recv_some(pair.peer).size();
+    pair.writer.try_write_lines(
+        std::span<const std::string_view>());  // sends what is unsent
+  }
+  pair.writer.write_lines({"a", "b"});
+  EXPECT_EQ(recv_exact(pair.peer, 2), "ab");
+  EXPECT_LT(live_bytes - before, kMuch);
+}
+
+TEST(WriteBufferTest, DoesNotGrowWhileThePeerKeepsReading) {
+  auto pair =
+      tcpip_tests::loopback_pair(tcpip_tests::Transport::kIpv4, kDefaultLimit,
+                                 tcpip_tests::Buffers::kFixed);
+  const std::string large(8'000'000, 'x');
+  const std::string_view part = std::string_view(large).substr(0, 1'000'000);
+  pair.writer.write(large);
+  const std::int64_t before = live_bytes;
+  for (int i = 0; i < 40; ++i) {
+    // Reads as much as is written: there is always something unsent.
+    std::size_t read = 0;
+    while (read < part.size()) {
+      read += tcpip_tests::recv_some(pair.peer, part.size() - read).size();
+      pair.writer.try_write_lines(
+          std::span<const std::string_view>());  // sends what is unsent
+    }
+    pair.writer.write(part);
+    ASSERT_GT(pair.writer.unsent(), 0u);
+  }
+  EXPECT_LT(live_bytes - before, 2 * std::ssize(large));
+}
+
 // --- close() and the stop token ---
 
 TEST(ConnectionCloseTest, EndsThisOneAndTheServerGoesOn) {
@@ -369,6 +415,15 @@ TEST(ConnectionStopTest, IsRequestedHoweverTheConnectionEnds) {
     end(server);
     EXPECT_TRUE(eventually([&] { return stop.stop_requested(); }));
   }
+}
+
+TEST(ConnectionStopTest, CloseInAStopCallbackLeavesTheEventsQueued) {
+  ServedStage server{Queued()};
+  const Connection connection = server->connection();
+  const std::stop_callback on_stop(connection.stop_token(),
+                                   [&] { server->close(); });
+  server->close_client();
+  EXPECT_EQ(server.drained_text(), "connected 1, closed here 1");
 }
 
 // The handler wakes only when the stop callback before it has returned.
@@ -629,6 +684,24 @@ TEST(ConnectionStreamsTest, OnesThatAreKeptFailOnceItIsOver) {
   server.reconnect();
   server->write("b", kPatience);
   EXPECT_EQ(recv_exact(server.peer, 1), "b") << "nothing of the first one's";
+}
+
+// As a write that the end of the connection finds blocked.
+TEST(ConnectionStreamsTest, AWriterThatIsKeptTellsWhatHasEndedTheConnection) {
+  ServedStage server;
+  const std::shared_ptr<StreamWriter> first = server->connection().writer();
+  tcpip_tests::reset(std::move(server.peer));
+  ASSERT_TRUE(eventually([&] { return !server->connected(); }));
+  EXPECT_THROW(first->write("a"), ConnectionResetError);
+  server.reconnect();
+  const std::shared_ptr<StreamWriter> second = server->connection().writer();
+  server.peer.reset();
+  ASSERT_TRUE(eventually([&] { return !server->connected(); }));
+  EXPECT_THROW(second->write("a"), BrokenPipeError);
+  server.reconnect();
+  const std::shared_ptr<StreamWriter> third = server->connection().writer();
+  server->close_client();
+  EXPECT_THROW(third->write("a"), ConnectionAbortedError);
 }
 
 TEST(ConnectionStreamsTest, KeepTheDescriptorForAsLongAsTheyAreKept) {

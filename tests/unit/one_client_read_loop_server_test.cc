@@ -18,6 +18,7 @@
 
 #include "tcpip/error.h"
 #include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/leak_guard.h"
 #include "tcpip/testing/log_recorder.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
@@ -460,6 +461,23 @@ TEST(ReadLoopQueueTest, FullQueueHoldsTheReaderUpButNotClose) {
   EXPECT_FALSE(server.lines.count("failed")) << server.lines.text();
 }
 
+TEST(ReadLoopQueueTest, CloseEndsAPostWaitThatWatchesNoStop) {
+  CallbackQueue queue(1);
+  queue.post([] {});  // the queue is full
+  std::atomic<bool> posting = false;
+  Server server(
+      [&](Connection& s, const std::stop_token&) {
+        s.read_str();
+        posting = true;
+        s.post_wait([] {});
+      },
+      {.callbacks = &queue});
+  const UniqueFd peer = server.connect();
+  send_all(peer, "1\r\n");
+  ASSERT_TRUE(eventually([&] { return posting.load(); }));
+  EXPECT_LE(seconds_of([&] { server->close(); }), kPrompt);
+}
+
 TEST(ReadLoopQueueTest, ReadsWithoutWaitingForTheCallback) {
   CallbackQueue queue;  // nobody drains it
   Server server(echo, {.callbacks = &queue});
@@ -503,6 +521,18 @@ TEST(ReadLoopQueueTest, ReadAfterCallbackLetsGoWhenTheConnectionEnds) {
   server->close_client();  // nobody was told of it
   const UniqueFd second = server.connect();
   EXPECT_LE(seconds_of([&] { server->close(); }), kPrompt);
+}
+
+// The reader that waits for the callback keeps the connection's descriptor.
+TEST(ReadLoopQueueTest, ReadAfterCallbackKeepsNoDescriptorOfAnEndedConnection) {
+  CallbackQueue queue;
+  Server server(echo, {.callbacks = &queue, .read_after_callback = true});
+  UniqueFd peer = server.connect();
+  const int fd = server->connection().native_handle();
+  peer.reset();
+  EXPECT_TRUE(eventually([&] {
+    return tcpip_testing::open_descriptors().count(fd) == 0;
+  })) << "though no callback has run";
 }
 
 TEST(ReadLoopQueueTest, ReadAfterCallbackWithoutCallbackReadsAtOnce) {

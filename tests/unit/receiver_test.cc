@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <new>
 #include <span>
 #include <stdexcept>
 #include <stop_token>
@@ -522,6 +523,34 @@ TEST(Receiver, WatcherSeesTheReadEndedOrTheObserverSeesItsNote) {
 }
 
 // --- Counters ---
+
+// A consumer that throws what the test wants.
+template <class Exception>
+class Failing final : public Receiver::Consumer {
+ public:
+  void consume(std::string_view /*message*/) override { throw Exception(); }
+};
+
+struct BadMessage {};
+
+TEST(Receiver, MessageStaysIfThereIsNoMemoryForItAndElseIsTaken) {
+  const tcpip_tests::SocketPair pair =
+      tcpip_tests::socket_pair(Transport::kIpv4);
+  Receiver receiver(pair.socket, 100);
+  Failing<std::bad_alloc> without_memory;
+  Failing<BadMessage> bad;
+  const Wait patience = kPatience;
+  send_all(pair.peer, "one\ntwo\n");
+  await_receivable(pair.socket->native_handle(), 8);
+  for (int i = 0; i < 2; ++i) {  // from the kernel, then from the buffer
+    EXPECT_THROW(receiver.read_until({kName, patience}, "\n", without_memory),
+                 std::bad_alloc);
+    EXPECT_EQ(receiver.buffered(), 8u);
+  }
+  EXPECT_THROW(receiver.read_until({kName, patience}, "\n", bad), BadMessage);
+  EXPECT_EQ(receiver.buffered(), 4u);
+  EXPECT_EQ(receiver.read_until({kName, patience}, "\n"), "two\n");
+}
 
 TEST(Receiver, CountsWhatHasComeAndWhatWasTaken) {
   Stage stage;

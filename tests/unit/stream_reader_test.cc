@@ -709,26 +709,19 @@ TEST(StreamReader, IsAtEofAtOnceAfterClose) {
   EXPECT_FALSE(pair.reader.error());
 }
 
-TEST(StreamReader, FailedWaitLosesNothing) {
+TEST(StreamReader, WaitsWithoutADescriptorForItsWaitAndLosesNothing) {
   LoopbackPair pair = loopback_pair(Transport::kUnix);
   send_all(pair.peer, "ab");
   rlimit saved{};
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &saved), 0);
   const rlimit none{0, saved.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
-  // A stop needs a descriptor to wake the wait.
   const std::stop_source stop;
-  std::error_code code;
-  try {
-    pair.reader.read_line(Wait(kPatience, stop.get_token()));
-  } catch (const Error& e) {
-    code = e.code();
-  }
-  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &saved), 0);
-  EXPECT_EQ(code, std::errc::too_many_files_open);
-  EXPECT_FALSE(pair.reader.has_ended());
+  EXPECT_THROW(pair.reader.read_line(Wait(20ms, stop.get_token())),
+               TimeoutError);
   send_all(pair.peer, "c\n");
-  EXPECT_EQ(pair.reader.read_line(kPatience), "abc\n");
+  EXPECT_EQ(pair.reader.read_line(Wait(kPatience, stop.get_token())), "abc\n");
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &saved), 0);
 }
 
 TEST(StreamReader, WaitsOnADescriptorThatTheProgramMadeNonBlocking) {
@@ -842,6 +835,72 @@ TEST(StreamReader, DiscardUntilAtTheEndHasWhatMayBeginASeparator) {
     EXPECT_EQ(e.expected(), std::nullopt);
   }
   EXPECT_EQ(pair.reader.buffered(), 0u);
+}
+
+// The end of a line that was too long may look like a command.
+TEST(StreamReader, NothingOfALineOverTheLimitIsEverReadAsALine) {
+  for (const std::size_t limit : {16u, 1000u, 4095u, 5000u}) {
+    for (const std::size_t chunk : {1u, 7u, 100u, 4096u, 100'000u}) {
+      LoopbackPair pair = loopback_pair(Transport::kUnix, limit);
+      const std::string text = std::string(8192, 'x') + "STOP\nnext\n";
+      BlockedCall peer([&] {
+        for (std::size_t i = 0; i < text.size(); i += chunk) {
+          send_all(pair.peer, text.substr(i, chunk));
+        }
+        half_close(pair.peer);
+      });
+      EXPECT_THROW(pair.reader.read_line(kPatience), LimitOverrunError);
+      EXPECT_EQ(pair.reader.read_line(kPatience), "next\n")
+          << limit << " " << chunk;
+      EXPECT_EQ(pair.reader.read_line(kPatience), "");
+      peer.get();
+    }
+  }
+}
+
+TEST(StreamReader, RestOfADroppedLineIsDroppedWhenItComes) {
+  LoopbackPair pair = loopback_pair(Transport::kUnix, 3);
+  StreamReader& r = pair.reader;
+  const auto send = [&](std::string_view bytes) {
+    send_all(pair.peer, bytes);
+    await_receivable(pair.writer.native_handle(), bytes.size());
+  };
+  send("long, ");
+  EXPECT_THROW(r.read_line(kPatience), LimitOverrunError);
+  EXPECT_THROW(r.read_line(Wait::none()), TimeoutError);
+  send("longer");
+  EXPECT_EQ(r.try_read_line(), std::nullopt);
+  send("\na\n");
+  EXPECT_EQ(r.try_read_line(), "a\n");
+
+  // Whoever reads past its end ends it.
+  send("long, ");
+  EXPECT_THROW(r.read_line(kPatience), LimitOverrunError);
+  send("STOP\nb\nc");
+  EXPECT_EQ(r.read_exactly(2, kPatience), "ST");
+  EXPECT_EQ(r.read_line(kPatience), "b\n");
+  send("\n");
+  EXPECT_EQ(r.read_line(kPatience), "c\n");
+
+  const std::vector<std::function<std::size_t()>> ways = {
+      [&] { return r.discard_until("\n", kPatience); },
+      [&] { return r.discard(); },
+      [&] { return r.read_until("\n", kPatience).size(); }};
+  for (const auto& way : ways) {
+    send("long, ");
+    EXPECT_THROW(r.read_line(kPatience), LimitOverrunError);
+    send("EOF\n");
+    EXPECT_EQ(way(), 4u);
+    send("d\n");
+    EXPECT_EQ(r.read_line(kPatience), "d\n");
+  }
+
+  // At the end of the stream there is no rest.
+  send("long, ");
+  EXPECT_THROW(r.read_line(kPatience), LimitOverrunError);
+  send("STOP");
+  half_close(pair.peer);
+  EXPECT_EQ(r.read_line(kPatience), "");
 }
 
 TEST(StreamReader, DiscardUntilGetsPastAMessageOverTheLimit) {
@@ -1090,6 +1149,43 @@ TEST(StreamReader, ByteByByteCostsTheSameHoweverMuchIsBuffered) {
   }
 }
 
+// The peer chooses the bytes, and may choose those that cost most.
+TEST(StreamReader, CostsTheSameForEveryByteWhateverTheSeparators) {
+  const std::string half(2048, 'a');
+  const std::string never = half + "b" + half;  // nearly there, all the time
+  const std::string newlines(64 * 1024, '\n');
+  const std::string letters(64 * 1024, 'a');
+  using List = std::vector<std::string_view>;
+  struct Case {
+    const std::string& text;
+    List separators;
+  };
+  for (const Case& one :
+       {Case{newlines, List{"\r\n", "\n"}}, Case{newlines, List{"\n", "\r\n"}},
+        Case{newlines, List{never, "\n"}}, Case{letters, List{never, "a"}},
+        Case{letters, List{never}}, Case{letters, List{never, "b", "\n"}}}) {
+    LoopbackPair pair = loopback_pair(Transport::kUnix, 1'000'000);
+    const auto begin = std::chrono::steady_clock::now();
+    BlockedCall peer([&] {
+      send_all(pair.peer, one.text);
+      half_close(pair.peer);
+    });
+    std::size_t got = 0;
+    try {
+      for (;;) {
+        got +=
+            pair.reader.read_until(std::span(one.separators), kPatience).size();
+      }
+    } catch (const IncompleteReadError& e) {
+      got += e.partial().size();
+    }
+    EXPECT_EQ(got, one.text.size());
+    // Some 10 ms. If each call reads all that is buffered: 20 s.
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 4s)
+        << one.separators.front().substr(0, 5);
+  }
+}
+
 // --- What may be in a message ---
 
 TEST(StreamReaderTest, EveryByteValueIsJustAByte) {
@@ -1115,6 +1211,22 @@ TEST(StreamReaderTest, AnUrgentByteIsSkipped) {
   ASSERT_EQ(::send(pair.peer.get(), "!", 1, MSG_OOB | MSG_NOSIGNAL), 1);
   send_all(pair.peer, "cd\n");
   EXPECT_EQ(pair.reader.read_until("\n", kPatience), "abcd\n");
+}
+
+TEST(StreamReaderTest, LargeReadIntoMemoryGetsAllBytesAroundAnOutOfBandOne) {
+  for (const Transport transport : {Transport::kUnix, Transport::kIpv4}) {
+    LoopbackPair pair = loopback_pair(transport);
+    const std::string part(20'000, 'x');
+    send_all(pair.peer, part);
+    ASSERT_EQ(::send(pair.peer.get(), "!", 1, MSG_OOB | MSG_NOSIGNAL), 1);
+    send_all(pair.peer, part + "end");
+    const std::string expected =
+        part + (transport == Transport::kUnix ? "!" : "") + part + "end";
+    await_receivable(pair.writer.native_handle(), part.size());
+    std::string got(expected.size(), '\0');
+    pair.reader.read_exactly(std::as_writable_bytes(std::span(got)), kPatience);
+    EXPECT_TRUE(got == expected) << name_of(transport);
+  }
 }
 
 }  // namespace

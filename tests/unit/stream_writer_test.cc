@@ -25,6 +25,7 @@
 
 #include "tcpip/error.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/stream/sender.h"
 #include "tcpip/stream_reader.h"
 #include "tests/support/blocked_call.h"
 #include "tests/support/loopback.h"
@@ -171,6 +172,13 @@ TEST(StreamWriter, ErrorsSayTheNameOfTheCall) {
       EXPECT_EQ(e.operation(), write.name);
     }
   }
+}
+
+TEST(StreamWriter, OfANullSocketIsOfNoConnection) {
+  StreamWriter writer(nullptr);
+  expect_of_no_connection(writer);
+  StreamWriter of_shared(std::shared_ptr<Socket>{});
+  expect_of_no_connection(of_shared);
 }
 
 TEST(StreamWriter, MovesWithItsConnection) {
@@ -344,6 +352,28 @@ TEST(StreamWriter, WriteLinesJoinsAllPartsAndAddsNothing) {
       }
     }
   }
+}
+
+TEST(StreamWriter, WriteLinesTakesStringsOfEveryKind) {
+  LoopbackPair pair = loopback_pair(Transport::kUnix);
+  std::vector<std::string> strings{"a", "", "b"};
+  const std::array<std::string, 1> array{"c"};
+  const std::string plain[] = {"d", "e"};
+  pair.writer.write_lines(strings);
+  pair.writer.write_lines(std::as_const(strings));
+  pair.writer.write_lines(array);
+  pair.writer.write_lines(plain);
+  pair.writer.write_lines(std::vector<std::string>{"f"});
+  pair.writer.write_lines({strings[0], strings[2]});
+  pair.writer.write_lines(std::span(strings));
+  pair.writer.write_lines(std::vector<std::string>());
+  pair.writer.write_lines({});
+  pair.writer.write_lines({"g"});
+  pair.writer.write_lines({"h", "i"});
+  pair.writer.write_lines(Parts{"j"});
+  EXPECT_TRUE(pair.writer.try_write_lines(strings));
+  pair.writer.close();
+  EXPECT_EQ(recv_until_eof(pair.peer), "ababcdefababghijab");
 }
 
 TEST(StreamWriter, WriteLinesOfOneLargePartAmongSmallOnes) {
@@ -549,6 +579,17 @@ TEST(StreamWriter, WriteEofAfterCloseThrows) {
   EXPECT_THROW(pair.writer.write_eof(), ConnectionError);
 }
 
+// As a read does that meets the loss, in another thread.
+TEST(StreamWriter, SaysWhatHasBrokenTheSocketThatIsClosed) {
+  tcpip_tests::SocketPair pair = tcpip_tests::socket_pair(Transport::kIpv4);
+  internal::Sender sender(pair.socket);
+  tcpip_tests::reset(std::move(pair.peer));
+  char byte = 0;
+  EXPECT_EQ(pair.socket->receive(&byte, 1, kPatience).error_number, ECONNRESET);
+  pair.socket->close();
+  EXPECT_THROW(sender.write("write", Parts{"x"}), ConnectionResetError);
+}
+
 // --- close ---
 
 TEST(StreamWriter, CloseSendsWhatTheKernelTakesThenTheEnd) {
@@ -565,6 +606,18 @@ TEST(StreamWriter, CloseSendsWhatTheKernelTakesThenTheEnd) {
     EXPECT_THROW(write_and_drain(pair.writer, "x", 0), ConnectionError);
     pair.writer.drain();  // nothing was left unsent
     EXPECT_FALSE(pair.writer.local_address().empty());
+  }
+}
+
+TEST(StreamWriter, CloseSendsWhatTheKernelHasRoomForByNow) {
+  for (const Transport transport : kTransports) {
+    LoopbackPair pair = fixed_pair(transport);
+    const std::string data = fill_up(pair.writer);
+    const std::size_t sent = data.size() - pair.writer.unsent();
+    recv_exact(pair.peer, sent);
+    const std::size_t dropped = pair.writer.close();
+    EXPECT_LT(sent + dropped, data.size());
+    EXPECT_EQ(recv_until_eof(pair.peer).size(), data.size() - sent - dropped);
   }
 }
 
@@ -730,6 +783,165 @@ TEST(StreamWriter, SeveralMayDrainAndOnesDeadlineDoesNotEndAnothers) {
   EXPECT_FALSE(second.is_done());
   EXPECT_TRUE(recv_exact(pair.peer, data.size()) == data);
   second.get();
+}
+
+// What the peer reads, at most `rate` bytes a millisecond.
+std::string recv_slowly(const tcpip::UniqueFd& fd, std::size_t rate,
+                        const std::atomic<bool>& go_on) {
+  std::string result;
+  while (go_on) {
+    result += tcpip_tests::recv_some(fd, rate);
+    std::this_thread::sleep_for(1ms);
+  }
+  return result;
+}
+
+// Others go on writing, so that something is unsent all the time.
+TEST(StreamWriter, WaitsForItsOwnBytesAndNotForThoseThatOthersWriteLater) {
+  for (const Transport transport : {Transport::kUnix, Transport::kIpv4}) {
+    LoopbackPair pair =
+        loopback_pair(transport, kDefaultLimit, Buffers::kSmall);
+    std::atomic<bool> reads{true};
+    std::atomic<bool> writes{true};
+    BlockedCall peer(
+        [&] { return recv_slowly(pair.peer, 4096, reads).size(); });
+    std::jthread other([&] {
+      const std::string message(2000, 'o');
+      while (writes) {
+        // Never less than 100 kB queued.
+        if (pair.writer.unsent() < 100'000) pair.writer.write(message);
+      }
+    });
+    EXPECT_TRUE(wait_until([&] { return pair.writer.unsent() >= 100'000; }));
+    for (int i = 0; i < 5; ++i) {
+      write_and_drain(pair.writer, "mine", SIZE_MAX, kPatience);
+      pair.writer.drain(kPatience);
+      // For those before it only, too.
+      write_and_drain(pair.writer, "mine", 50'000, kPatience);
+    }
+    EXPECT_TRUE(wait_until([&] { return pair.writer.unsent() >= 90'000; }))
+        << "it could have waited for all";
+    writes = false;
+    other.join();
+    reads = false;
+    // So that the peer is not left waiting for a byte.
+    try {
+      pair.writer.write("x");
+    } catch (const ConnectionError&) {
+    }
+    EXPECT_GT(peer.get(), 0u);
+  }
+}
+
+// What eight threads get that write with a deadline over a slow connection.
+TEST(StreamWriter, TimesOutOnlyIfItsOwnMessageIsNotSent) {
+  LoopbackPair pair =
+      loopback_pair(Transport::kUnix, kDefaultLimit, Buffers::kSmall);
+  constexpr int kThreads = 8;
+  constexpr int kMessages = 20;
+  const std::string message(3000, 'm');
+  BlockedCall peer([&] {
+    std::size_t total = 0;
+    while (total < kThreads * kMessages * message.size()) {
+      total += tcpip_tests::recv_some(pair.peer, 12'000).size();
+      std::this_thread::sleep_for(5ms);
+    }
+    return total;
+  });
+  std::atomic<int> late{0};
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < kThreads; ++i) {
+      threads.emplace_back([&] {
+        for (int n = 0; n < kMessages; ++n) {
+          // At most eight messages, some 10 ms, are before it.
+          const auto begin = std::chrono::steady_clock::now();
+          write_and_drain(pair.writer, message, SIZE_MAX, kPatience);
+          if (std::chrono::steady_clock::now() - begin > 500ms) ++late;
+        }
+      });
+    }
+  }
+  EXPECT_EQ(peer.get(), kThreads * kMessages * message.size());
+  EXPECT_LE(late.load(), kThreads);  // the machine may be busy once
+}
+
+TEST(StreamWriter, ResetThatAnotherCallMetIsToldToABlockedWrite) {
+  for (int i = 0; i < 6; ++i) {
+    LoopbackPair pair = fixed_pair(Transport::kIpv4);
+    fill_up(pair.writer);
+    BlockedCall call([&]() -> std::error_code {
+      try {
+        write_and_drain(pair.writer, "x", SIZE_MAX, kPatience);
+      } catch (const ConnectionError& e) {
+        return e.code();
+      }
+      return {};
+    });
+    ASSERT_TRUE(call.await_blocked());
+    // Reads, in a recv() or in a poll, at the same time.
+    std::stop_source stop;
+    BlockedCall reading([&]() -> std::error_code {
+      try {
+        pair.reader.read(1, i % 2 == 0 ? Wait() : Wait(stop.get_token()));
+      } catch (const ConnectionError& e) {
+        return e.code();
+      }
+      return {};
+    });
+    ASSERT_TRUE(reading.await_blocked());
+    tcpip_tests::reset(std::move(pair.peer));
+    EXPECT_EQ(call.get(), std::errc::connection_reset);
+    EXPECT_EQ(reading.get(), std::errc::connection_reset);
+    EXPECT_THROW(pair.writer.drain(), ConnectionResetError);
+    pair.writer.close();
+    EXPECT_THROW(pair.writer.drain(), ConnectionAbortedError);
+  }
+}
+
+TEST(StreamWriter, CloseTellsHowManyBytesItDrops) {
+  {
+    LoopbackPair pair = fixed_pair(Transport::kUnix);
+    EXPECT_EQ(pair.writer.close(), 0u);
+  }
+  {
+    LoopbackPair pair = fixed_pair(Transport::kUnix);
+    const std::size_t written = fill_up(pair.writer).size();
+    const std::size_t unsent = pair.writer.unsent();
+    EXPECT_EQ(pair.writer.close(), unsent);
+    EXPECT_EQ(pair.writer.close(), unsent);
+    EXPECT_EQ(recv_until_eof(pair.peer).size(), written - unsent);
+  }
+  {
+    LoopbackPair pair = fixed_pair(Transport::kUnix);
+    fill_up(pair.writer);
+    const std::size_t unsent = pair.writer.unsent();
+    EXPECT_EQ(close_stream_writer(pair.writer, Wait(20ms)), unsent);
+  }
+  LoopbackPair pair = fixed_pair(Transport::kIpv4);
+  fill_up(pair.writer);
+  tcpip_tests::reset(std::move(pair.peer));
+  EXPECT_THROW(pair.writer.drain(kPatience), ConnectionError);
+  EXPECT_EQ(pair.writer.unsent(), 0u);
+  EXPECT_GT(close_stream_writer(pair.writer), 0u);
+}
+
+// The message that waits may be long; many short ones queue up behind it.
+TEST(StreamWriter, ManySmallMessagesCostTheSameHoweverMuchIsUnsent) {
+  LoopbackPair pair = fixed_pair(Transport::kUnix);
+  const auto time_of = [&] {
+    auto best = std::chrono::steady_clock::duration::max();
+    for (int round = 0; round < 3; ++round) {
+      const auto begin = std::chrono::steady_clock::now();
+      for (int i = 0; i < 2000; ++i) pair.writer.write("a small message");
+      best = std::min(best, std::chrono::steady_clock::now() - begin);
+    }
+    return best;
+  };
+  fill_up(pair.writer);
+  const auto before = time_of();
+  pair.writer.write(std::string(kLarge, 'x'));
+  EXPECT_LT(time_of(), 5 * before + 20ms);
 }
 
 // --- close_stream_writer and linger ---

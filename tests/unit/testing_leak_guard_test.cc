@@ -2,16 +2,23 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <optional>
 #include <stop_token>
 #include <string>
+#include <system_error>
 #include <thread>
 
 #include "tcpip/testing/leak_guard.h"
 #include "tcpip/unique_fd.h"
 #include "tests/support/failures.h"
+#include "tests/support/sanitizers.h"
+#include "tests/support/sockets.h"
 #include "tests/support/subprocess.h"
 #include "tests/support/wait_until.h"
 
@@ -107,6 +114,78 @@ TEST(TestingLeakGuardTest, SnapshotNamesADescriptorThatIsNoLongerThere) {
   EXPECT_NE(std::string(reused.message()).find("left behind: anon_inode"),
             std::string::npos)
       << reused.message();
+}
+
+TEST(TestingLeakGuardTest, AFileThatIsRenamedOrDeletedIsTheSame) {
+  const std::string path = testing::TempDir() + "leak_guard_test_file";
+  const UniqueFd fd(
+      ::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR));
+  ASSERT_GE(fd.get(), 0);
+  const LeakSnapshot before;
+  const std::string renamed = path + "_renamed";
+  ASSERT_EQ(::rename(path.c_str(), renamed.c_str()), 0);
+  EXPECT_TRUE(before.is_restored(0ms));
+  ASSERT_EQ(::unlink(renamed.c_str()), 0);
+  EXPECT_TRUE(before.is_restored(0ms));
+}
+
+TEST(TestingLeakGuardTest, AnotherFileOfTheSameNumberIsNotTheSame) {
+  UniqueFd fd = open_null();
+  const int number = fd.get();
+  const LeakSnapshot before;
+  fd = {};
+  const UniqueFd other(::open("/dev/zero", O_CLOEXEC));
+  ASSERT_EQ(other.get(), number);
+  const testing::AssertionResult result = before.is_restored(1ms);
+  EXPECT_FALSE(result);
+  EXPECT_NE(std::string(result.message()).find("left behind: /dev/zero"),
+            std::string::npos)
+      << result.message();
+}
+
+// A test that leaks until nothing is left needs the message most.
+TEST(TestingLeakGuardTest, NamesALeakThatTookTheLastDescriptor) {
+  if (tcpip_tests::kNeedsDescriptors) GTEST_SKIP() << "UBSan needs one";
+  const LeakSnapshot before;
+  UniqueFd leaked;
+  std::string message;
+  bool restored = true;
+  {
+    leaked = open_null();
+    const tcpip_tests::NoMoreDescriptors none;
+    const testing::AssertionResult result = before.is_restored(1ms);
+    restored = result;
+    message = result.message();
+  }
+  EXPECT_FALSE(restored);
+  EXPECT_EQ(message.find("descriptor " + std::to_string(leaked.get()) +
+                         " was left behind: /dev/null\n"),
+            0u)
+      << message;
+  EXPECT_EQ(message.find("was closed"), std::string::npos) << message;
+  EXPECT_NE(message.find("threads cannot be looked at: "), std::string::npos)
+      << message;
+}
+
+TEST(TestingLeakGuardTest, ASnapshotWithoutADescriptorToSpareSaysSo) {
+  if (tcpip_tests::kNeedsDescriptors) GTEST_SKIP() << "UBSan needs one";
+  std::optional<LeakSnapshot> before;
+  {
+    const tcpip_tests::NoMoreDescriptors none;
+    before.emplace();
+    EXPECT_THROW(count_threads(), std::system_error);
+  }
+  const UniqueFd fd = open_null();
+  const testing::AssertionResult result = before->is_restored(1ms);
+  EXPECT_FALSE(result);
+  const std::string message = result.message();
+  EXPECT_EQ(message.find("descriptor " + std::to_string(fd.get()) +
+                         " was left behind: /dev/null\n"),
+            0u)
+      << message;
+  EXPECT_NE(message.find("threads were not looked at: "), std::string::npos)
+      << message;
+  EXPECT_EQ(message.find("thread "), std::string::npos) << message;
 }
 
 TEST(TestingLeakGuardTest, ScopedGuardIsSilentIfNothingIsLeft) {

@@ -32,6 +32,17 @@ TEST(TestingWaitUntilTest, LooksOnceWithoutALimit) {
   EXPECT_FALSE(wait_until([] { return false; }, -1s));
 }
 
+TEST(TestingWaitUntilTest, WaitsForTheLongestLimit) {
+  for (const auto limit :
+       {std::chrono::milliseconds::max(),
+        std::chrono::milliseconds(std::chrono::hours(24 * 365 * 300))}) {
+    int looks = 0;
+    EXPECT_TRUE(wait_until([&] { return ++looks == 3; }, limit));
+  }
+  EXPECT_FALSE(
+      wait_until([] { return false; }, std::chrono::milliseconds::min()));
+}
+
 TEST(TestingWaitUntilTest, PassesOnWhatThePredicateThrows) {
   EXPECT_THROW(
       (void)wait_until([]() -> bool { throw std::runtime_error("no"); }),

@@ -1,8 +1,10 @@
 #include "tcpip/endpoint/text.h"
 
 #include <gtest/gtest.h>
+#include <iconv.h>
 #include <sys/resource.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -14,6 +16,19 @@
 #include <vector>
 
 #include "tcpip/error.h"
+
+namespace {
+
+int iconv_calls = 0;
+
+}  // namespace
+
+// In place of the C library's, for the whole program.
+extern "C" ::iconv_t iconv_open(const char* /*to*/, const char* /*from*/) {
+  ++iconv_calls;
+  errno = EINVAL;
+  return reinterpret_cast<::iconv_t>(-1);
+}
 
 namespace tcpip::internal {
 namespace {
@@ -150,7 +165,7 @@ TEST(TextCodecTest, MarksAreWrittenAndTakenOffByTheEncodingsThatHaveThem) {
 TEST(TextCodecTest, WhatTheEncodingLacksIsRefused) {
   for (const auto& [encoding, text] :
        {std::pair("ascii", "\u00e9"), std::pair("latin-1", "\u0100"),
-        // glibc's iconv would leave this one out.
+        // A converter of the system may leave this one out.
         std::pair("latin-1", "\U000e0041"), std::pair("utf-16", "\xff"),
         std::pair("utf-8", "\xed\xa0\x80")}) {
     EXPECT_THROW(encoded(encoding, text), std::invalid_argument) << encoding;
@@ -175,8 +190,76 @@ TEST(TextCodecTest, DecodesManyAtOnce) {
   }
 }
 
-// iconv loads what it needs from files; a server that has run out of
-// descriptors must still understand its client.
+constexpr const char* kEncodings[] = {"utf-8",  "ascii",     "latin-1",
+                                      "utf-16", "utf-16-le", "utf-16-be",
+                                      "utf-32", "utf-32-le", "utf-32-be"};
+
+// iconv_open() of this program fails, as in an image without gconv modules.
+TEST(TextCodecTest, ConvertsWithoutTheSystemsConverters) {
+  ASSERT_EQ(::iconv_open("UTF-8", "ISO-8859-1"),
+            reinterpret_cast<::iconv_t>(-1));
+  const int before = iconv_calls;
+  for (const std::string encoding : kEncodings) {
+    const TextCodec codec(encoding);
+    const std::string text = encoding == "ascii"     ? "a\x7f"
+                             : encoding == "latin-1" ? "a\u0080\u00ff"
+                                                     : "a\u20ac\U0010ffff";
+    std::string storage;
+    std::string back;
+    EXPECT_EQ(codec.decode(codec.encode(text, storage, "encode"), back),
+              std::nullopt)
+        << encoding;
+    EXPECT_EQ(back, text) << encoding;
+  }
+  EXPECT_EQ(iconv_calls, before);
+}
+
+TEST(TextCodecTest, EveryCharacterComesBackAndEverySurrogateIsRefused) {
+  for (const char* encoding :
+       {"utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "latin-1"}) {
+    const TextCodec codec(encoding);
+    std::string storage;
+    std::string back;
+    for (char32_t c = 0; c <= 0x10ffff; ++c) {
+      const std::string text = encode(c);
+      const bool exists = std::string_view(encoding) == "latin-1"
+                              ? c <= 0xff
+                              : !(c >= 0xd800 && c <= 0xdfff);
+      if (!exists) {
+        // A throw is slow: not for each of a million.
+        if (c % 977 == 0) {
+          EXPECT_THROW(codec.encode(text, storage, "encode"),
+                       std::invalid_argument);
+        }
+        continue;
+      }
+      back.clear();
+      ASSERT_EQ(codec.decode(codec.encode(text, storage, "encode"), back),
+                std::nullopt);
+      ASSERT_EQ(back, text) << encoding << " " << static_cast<unsigned>(c);
+    }
+  }
+}
+
+TEST(TextCodecTest, ErrorIsAtTheFirstByteOfTheWrongCharacter) {
+  EXPECT_EQ(decoded("utf-16-be", "\0a\xd8\0\0b"s), "bad at 2");
+  EXPECT_EQ(decoded("utf-16-be", "\0a\xdc\0\xd8\0"s), "bad at 2");
+  EXPECT_EQ(decoded("utf-16-be", "\0a\xd8\0\xdc"s), "bad at 2");
+  EXPECT_EQ(decoded("utf-16-be", "\0a\0"s), "bad at 2");
+  EXPECT_EQ(decoded("utf-16", "\xfe\xff\0"s), "bad at 2");
+  EXPECT_EQ(decoded("utf-32-le", "a\0\0\0\0\xd8\0\0"s), "bad at 4");
+  EXPECT_EQ(decoded("utf-32-le", "a\0\0\0\0\0\x11\0"s), "bad at 4");
+  EXPECT_EQ(decoded("utf-32-le", "a\0\0\0a\0\0"s), "bad at 4");
+  EXPECT_EQ(decoded("utf-32-be", "\x80\0\0\0"s), "bad at 0");
+  try {
+    encoded("latin-1", "\u00e9\u20ac");
+    FAIL();
+  } catch (const std::invalid_argument& e) {
+    EXPECT_NE(std::string_view(e.what()).find("byte 2"), std::string::npos);
+  }
+}
+
+// A server that has run out of descriptors must still understand its client.
 TEST(TextCodecTest, ConvertsWithNoDescriptorToSpare) {
   const TextCodec codec("utf-32-be");
   rlimit before{};

@@ -9,8 +9,8 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <stdexcept>
-#include <stop_token>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -55,7 +55,7 @@ Log collecting_log(std::vector<std::string>& lines) {
 
 TEST(StartThread, GivesTheThreadItsName) {
   std::string name;
-  start_thread({.name = "tcpip-accept"}, [&](const std::stop_token&) {
+  start_thread({.name = "tcpip-accept"}, [&] {
     name = this_thread_name();
   }).join();
   EXPECT_EQ(name, "tcpip-accept");
@@ -63,9 +63,9 @@ TEST(StartThread, GivesTheThreadItsName) {
 
 TEST(StartThread, CutsALongName) {
   std::string name;
-  start_thread({.name = "a-name-that-is-too-long"},
-               [&](const std::stop_token&) { name = this_thread_name(); })
-      .join();
+  start_thread({.name = "a-name-that-is-too-long"}, [&] {
+    name = this_thread_name();
+  }).join();
   EXPECT_EQ(name, "a-name-that-is-");
 }
 
@@ -75,7 +75,7 @@ TEST(StartThread, BlocksAllSignalsThereButNotHere) {
   std::vector<int> in_work{-1};
   start_thread(
       {.name = {}, .hook = [&](ThreadRole) { in_hook = unblocked_signals(); }},
-      [&](const std::stop_token&) { in_work = unblocked_signals(); })
+      [&] { in_work = unblocked_signals(); })
       .join();
   EXPECT_EQ(in_hook, std::vector<int>());
   EXPECT_EQ(in_work, std::vector<int>());
@@ -95,7 +95,7 @@ TEST(StartThread, RunsTheHookFirstInThatThread) {
                                       " " + this_thread_name());
                       hook_thread = std::this_thread::get_id();
                     }},
-               [&](const std::stop_token&) {
+               [&] {
                  calls.push_back("work");
                  work_thread = std::this_thread::get_id();
                })
@@ -111,7 +111,7 @@ TEST(StartThread, LogsAnExceptionOfTheHookAndGoesOn) {
   start_thread({.name = {},
                 .hook = [](ThreadRole) { throw std::runtime_error("no RT"); },
                 .log = collecting_log(lines)},
-               [&](const std::stop_token&) { worked = true; })
+               [&] { worked = true; })
       .join();
   EXPECT_TRUE(worked);
   EXPECT_EQ(lines,
@@ -121,25 +121,13 @@ TEST(StartThread, LogsAnExceptionOfTheHookAndGoesOn) {
 TEST(StartThread, LogsAnExceptionOfTheWork) {
   std::vector<std::string> lines;
   const Log log = collecting_log(lines);
-  start_thread({.name = {}, .hook = {}, .log = log},
-               [](const std::stop_token&) { throw std::runtime_error("bad"); })
-      .join();
-  start_thread({.name = {}, .hook = {}, .log = log},
-               [](const std::stop_token&) { throw 42; })
-      .join();
+  start_thread({.name = {}, .hook = {}, .log = log}, [] {
+    throw std::runtime_error("bad");
+  }).join();
+  start_thread({.name = {}, .hook = {}, .log = log}, [] { throw 42; }).join();
   EXPECT_EQ(lines, (std::vector<std::string>{
                        "ERROR thread failed: bad",
                        "ERROR thread failed with an unknown exception"}));
-}
-
-TEST(StartThread, PassesTheThreadsStopToken) {
-  std::atomic<bool> stopped{false};
-  {
-    const std::jthread thread = start_thread({}, [&](std::stop_token stop) {
-      stopped = tcpip_tests::wait_until([&] { return stop.stop_requested(); });
-    });
-  }
-  EXPECT_TRUE(stopped);
 }
 
 TEST(StartThread, DestroysTheWorkInItsThread) {
@@ -151,8 +139,8 @@ TEST(StartThread, DestroysTheWorkInItsThread) {
   std::thread::id destroyed_in;
   std::thread::id worked_in;
   auto owned = std::make_shared<Owned>(destroyed_in);
-  std::jthread thread = start_thread(
-      {}, [owned = std::move(owned), &worked_in](const std::stop_token&) {
+  std::jthread thread =
+      start_thread({}, [owned = std::move(owned), &worked_in] {
         worked_in = std::this_thread::get_id();
       });
   thread.join();
@@ -181,17 +169,12 @@ class Gate {
   std::atomic<bool> open_{false};
 };
 
-// Ends once it is told to.
-void until_stopped(const std::stop_token& stop) {
-  EXPECT_TRUE(tcpip_tests::wait_until([&] { return stop.stop_requested(); }));
-}
-
 TEST(Workers, JoinWaitsForAllThreads) {
   Workers workers;
   std::atomic<int> ended{0};
   Gate gate;
   for (int i = 0; i < 3; ++i) {
-    EXPECT_TRUE(workers.start({}, [&](const std::stop_token&) {
+    EXPECT_TRUE(workers.start({}, [&] {
       gate.pass();
       ++ended;
     }));
@@ -216,7 +199,7 @@ TEST(Workers, EveryoneWhoJoinsWaitsUntilTheThreadHasEnded) {
   Workers workers;
   std::atomic<bool> ended{false};
   Gate gate;
-  workers.start({}, [&](const std::stop_token&) {
+  workers.start({}, [&] {
     gate.pass();
     ended = true;
   });
@@ -233,28 +216,31 @@ TEST(Workers, EveryoneWhoJoinsWaitsUntilTheThreadHasEnded) {
   EXPECT_TRUE(second.get());
 }
 
-TEST(Workers, RequestStopStopsAllThreadsAndRefusesMore) {
+TEST(Workers, RefusesMoreThreads) {
   Workers workers;
-  for (int i = 0; i < 2; ++i) workers.start({}, until_stopped);
-  workers.request_stop();
+  workers.start({}, [] {});
+  workers.refuse();
   EXPECT_TRUE(workers.join());
-  EXPECT_FALSE(workers.start({}, [](const std::stop_token&) {
-    ADD_FAILURE() << "started after request_stop()";
-  }));
-  workers.request_stop();
+  EXPECT_FALSE(workers.start({}, [] { ADD_FAILURE() << "after refuse()"; }));
+  workers.refuse();
   EXPECT_TRUE(workers.join());
 }
 
-TEST(Workers, DestructorStopsAndJoins) {
+TEST(Workers, DestructorJoins) {
   std::atomic<bool> ended{false};
-  {
-    Workers workers;
-    workers.start({}, [&](const std::stop_token& stop) {
-      until_stopped(stop);
-      ended = true;
-    });
-  }
-  EXPECT_TRUE(ended);
+  Gate gate;
+  std::optional<Workers> workers(std::in_place);
+  workers->start({}, [&] {
+    gate.pass();
+    ended = true;
+  });
+  BlockedCall destructor([&] {
+    workers.reset();
+    return ended.load();
+  });
+  EXPECT_TRUE(destructor.await_blocked());
+  gate.open();
+  EXPECT_TRUE(destructor.get());
 }
 
 TEST(Workers, KnowsItsThreadsFromTheHookOn) {
@@ -269,7 +255,7 @@ TEST(Workers, KnowsItsThreadsFromTheHookOn) {
              EXPECT_TRUE(workers.is_current_thread());
              EXPECT_TRUE(workers.is_current_thread(ThreadRole::kReader));
            }},
-      [&](const std::stop_token&) {
+      [&] {
         EXPECT_TRUE(workers.is_current_thread());
         EXPECT_TRUE(workers.is_current_thread(ThreadRole::kReader));
         EXPECT_FALSE(workers.is_current_thread(ThreadRole::kDispatch));
@@ -282,11 +268,11 @@ TEST(Workers, JoinInOneOfTheThreadsWaitsForTheOthersOnly) {
   Workers workers;
   Gate gate;
   std::atomic<bool> other_ended{false};
-  workers.start({}, [&](const std::stop_token&) {
+  workers.start({}, [&] {
     gate.pass();
     other_ended = true;
   });
-  workers.start({}, [&](const std::stop_token&) {
+  workers.start({}, [&] {
     gate.open();
     EXPECT_FALSE(workers.join());
     EXPECT_TRUE(other_ended);
@@ -299,7 +285,7 @@ TEST(Workers, JoinInAHookReturns) {
     Workers workers;
     workers.start(
         {.name = {}, .hook = [&](ThreadRole) { EXPECT_FALSE(workers.join()); }},
-        [](const std::stop_token&) {});
+        [] {});
     EXPECT_TRUE(workers.join());
   }
 }
@@ -309,7 +295,7 @@ TEST(Workers, ThreadsThatJoinEachOtherEnd) {
     std::array<Workers, 3> objects;
     std::atomic<int> begun{0};
     for (std::size_t i = 0; i < 3; ++i) {
-      objects[i].start({}, [&, i](const std::stop_token&) {
+      objects[i].start({}, [&, i] {
         ++begun;
         EXPECT_TRUE(tcpip_tests::wait_until([&] { return begun == 3; }));
         objects[(i + 1) % 3].join();
@@ -327,13 +313,13 @@ TEST(Workers, ThreadThatJoinsBothOfItsJoinersEnds) {
     Workers joiners;
     Gate gate;
     std::array<std::atomic<pid_t>, 2> ids{};
-    object.start({}, [&](const std::stop_token&) {
+    object.start({}, [&] {
       gate.pass();
       EXPECT_FALSE(joiners.join());
     });
     ASSERT_TRUE(gate.await());
     for (std::atomic<pid_t>& id : ids) {
-      joiners.start({}, [&](const std::stop_token&) {
+      joiners.start({}, [&] {
         id = tcpip_tests::this_thread_id();
         EXPECT_TRUE(object.join());
       });
@@ -355,11 +341,11 @@ TEST(Workers, DestroyedInOneOfTheThreadsLetsItGo) {
   std::atomic<bool> gone{false};
   auto token = std::make_shared<int>(0);
   const std::weak_ptr<int> held = token;
-  workers->start({}, [&](const std::stop_token& stop) {
-    until_stopped(stop);
+  workers->start({}, [&] {
+    gate.pass();
     other_ended = true;
   });
-  workers->start({}, [&, token = std::move(token)](const std::stop_token&) {
+  workers->start({}, [&, token = std::move(token)] {
     gate.pass();
     workers.reset();
     EXPECT_TRUE(other_ended);
@@ -383,9 +369,8 @@ TEST(Workers, CallsOnEndOnceTheThreadHasEnded) {
   });
   self = &workers;
   const LogRecorder lines;
-  workers.start(
-      {.name = {}, .hook = {}, .log = lines.log()},
-      [](const std::stop_token&) { throw std::runtime_error("bad"); });
+  workers.start({.name = {}, .hook = {}, .log = lines.log()},
+                [] { throw std::runtime_error("bad"); });
   EXPECT_TRUE(workers.join());
   EXPECT_EQ(told.count, 1);
   EXPECT_TRUE(told.all_ended);
@@ -405,7 +390,7 @@ TEST(Workers, HoldsNoLockWhileTheHookIsCopied) {
   };
   Workers workers;
   const ThreadOptions options{.name = {}, .hook = Hook(workers)};
-  EXPECT_TRUE(workers.start(options, [](const std::stop_token&) {}));
+  EXPECT_TRUE(workers.start(options, [] {}));
   EXPECT_TRUE(workers.join());
 }
 

@@ -1,0 +1,270 @@
+// System calls of the net floor that fail for good, or that report what is not
+// so, for as long as the test wants: what the library then does is bounded, and
+// it goes on when they work again.
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "tcpip/client.h"
+#include "tcpip/error.h"
+#include "tcpip/listener.h"
+#include "tcpip/one_client_server.h"
+#include "tcpip/open_connection.h"
+#include "tcpip/testing/log_recorder.h"
+#include "tests/support/faults.h"
+#include "tests/support/loopback.h"
+#include "tests/support/raw_client.h"
+#include "tests/support/wait_until.h"
+
+namespace tcpip {
+namespace {
+
+using namespace std::literals;  // NOLINT(google-build-using-namespace)
+using tcpip_testing::LogRecorder;
+using tcpip_tests::accept_one;
+using tcpip_tests::connect_to;
+using tcpip_tests::eventually;
+using tcpip_tests::HangGuard;
+using tcpip_tests::kPatience;
+using tcpip_tests::kPrompt;
+using tcpip_tests::kWithSanitizer;
+using tcpip_tests::seconds_of;
+using tcpip_tests::socket_option;
+using tcpip_tests::faults::always;
+using tcpip_tests::faults::Exempt;
+using tcpip_tests::faults::nth;
+using tcpip_tests::faults::Plan;
+using tcpip_tests::faults::Rule;
+
+// The calls of the test's own sockets work.
+template <class Function>
+auto exempt(Function function) {
+  const Exempt mine;
+  return function();
+}
+
+std::chrono::microseconds cpu_time() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return std::chrono::seconds(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+         std::chrono::microseconds(usage.ru_utime.tv_usec +
+                                   usage.ru_stime.tv_usec);
+}
+
+// --- accept4() ---
+
+// C10, P17.
+class AcceptFailsForGoodTest : public testing::TestWithParam<int> {};
+
+TEST_P(AcceptFailsForGoodTest, ServerBacksOffSaysSoOnceAndGoesOnAfterwards) {
+  const HangGuard guard;
+  const LogRecorder lines;
+  OneClientServer server({.host = "127.0.0.1", .log = lines.log()});
+  server.start();
+  UniqueFd peer;
+  {
+    const Plan accepts("accept4", always().error(GetParam()));
+    peer = exempt([&] { return connect_to(server.port()); });
+    ASSERT_TRUE(lines.wait_for("accept: "));
+    const auto before = cpu_time();
+    // How often in that time is the question.
+    EXPECT_FALSE(server.wait_connected(300ms));
+    // 5, 10, 20, 40, 80, 160 ms: seven rounds, of 64 calls each if the errno is
+    // of one connection; with EAGAIN a hundred before the first.
+    EXPECT_LE(accepts.calls(), 64 * 7 + 100);
+    if (!kWithSanitizer) {
+      EXPECT_LE(cpu_time() - before, 30ms);
+    }
+    EXPECT_EQ(lines.count("accept: "), 1u) << lines.text();
+  }
+  EXPECT_TRUE(server.wait_connected(1100ms + kPrompt));
+}
+
+TEST_P(AcceptFailsForGoodTest, CloseDoesNotWaitForTheBackOff) {
+  const HangGuard guard;
+  OneClientServer server({.host = "127.0.0.1"});
+  server.start();
+  const Plan accepts("accept4", always().error(GetParam()));
+  const UniqueFd peer = exempt([&] { return connect_to(server.port()); });
+  ASSERT_TRUE(eventually([&] { return accepts.calls() > 4; }));
+  EXPECT_LE(seconds_of([&] { server.close(); }), 250ms + kPrompt / 4);
+}
+
+TEST_P(AcceptFailsForGoodTest, AcceptThrowsOrKeepsItsDeadline) {
+  const HangGuard guard;
+  Listener listener("127.0.0.1", 0);
+  const UniqueFd peer = exempt([&] { return connect_to(listener.port()); });
+  {
+    const Plan accepts("accept4", always().error(GetParam()));
+    const auto took = seconds_of([&] {
+      try {
+        listener.accept(200ms);
+        ADD_FAILURE();
+      } catch (const TimeoutError&) {
+        EXPECT_EQ(GetParam(), EAGAIN);
+      } catch (const ConnectionError& e) {
+        ADD_FAILURE() << "the listener is not closed: " << e.what();
+      } catch (const Error& e) {
+        EXPECT_EQ(e.code().value(), GetParam());
+      }
+    });
+    EXPECT_LE(took, 200ms + kPrompt);
+    EXPECT_LE(accepts.calls(), 200);
+  }
+  EXPECT_TRUE(listener.accept(kPatience).fd);
+}
+
+INSTANTIATE_TEST_SUITE_P(Errors, AcceptFailsForGoodTest,
+                         testing::Values(EPERM, EACCES, ENETDOWN, EPROTO,
+                                         ECONNABORTED, EBADF, ENOTSOCK, EINVAL,
+                                         EOPNOTSUPP, EFAULT, ENOSYS,
+                                         EHOSTUNREACH, EMFILE, ENFILE, ENOBUFS,
+                                         ENOMEM, EINTR, EAGAIN),
+                         [](const auto& test) {
+                           return std::string(::strerrorname_np(test.param));
+                         });
+
+TEST(AcceptTest, ConnectionThatDiedInTheQueueDelaysNobody) {
+  const HangGuard guard;
+  for (const int error : {ECONNABORTED, EPROTO, EPERM, ENETDOWN}) {
+    const LogRecorder lines;
+    OneClientServer server({.host = "127.0.0.1", .log = lines.log()});
+    server.start();
+    const Plan accepts("accept4", nth(1).times(10).error(error));
+    const UniqueFd peer = exempt([&] { return connect_to(server.port()); });
+    EXPECT_TRUE(server.wait_connected(kPatience));
+    EXPECT_EQ(accepts.injected(), 10);
+    EXPECT_EQ(lines.count("accept"), 0u) << lines.text();
+  }
+}
+
+// --- connect() ---
+
+// Finding 10, for good: poll says that the socket is writable, and it is not
+// connected.
+TEST(ConnectTest, EndsIfEveryCallIsInterrupted) {
+  const HangGuard guard;
+  const auto listener =
+      tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4);
+  for (const Wait& wait : {Wait(), Wait(100ms), Wait::none()}) {
+    Plan connects("connect", always().error(EINTR));
+    const auto took = seconds_of([&] {
+      EXPECT_THROW(open_connection("127.0.0.1", listener.port, wait), Error);
+    });
+    connects.lift();
+    EXPECT_LE(took, 100ms + kPrompt);
+    EXPECT_LE(connects.calls(), 50);
+  }
+}
+
+// --- setsockopt() ---
+
+struct OptionOfTcp {
+  int option;
+  const char* name;
+};
+constexpr OptionOfTcp kOptionsOfTcp[] = {
+    {TCP_NODELAY, "TCP_NODELAY"},
+    {TCP_KEEPIDLE, "TCP_KEEPIDLE"},
+    {TCP_KEEPINTVL, "TCP_KEEPINTVL"},
+    {TCP_KEEPCNT, "TCP_KEEPCNT"},
+    {TCP_USER_TIMEOUT, "TCP_USER_TIMEOUT"}};
+
+// While the plan lives, the kernel does not have the option.
+Rule unknown(int option) { return always().of_tcp(option).error(ENOPROTOOPT); }
+
+void expect_all_but(int unknown, int fd) {
+  const struct {
+    int option;
+    int value;
+  } all[] = {{TCP_NODELAY, 1},
+             {TCP_KEEPIDLE, 60},
+             {TCP_KEEPINTVL, 15},
+             {TCP_KEEPCNT, 4},
+             {TCP_USER_TIMEOUT, 120'000}};
+  for (const auto& [option, value] : all) {
+    if (option == unknown) continue;
+    EXPECT_EQ(socket_option(fd, IPPROTO_TCP, option), value) << option;
+  }
+}
+
+// B3.
+TEST(OptionTest, ClientConnectsWithoutOneThatTheKernelLacksAndWarns) {
+  const HangGuard guard;
+  for (const auto& [option, name] : kOptionsOfTcp) {
+    const auto listener =
+        tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4);
+    const LogRecorder lines;
+    const Plan options("setsockopt", unknown(option));
+    Client client({.host = "127.0.0.1",
+                   .port = listener.port,
+                   .log = lines.log(LogLevel::kWarning)});
+    client.start(kPatience);
+    EXPECT_EQ(lines.text(),
+              std::string(name) + " cannot be set: Protocol not available\n");
+    const UniqueFd peer = exempt([&] { return accept_one(listener); });
+    const auto fd = tcpip_tests::socket_connected_to(listener.port);
+    ASSERT_TRUE(fd.has_value());
+    expect_all_but(option, *fd);
+    auto [reader, writer] =
+        open_connection("127.0.0.1", listener.port, kPatience);
+    expect_all_but(option, writer.native_handle());
+  }
+}
+
+TEST(OptionTest, ServerWarnsOnceForAllItsClients) {
+  const HangGuard guard;
+  for (const auto& [option, name] : kOptionsOfTcp) {
+    const LogRecorder lines;
+    OneClientServer server(
+        {.host = "127.0.0.1", .log = lines.log(LogLevel::kWarning)});
+    server.start();
+    const Plan options("setsockopt", unknown(option));
+    for (std::uint64_t i = 1; i <= 5; ++i) {
+      const UniqueFd peer = exempt([&] { return connect_to(server.port()); });
+      ASSERT_TRUE(eventually([&] { return server.connection_count() == i; }));
+      const auto fd =
+          tcpip_tests::socket_connected_to(tcpip_tests::local_port(peer.get()));
+      ASSERT_TRUE(fd.has_value());
+      expect_all_but(option, *fd);
+      server.close_client();
+    }
+    EXPECT_EQ(options.calls(), 5);
+    EXPECT_EQ(lines.text(),
+              std::string(name) + " cannot be set: Protocol not available\n");
+  }
+}
+
+TEST(OptionTest, WhatIsZeroIsNotSet) {
+  const HangGuard guard;
+  const auto listener =
+      tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4);
+  for (const int option :
+       {TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT}) {
+    const LogRecorder lines;
+    const Plan options("setsockopt", unknown(option));
+    Client client({.host = "127.0.0.1",
+                   .port = listener.port,
+                   .log = lines.log(LogLevel::kWarning),
+                   .socket = {.keepalive_time = 0s,
+                              .keepalive_interval = 0s,
+                              .keepalive_probes = 0,
+                              .user_timeout = 0ms}});
+    client.start(kPatience);
+    EXPECT_EQ(options.calls(), 0);
+    EXPECT_EQ(lines.text(), "");
+  }
+}
+
+}  // namespace
+}  // namespace tcpip
