@@ -33,8 +33,6 @@ class SoleReader {
   // way is then the other thread's.
   void end() noexcept { reading_.store(false, std::memory_order_release); }
 
-  // If two calls have missed each other, end() of the first resets reading_
-  // while the other may still wait: then receiving_ tells of that one.
   bool is_reading() const noexcept {
     return reading_.load(std::memory_order_acquire) ||
            receiving_.load(std::memory_order_acquire);
