@@ -14,10 +14,9 @@
 //    throws std::invalid_argument.
 //
 // Threads: one thread at a time reads. A second read throws std::logic_error
-// (RuntimeError in asyncio) while another is under way. Two reads that start in
-// the same instant, on bytes that are already buffered, may go undetected. The
-// StreamWriter of the same connection may be used, and closed, from other
-// threads at any time. pthread_cancel() must not end a thread that is in a call
+// (RuntimeError in asyncio) while another is under way. The StreamWriter of the
+// same connection may be used, and closed, from other threads at any time.
+// pthread_cancel() must not end a thread that is in a call
 // of this library, since the call would end the process: request a stop
 // instead, or disable cancellation around the call.
 #ifndef TCPIP_STREAM_READER_H_

@@ -1,12 +1,7 @@
 // Refuses a second reader of one stream.
 //
 // A call that finds another call under way throws std::logic_error and does not
-// disturb the other call. Two calls that begin in the same instant may miss
-// each other: begin() is two plain loads and a plain store, since taking a
-// buffered line costs little more than these. But only one of the two gets to
-// the socket; Receiving refuses the other, before it touches the socket or the
-// buffer's room. So two calls never wait at the same time. Only two threads
-// that take buffered bytes in the same instant remain undetected.
+// disturb the other call.
 //
 // A thread that sees is_reading() return false sees everything that earlier
 // calls have done; so does the next call that begins.
@@ -30,15 +25,14 @@ class SoleReader {
   // Marks a call as under way, until end(). Throws SecondReaderError if one is
   // under way already.
   void begin(const char* operation) {
-    if (is_reading()) throw SecondReaderError(operation);
-    reading_.store(true, std::memory_order_relaxed);
+    if (reading_.exchange(true, std::memory_order_acquire)) {
+      throw SecondReaderError(operation);
+    }
   }
   // Must not be called by a thread that Receiving has refused: the call under
   // way is then the other thread's.
   void end() noexcept { reading_.store(false, std::memory_order_release); }
 
-  // If two calls have missed each other, end() of the first resets reading_
-  // while the other may still wait: then receiving_ tells of that one.
   bool is_reading() const noexcept {
     return reading_.load(std::memory_order_acquire) ||
            receiving_.load(std::memory_order_acquire);

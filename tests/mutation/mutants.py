@@ -1489,7 +1489,8 @@ mutant("half_received_missed",
 source("stream/sole_reader.h", "sole_reader_test", "receiver_test",
        "stream_reader_test")
 mutant("second_reader",
-       "if (is_reading()) throw SecondReaderError(operation);", "",
+       "if (reading_.exchange(true, std::memory_order_acquire)) {",
+       "if (reading_.exchange(true, std::memory_order_acquire) && false) {",
        "a second reader is refused")
 mutant("second_receiver",
        "if (reader.receiving_.exchange(true)) throw SecondReaderError(operation);",

@@ -588,6 +588,8 @@ TEST_P(Separators, CostNoMoreThanTheirNumber) {
                   static_cast<double>(one_pass.count()));
   EXPECT_LE(chunks, 20ms + 10 * c.compares * kSlower * one_pass);
   // Byte by byte a search begins and stops for each, and so does an exception.
+  // With a sanitizer that takes too long for long separators.
+  if (kWithSanitizer && c.separators.back().size() > 512) return;
   const std::string end =
       message.substr(message.size() - (kWithSanitizer ? 512 : 8192));
   const nanoseconds bare = least_cpu_time([&] { bare_loop(end.size()); });
