@@ -200,7 +200,7 @@ void print_thread(pid_t thread) {
   }
   asked = thread;
   ::syscall(SYS_tgkill, ::getpid(), thread, kStackSignal);
-  for (int i = 0; i < 3000 && asked == thread; ++i) {
+  for (int i = 0; i < 1000 && asked == thread; ++i) {
     const timespec millisecond{0, 1'000'000};
     ::nanosleep(&millisecond, nullptr);
   }
@@ -234,7 +234,7 @@ void handle(int signal, void (*handler)(int)) {
   const char* const limit = std::getenv("TEST_TIMEOUT");
   const int seconds = limit == nullptr ? 0 : std::atoi(limit);
   if (seconds > 1) {
-    ::alarm(static_cast<unsigned>(seconds - std::max(1, seconds / 10)));
+    ::alarm(static_cast<unsigned>(seconds - std::max(1, seconds / 5)));
   }
   return true;
 }();

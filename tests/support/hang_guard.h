@@ -1,8 +1,9 @@
 // No test waits for ever: a test program that hangs prints the stacks of all
 // its threads and aborts.
 //
-// Every program is guarded as a whole, for nine tenths of the time that Bazel
-// gives it (TEST_TIMEOUT). A test may be guarded for less:
+// Every program is guarded as a whole, for four fifths of the time that Bazel
+// gives it (TEST_TIMEOUT): printing takes a while. A test may be guarded for
+// less:
 //
 //   const HangGuard guard(10);
 //
