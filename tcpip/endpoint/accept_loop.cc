@@ -10,7 +10,6 @@
 #include <system_error>
 #include <utility>
 
-#include "tcpip/base/log_line.h"
 #include "tcpip/base/poller.h"
 #include "tcpip/constants.h"
 

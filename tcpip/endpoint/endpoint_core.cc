@@ -541,7 +541,7 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
                             Ended& ended,
                             std::optional<std::size_t> unread) noexcept {
   current_->record->over = true;  // so that no further read begins
-  ended.unread = unread.value_or(unread_bytes(*current_));
+  ended.unread = unread ? *unread : unread_bytes(*current_);
   if (current_->over.event) {
     ConnectionEvent& event = current_->over.event->event;
     event.reason = reason;
