@@ -79,8 +79,8 @@ class StreamWriter {
   }
 
   // Half-close: sends FIN once everything written is sent, if need be in the
-  // next drain(). Reading goes on. Idempotent. Throws ConnectionError after
-  // close().
+  // next drain(). Reading goes on. A second call does nothing. Throws
+  // ConnectionError if close() came first.
   void write_eof();
   bool can_write_eof() const noexcept { return true; }
 

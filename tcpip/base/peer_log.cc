@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <string>
 #include <utility>
 
 namespace tcpip::internal {
@@ -50,28 +52,34 @@ void PeerLog::write_text(PeerLine kind, LogLevel level, std::string text) {
 
 template <class Take>
 Deadline PeerLog::write_held(Take take) {
-  Deadline next;
-  for (std::size_t i = 0; i < kPeerLines; ++i) {
+  struct Due {
     std::uint64_t count = 0;
     LogLevel level{};
-    std::string text;
-    {
-      const MutexLock lock(mutex_);
+    std::string text = {};
+  };
+  std::array<Due, kPeerLines> all;
+  Deadline next;
+  {
+    const MutexLock lock(mutex_);
+    for (std::size_t i = 0; i < kPeerLines; ++i) {
       Kind& kind = kinds_[i];
-      count = take(kind.limit);
-      if (count > 0) {
-        level = kind.level;
-        text.swap(kind.text);
+      all[i].count = take(kind.limit);
+      if (all[i].count > 0) {
+        all[i].level = kind.level;
+        all[i].text.swap(kind.text);
       }
       next = std::min(next, kind.limit.due());
     }
-    if (count > 0) write_counted(level, text, count);
+  }
+  for (const Due& due : all) {
+    if (due.count > 0) write_counted(due.level, due.text, due.count);
   }
   return next;
 }
 
 Deadline PeerLog::write_due() {
-  return write_held([](RateLimit& limit) { return limit.take_held(now()); });
+  return write_held(
+      [at = now()](RateLimit& limit) { return limit.take_held(at); });
 }
 
 void PeerLog::write_rest() {

@@ -44,10 +44,6 @@ void ProcessMark::fail(const char* operation) {
       operation));
 }
 
-void reset_in_children(void (*reset)()) noexcept {
-  ::pthread_atfork(nullptr, nullptr, reset);
-}
-
 void keep_for_ever(std::shared_ptr<const void> object) noexcept {
   if (!object) return;
   Kept* const node = new (std::nothrow) Kept{object, kept.load()};

@@ -1,7 +1,6 @@
 #include "tcpip/base/thread_number.h"
 
 #include <atomic>
-#include <new>
 #include <type_traits>
 
 #include "tcpip/base/mutex.h"
@@ -23,14 +22,6 @@ struct Table {
 constinit Table table;
 static_assert(std::is_trivially_destructible_v<Table>);
 
-void reset_table() noexcept { new (&table) Table; }
-
-// A child that fork() makes has none of the threads that wait.
-void reset_in_child() noexcept {
-  [[maybe_unused]] static const bool done =
-      (reset_in_children(&reset_table), true);
-}
-
 }  // namespace
 
 ThreadNumber next_thread_number() noexcept {
@@ -47,7 +38,7 @@ ThreadNumber this_thread_number() noexcept {
 
 ThreadWait::ThreadWait(ThreadNumber other, const void* what) noexcept
     : waiter_(this_thread_number()), other_(other), what_(what) {
-  reset_in_child();
+  renew_in_children<table>();
   const MutexLock lock(table.mutex);
   // Each thread waits for at most one other, so there is one chain to follow.
   // The chain ends: a wait that would make it a circle is never entered.

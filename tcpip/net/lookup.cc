@@ -8,7 +8,6 @@
 #include <array>
 #include <cerrno>
 #include <memory>
-#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -41,14 +40,6 @@ struct Table {
 // exits.
 constinit Table table;
 static_assert(std::is_trivially_destructible_v<Table>);
-
-void reset_table() noexcept { new (&table) Table; }
-
-// A child made by fork() has none of the threads, and maybe a locked mutex.
-void reset_in_child() noexcept {
-  [[maybe_unused]] static const bool done =
-      (reset_in_children(&reset_table), true);
-}
 
 // One look-up, shared by its thread and the callers who wait for it.
 struct Lookup : std::enable_shared_from_this<Lookup> {
@@ -179,7 +170,7 @@ LookupAnswer ask(const LookupRequest& request) {
 LookupAnswer look_up(const LookupRequest& request, const Wait& wait,
                      std::string_view peer) {
   if (wait.stop.stop_requested()) throw CancelledError("resolve", peer);
-  reset_in_child();
+  renew_in_children<table>();
   std::shared_ptr<Lookup> lookup;  // outlives the lock
   const MutexLock lock(table.mutex);
   lookup = join_or_start(request, wait, peer);

@@ -60,8 +60,6 @@ class Receiver::Operation {
 
   // Inline, since a call would double the cost of taking a buffered line.
   [[gnu::always_inline]] ~Operation() {
-    // The operation under way is another thread's: end() would end that one.
-    if (refused_) return;
     // Look at the buffer before end(): after it, another thread may read.
     const bool tell =
         receiver_.has_observer_ && (lost_ || receiver_.buffer_.empty());
@@ -80,16 +78,12 @@ class Receiver::Operation {
     } catch (const ConnectionError&) {
       lost_ = true;
       throw;
-    } catch (const SecondReaderError&) {
-      refused_ = true;
-      throw;
     }
   }
 
  private:
   Receiver& receiver_;
   bool lost_ = false;
-  bool refused_ = false;
 };
 
 // What an operation knows while it fills the buffer again and again.
@@ -186,7 +180,6 @@ Receiver::Fill Receiver::fill(Attempt& attempt) {
     throw_connection_error(error_number(), operation, peer());
   }
   if (eof_.load(std::memory_order_relaxed)) return Fill::kEof;
-  const SoleReader::Receiving receiving(sole_reader_, operation);
 
   if (attempt.filled && !attempt.expired &&
       attempt.call.wait.deadline.has_passed()) {
@@ -258,11 +251,7 @@ std::optional<std::size_t> Receiver::some(std::size_t n, Attempt& attempt) {
   return std::min(n, buffer_.size());
 }
 
-// Refuses a second reader before it touches the search, which belongs to the
-// other thread.
-std::optional<Match> Receiver::find(SeparatorSpan separators,
-                                    const char* operation) {
-  const SoleReader::Receiving receiving(sole_reader_, operation);
+std::optional<Match> Receiver::find(SeparatorSpan separators) {
   return search_.find(buffer_.unread(), separators);
 }
 
@@ -280,7 +269,7 @@ std::optional<std::size_t> Receiver::until(SeparatorSpan separators,
     longest = std::max(longest, separator.size());
   }
   for (;;) {
-    if (const std::optional<Match> match = find(separators, operation)) {
+    if (const std::optional<Match> match = find(separators)) {
       if (match->start > limit_) {
         throw_overrun("separator is found, but chunk is longer than limit",
                       match->start);
@@ -366,7 +355,7 @@ bool Receiver::exactly(std::span<std::byte> out, Attempt& attempt) {
   check_stop(attempt.call);
   while (!socket_->is_closed() && buffer_.size() < out.size() &&
          out.size() - buffer_.size() >= kDirect) {
-    if (exactly_direct(out, operation)) return true;
+    if (exactly_direct(out)) return true;
     switch (fill(attempt)) {
       case Fill::kData:
         break;
@@ -385,8 +374,7 @@ bool Receiver::exactly(std::span<std::byte> out, Attempt& attempt) {
 // If the kernel holds all that is missing: receives it straight into `out`,
 // behind the buffered bytes. Else, or if a call fails half-way, the bytes are
 // in the buffer, and this returns false.
-bool Receiver::exactly_direct(std::span<std::byte> out, const char* operation) {
-  const SoleReader::Receiving receiving(sole_reader_, operation);
+bool Receiver::exactly_direct(std::span<std::byte> out) {
   const std::size_t begin = buffer_.size();
   if (socket_->receivable() < out.size() - begin) return false;
   std::size_t have = begin;
@@ -640,7 +628,6 @@ bool Receiver::wait_readable(const Call& call) {
   return operation.run([&] {
     check_stop(call);
     if (!buffer_.empty() || has_ended()) return true;
-    const SoleReader::Receiving receiving(sole_reader_, call.operation);
     const IoResult result = socket_->wait_receivable(call.wait);
     switch (result.status) {
       case IoStatus::kTimeout:
@@ -687,7 +674,7 @@ std::size_t Receiver::discard_until(const Call& call,
     Attempt attempt{call};
     std::size_t dropped = 0;
     for (;;) {
-      if (const auto match = find({&separator, 1}, call.operation)) {
+      if (const auto match = find({&separator, 1})) {
         return dropped + take(match->end).size();
       }
       // Drop everything but bytes that may be the beginning of a separator.

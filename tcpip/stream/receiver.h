@@ -201,9 +201,9 @@ class Receiver {
   auto try_with(const char* name, Find find, Consume consume);
 
   bool drop_rest_of_line(Attempt& attempt);
-  std::optional<Match> find(SeparatorSpan separators, const char* operation);
+  std::optional<Match> find(SeparatorSpan separators);
   bool exactly(std::span<std::byte> out, Attempt& attempt);
-  bool exactly_direct(std::span<std::byte> out, const char* operation);
+  bool exactly_direct(std::span<std::byte> out);
   void keep(std::span<const std::byte> bytes);
   [[noreturn]] void throw_incomplete(const char* operation,
                                      std::optional<std::size_t> expected);

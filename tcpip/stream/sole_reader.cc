@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <stdexcept>
+
 namespace tcpip::internal {
 
-SecondReaderError::SecondReaderError(const char* operation)
-    : std::logic_error(fmt::format(
-          "{}: another thread is already reading this stream", operation)) {}
+void SoleReader::throw_second_reader(const char* operation) {
+  throw std::logic_error(fmt::format(
+      "{}: another thread is already reading this stream", operation));
+}
 
 }  // namespace tcpip::internal

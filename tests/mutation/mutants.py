@@ -1234,11 +1234,6 @@ mutant("buffered_wins_over_stop",
        "return !call.wait.stop.stop_requested();", "return true;",
        "a requested stop wins over buffered bytes",
        tests=["base_client_or_server_test"])
-mutant("refused_reader_ends_other",
-       "if (refused_) return;", "",
-       "a refused second reader does not end the first one's operation", same=
-       "only two reads that begin in the same instant come so far; a later one "
-       "is refused before")
 mutant("observer_not_told_of_loss",
        "receiver_.has_observer_ && (lost_ || receiver_.buffer_.empty());",
        "receiver_.has_observer_ && receiver_.buffer_.empty();",
@@ -1253,11 +1248,6 @@ mutant("observer_told_during_read",
        "no read is under way when the observer is told")
 mutant("loss_not_noted",
        "lost_ = true;\n      throw;", "throw;", "an operation notes its loss")
-mutant("refusal_not_noted",
-       "refused_ = true;\n      throw;", "throw;",
-       "an operation notes that it was refused", same=
-       "only two reads that begin in the same instant come so far; a later one "
-       "is refused before")
 mutant("message_taken_without_memory",
        "} catch (const std::bad_alloc&) {\n    throw;\n  } catch (...) {\n"
        "    take(n);", "} catch (...) {\n    take(n);",
@@ -1279,11 +1269,6 @@ mutant("eof_forgotten",
        "if (eof_.load(std::memory_order_relaxed)) return Fill::kEof;", "",
        "the end of the stream stays", at="Receiver::Fill Receiver::fill(", same=
        "the kernel reports the end again and again")
-mutant("second_receiver",
-       "const SoleReader::Receiving receiving(sole_reader_, operation);", "",
-       "two threads never receive at once", at="Receiver::Fill Receiver::fill(", same=
-       "only two reads that begin in the same instant come so far; a later one "
-       "is refused before")
 mutant("flood_without_end",
        "attempt.call.wait.deadline.has_passed()) {", "false) {",
        "a flooding peer does not keep a call past its deadline",
@@ -1346,11 +1331,6 @@ mutant("rest_of_long_line_is_line",
 mutant("rest_of_line_stays",
        "if (in_dropped_line_ && taken.find('\\n') != taken.npos) {", "if (false) {",
        "the line behind a dropped one is read")
-mutant("direct_without_mark",
-       "const SoleReader::Receiving receiving(sole_reader_, operation);", "",
-       "two threads never receive at once", at="bool Receiver::exactly_direct(", same=
-       "only two reads that begin in the same instant come so far; a later one "
-       "is refused before")
 mutant("direct_of_too_few",
        "if (socket_->receivable() < out.size() - begin) return false;", "",
        "a large read into the program's memory takes all or nothing")
@@ -1384,12 +1364,6 @@ mutant("wait_readable_blocks",
        "if (!buffer_.empty() || has_ended()) return true;",
        "if (has_ended()) return true;",
        "wait_readable() sees buffered bytes")
-mutant("wait_readable_without_mark",
-       "const SoleReader::Receiving receiving(sole_reader_, call.operation);", "",
-       "two threads never wait for bytes at once",
-       at="bool Receiver::wait_readable(", same=
-       "the Operation already refuses a second reader; the mark is for the two "
-       "that begin in the same instant, which no test can make")
 mutant("discard_once",
        "while (error_number() == 0 && fill(attempt) == Fill::kData) {",
        "if (error_number() == 0 && fill(attempt) == Fill::kData) {",
@@ -1492,14 +1466,6 @@ mutant("second_reader",
        "if (reading_.exchange(true, std::memory_order_acquire)) {",
        "if (reading_.exchange(true, std::memory_order_acquire) && false) {",
        "a second reader is refused")
-mutant("second_receiver",
-       "if (reader.receiving_.exchange(true)) throw SecondReaderError(operation);",
-       "reader.receiving_.exchange(true);", "a second receiver is refused")
-mutant("receiving_not_seen",
-       "return reading_.load(std::memory_order_acquire) ||\n"
-       "           receiving_.load(std::memory_order_acquire);",
-       "return reading_.load(std::memory_order_acquire);",
-       "a thread that receives counts as reading")
 
 # --- The network ---
 
@@ -1856,7 +1822,7 @@ mutant("list_leaks",
        "the answer of the system is freed", same=
        "only the lane with leak detection can notice it, and it does")
 mutant("child_has_parents_lookups",
-       "reset_in_child();\n  std::shared_ptr<Lookup> lookup;",
+       "renew_in_children<table>();\n  std::shared_ptr<Lookup> lookup;",
        "std::shared_ptr<Lookup> lookup;",
        "a forked child has none of its parent's look-ups", tests=["fork_test"])
 mutant("thread_not_awaited",
@@ -1973,16 +1939,13 @@ mutant("end_ignored",
        "if (wait->what_ == what) wait->other_ = 0;", "static_cast<void>(what);",
        "the end of a work ends the waits for it")
 mutant("child_has_parents_waits",
-       "reset_in_child();\n  const MutexLock", "const MutexLock",
+       "renew_in_children<table>();\n  const MutexLock", "const MutexLock",
        "a forked child has none of its parent's waits", tests=["fork_test"])
 
 source("base/process.cc", "fork_test")
 mutant("child_not_counted",
        "::pthread_atfork(nullptr, nullptr, &count_child);", "0;",
        "a forked child knows that it is one")
-mutant("tables_not_reset",
-       "::pthread_atfork(nullptr, nullptr, reset);", "static_cast<void>(reset);",
-       "a forked child has tables of its own")
 mutant("kept_object_destroyed",
        "while (!kept.compare_exchange_weak(node->next, node)) {\n  }",
        "delete node;", "an object that a child must not destroy is kept")
