@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <ctime>
 #include <latch>
+#include <mutex>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
@@ -325,6 +327,50 @@ TEST(LastMessage, NextClientIsLetInAfterTheFinishTime) {
   }
 }
 
+// The stop of the old connection is requested before the next client is
+// admitted.
+TEST(LastMessage, StopCallbackThatClosesTheServerAdmitsNobody) {
+  std::mutex mutex;
+  std::condition_variable_any never;
+  std::latch waiting(1);
+  ReadLoopStage server(
+      [&](Connection& client, std::stop_token stop) {
+        const std::stop_callback close(stop, [&] { server->close(); });
+        client.read_str(stop);
+        waiting.count_down();
+        std::unique_lock lock(mutex);
+        never.wait(lock, stop, [] { return false; });
+      },
+      {.finish_time = 50ms});
+  UniqueFd first = server.connect();
+  send_all(first, "wait\r\n");
+  waiting.wait();
+  first.reset();
+  const UniqueFd second = connect_to(server->port());
+  EXPECT_EQ(recv_until_eof(second), "");
+  server->close();
+  EXPECT_EQ(server->connection_count(), 1u);
+}
+
+// What counts is when it was admitted, not when it was accepted.
+TEST(LastMessage, NextClientHasTheWholeTimeForItsFirstHeartbeat) {
+  Recorded recorded;
+  ReadLoopStage server(recorded.handler(),
+                       {.heartbeats = {.expect = true, .max_interval = 300ms},
+                        .finish_time = 600ms});
+  UniqueFd first = server.connect();
+  send_all(first, "wait\r\n");
+  recorded.waiting.wait();
+  first.reset();
+  const UniqueFd second = connect_to(server->port());
+  ASSERT_TRUE(server.events.wait_for(3));
+  recorded.go_on.count_down();
+  ASSERT_TRUE(server.events.wait_for(4));
+  const auto events = server.events.values();
+  EXPECT_EQ(events[3].reason, DisconnectReason::kHeartbeatLost);
+  EXPECT_GE(events[3].time - events[2].time, 300ms);
+}
+
 // Nor does what is in the kernel's queue behind the next client.
 TEST(LastMessage, WaitOfTheNextClientTakesNoProcessor) {
   Recorded recorded;
@@ -441,6 +487,31 @@ TEST(WaitingEvents, NoClientIsAdmittedWhileTooManyWait) {
   EXPECT_EQ(server->wait_client(kPatience)->read_until("\n", kPatience),
             "hello\n");
   EXPECT_EQ(server.lines.count("no client is admitted"), 1u);
+}
+
+// As with every line that a peer can cause: a program that is about as fast as
+// a peer that reconnects does not get a line for each turn.
+TEST(WaitingEvents, TheLineOfManyTurnsIsWrittenAtABoundedRate) {
+  ServerStage<> server(Queued(), {});
+  const auto start = std::chrono::steady_clock::now();
+  for (int turn = 0; turn < 5; ++turn) {
+    while (server.queue.size() < tcpip::kMaxWaitingEvents + 1) {
+      server.connect().reset();
+      ASSERT_TRUE(eventually([&] { return !server->connected(); }));
+    }
+    const UniqueFd waiting = connect_to(server->port());
+    send_all(waiting, "hello\n");
+    // Two events of the queue make room for this client.
+    const std::uint64_t number = server->connection_count();
+    while (server->connection_count() == number) {
+      ASSERT_TRUE(server.queue.run_one(kPatience));
+      ASSERT_LT(std::chrono::steady_clock::now(), start + kPatience);
+    }
+  }
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::steady_clock::now() - start);
+  EXPECT_LE(server.lines.count("no client is admitted"),
+            2u + static_cast<std::size_t>(seconds.count()));
 }
 
 TEST(WaitingEvents, CloseEndsTheWait) {
