@@ -488,10 +488,7 @@ mutant("close_does_not_join",
 mutant("close_does_not_linger",
        "linger_for_ended();\n  retire_callbacks();", "retire_callbacks();",
        "close() of a client lingers for its last bytes",
-       tests=["client_test", "shutdown_test"], same=
-       "the monitor thread or the accept thread, which has ended by then, has "
-       "lingered; where it was not joined, it still does. The call is "
-       "superfluous")
+       tests=["client_test", "shutdown_test"])
 mutant("close_leaves_callbacks",
        "linger_for_ended();\n  retire_callbacks();", "linger_for_ended();",
        "no callback runs after close()")
