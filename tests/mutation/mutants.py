@@ -733,7 +733,7 @@ mutant("go_on_without_end",
        "if (!is_drained(link)) return true;\n  end_drained_link(ended);\n"
        "  return false;", "return true;",
        "the handled last message ends the connection",
-       tests=["last_message_test"])
+       tests=["endpoint_core_test"])
 mutant("failed_handler_leaves_connection",
        "end_here(/*keep_should_be_connected=*/false, ended);\n  }\n}\n\n"
        "bool EndpointCore::has_lost_peer", "}\n}\n\n"
@@ -742,7 +742,7 @@ mutant("failed_handler_leaves_connection",
 mutant("heartbeat_after_fin",
        "if (link.hung_up) return {};", "",
        "a peer that has sent FIN is expected to send no heartbeats",
-       tests=["heartbeat_test"])
+       tests=["last_message_test"])
 mutant("lost_heartbeat_ends_nothing",
        "lose(link, DisconnectReason::kHeartbeatLost);", "",
        "a missing heartbeat ends the connection", tests=["heartbeat_test"])
@@ -753,7 +753,7 @@ mutant("heartbeats_pile_up",
 mutant("heartbeat_failure_unnoted",
        "if (link.sender->is_closing()) note_hang_up(link, /*broken=*/false);", "",
        "a heartbeat that cannot be sent tells of the loss",
-       tests=["heartbeat_test"])
+       tests=["connection_test"])
 mutant("unexpected_heartbeat_taken",
        "if (!expects_heartbeats()) {", "if (false) {",
        "an unexpected heartbeat is an error", tests=["heartbeat_test"])
