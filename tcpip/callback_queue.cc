@@ -477,7 +477,7 @@ void CallbackQueue::Impl::changed() {
 
 void CallbackQueue::Impl::cancel_waiters(OwnerNumber owner) {
   for (Waiter* const waiter : waiters_) {
-    if (waiter->owner == owner && owner != kNobody) waiter->cancelled = true;
+    if (waiter->owner == owner) waiter->cancelled = true;
   }
   changed_.notify_all();
 }

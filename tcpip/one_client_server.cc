@@ -71,6 +71,7 @@ void ServerBase::basic_close_client() {
 void ServerBase::close() { core().close(); }
 
 int ServerBase::port() const {
+  core().process().check("port");
   const MutexLock lock(listening_->mutex);
   return listening_->addresses.empty()
              ? asked_port_
@@ -78,6 +79,7 @@ int ServerBase::port() const {
 }
 
 std::vector<Address> ServerBase::addresses() const {
+  core().process().check("addresses");
   const MutexLock lock(listening_->mutex);
   return listening_->addresses;
 }

@@ -125,6 +125,7 @@ bool Socket::was_connected() noexcept {
 }
 
 RefusedOptions Socket::set_options(const SocketOptions& options) noexcept {
+  if (!process_.is_here()) return {};
   return internal::set_options(fd_.get(),
                                local_.family() != AddressFamily::kAny, options);
 }
@@ -208,6 +209,7 @@ IoResult Socket::failed(int error_number) noexcept {
 }
 
 IoResult Socket::receive_now(void* data, std::size_t size) noexcept {
+  if (!process_.is_here()) return {IoStatus::kClosed};
   for (;;) {
     ssize_t got = 0;
     int error_number = 0;
@@ -385,6 +387,7 @@ IoResult Socket::send_now(std::span<const Piece> pieces) noexcept {
 }
 
 std::error_code Socket::shutdown_send() noexcept {
+  if (!process_.is_here()) return internal::system_error(EBADF);
   return ::shutdown(fd_.get(), SHUT_WR) == 0 ? std::error_code()
                                              : internal::system_error(errno);
 }
@@ -400,29 +403,42 @@ void Socket::close() noexcept {
   if (in_plain_receive_.load()) ::shutdown(fd_.get(), SHUT_RD);
 }
 
-bool Socket::linger_step() noexcept {
+Socket::LingerStep Socket::linger_step() noexcept {
+  if (!process_.is_here()) return LingerStep::kOver;
+  LingerStep step = LingerStep::kNothing;
   // Bounded, so that a peer that floods cannot keep the caller here.
   for (int i = 0; i < 16; ++i) {
     // With MSG_TRUNC, TCP drops the bytes without copying them.
     std::array<char, 64 * 1024> dropped;
     const ssize_t got = ::recv(fd_.get(), dropped.data(), dropped.size(),
                                MSG_DONTWAIT | MSG_TRUNC);
+    if (got > 0) step = LingerStep::kDropped;
     if (got > 0 || (got < 0 && errno == EINTR)) continue;
-    return got < 0 && would_block(errno);
+    return got < 0 && would_block(errno) ? step : LingerStep::kOver;
   }
-  return true;
+  return step;
 }
 
 void Socket::linger(Deadline deadline) noexcept {
   // The kernel does not signal that the last byte is acknowledged, so look
   // again and again. The FIN counts as one byte and need not be acknowledged.
   constexpr std::chrono::milliseconds kLook{2};
-  while (linger_step() && unacknowledged() > 1 && !deadline.has_passed()) {
-    pollfd fd{fd_.get(), POLLIN, 0};
-    const Deadline look_again = std::min(deadline, Deadline::after(kLook));
-    if (internal::poll_until({&fd, 1}, look_again).status == IoStatus::kError) {
+  bool ready = false;
+  for (;;) {
+    const LingerStep step = linger_step();
+    if (step == LingerStep::kOver || unacknowledged() <= 1 ||
+        deadline.has_passed()) {
       return;
     }
+    const Deadline look_again = std::min(deadline, Deadline::after(kLook));
+    // poll() has said that there is something to receive, and there was not.
+    if (ready && step == LingerStep::kNothing) {
+      internal::sleep_until(look_again);
+    }
+    pollfd fd{fd_.get(), POLLIN, 0};
+    const IoStatus status = internal::poll_until({&fd, 1}, look_again).status;
+    if (status == IoStatus::kError) return;
+    ready = status == IoStatus::kOk;
   }
 }
 

@@ -127,9 +127,13 @@ class Socket {
   // Without it, bytes that arrive after the descriptor is closed would make
   // the kernel reset the connection, and the peer would lose our last bytes.
   void linger(Deadline deadline) noexcept;
-  // Reads and drops what has come, without blocking. False if the peer has
-  // closed too.
-  bool linger_step() noexcept;
+  // Reads and drops what has come, without blocking.
+  enum class LingerStep {
+    kOver,     // the peer has closed too
+    kNothing,  // nothing had come
+    kDropped
+  };
+  LingerStep linger_step() noexcept;
 
   // How many bytes receive() would find now.
   std::size_t receivable() const noexcept;

@@ -1,7 +1,8 @@
 // Lets a program set up the threads that the library starts.
 //
 // Threads: the hook is called in the new thread, before the thread's work, with
-// all signals blocked and the thread's name set.
+// the thread's name set and its signals blocked, but for those that a thread
+// causes itself (SIGSEGV and its kin, SIGABRT).
 #ifndef TCPIP_THREAD_HOOK_H_
 #define TCPIP_THREAD_HOOK_H_
 

@@ -20,6 +20,7 @@ RateLimit limit_of(PeerLine kind) {
   switch (kind) {
     case PeerLine::kTurnedAway:
     case PeerLine::kUnreadDropped:
+    case PeerLine::kEventsWaiting:
     case PeerLine::kAcceptFailed:
       return RateLimit(PeerLog::kInterval);
     default:

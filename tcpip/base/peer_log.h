@@ -33,6 +33,7 @@ enum class PeerLine {
   kEnded,
   kTurnedAway,
   kUnreadDropped,
+  kEventsWaiting,
   kHeartbeatLost,
   kHandlerFailed,
   kCallbackFailed,

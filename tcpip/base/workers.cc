@@ -21,14 +21,20 @@
 namespace tcpip::internal {
 namespace {
 
-// While it lives, the calling thread has all signals blocked: a new thread
-// inherits the signal mask of the thread that starts it.
+// While it lives, the calling thread has all signals blocked that others may
+// send: a new thread inherits the signal mask of the thread that starts it. Not
+// those that a thread causes by what it does: if one of them is blocked, the
+// kernel ends the process without a call of the program's crash handler.
 class SignalsBlocked {
  public:
   SignalsBlocked() {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &saved_);
+    sigset_t blocked;
+    ::sigfillset(&blocked);
+    for (const int caused :
+         {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) {
+      ::sigdelset(&blocked, caused);
+    }
+    ::pthread_sigmask(SIG_SETMASK, &blocked, &saved_);
   }
   ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &saved_, nullptr); }
   SignalsBlocked(const SignalsBlocked&) = delete;

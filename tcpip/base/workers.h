@@ -1,7 +1,7 @@
 // How this library starts threads, and who joins them.
 //
-// Every thread has a name, and all signals blocked from its first instruction
-// on; it keeps the shared object that this code lies in loaded while it lives;
+// Every thread has a name, and from its first instruction on all signals blocked
+// but those that it causes itself; it keeps the shared object that this code lies in loaded while it lives;
 // it runs the program's hook, then its work. Workers owns the threads of
 // one object: it tells them to stop and joins them. The object calls join()
 // when it is closed, from any thread. join() returns when the threads have

@@ -17,6 +17,8 @@ namespace tcpip::internal {
 namespace {
 
 constexpr std::chrono::milliseconds kFirstPause{5};
+// Where poll() cannot tell when to go on.
+constexpr std::chrono::milliseconds kLookAgain{1};
 constexpr std::chrono::milliseconds kLongestPause{1000};
 // One now and then is normal: the client has gone again, or another process
 // that shares the socket was faster.
@@ -83,7 +85,8 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
   }
   const std::size_t first_lingering = fds.size();
   for (const EndedSocket& lingering : lingering_) {
-    fds.push_back({lingering.socket->native_handle(), POLLIN | POLLRDHUP, 0});
+    const short events = lingering.refused ? 0 : POLLIN | POLLRDHUP;
+    fds.push_back({lingering.socket->native_handle(), events, 0});
   }
   Deadline deadline = std::min(accept_again_.value_or(Deadline()),
                                core_.peer_log().write_due());
@@ -94,6 +97,11 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
   if (!lingering_.empty()) {
     deadline = std::min(deadline, lingering_.front().deadline);
   }
+  for (const EndedSocket& lingering : lingering_) {
+    if (lingering.refused) {
+      deadline = std::min(deadline, Deadline::after(kLookAgain));
+    }
+  }
   const IoResult polled = poll_until(fds, deadline);
   if (polled.status == IoStatus::kError) return polled;
   // Clear the signal before run() looks at the core's state: a change after
@@ -102,6 +110,9 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
   acceptable_.assign(listener_->sockets().size(), false);
   for (std::size_t i = first_listener; i < first_lingering; ++i) {
     acceptable_[i - first_listener] = fds[i].revents != 0;
+  }
+  for (std::size_t i = first_lingering; EndedSocket & lingering : lingering_) {
+    lingering.ready = fds[i++].revents != 0;
   }
   hung_up_ = watch && fds[1].revents != 0;
   broken_ = watch && (fds[1].revents & (POLLERR | POLLHUP)) != 0;
@@ -139,7 +150,6 @@ void AcceptLoop::receive_client(Listener::Accepted accepted) {
 // True if the client is now the current one. If it has to wait, it is the
 // newcomer.
 bool AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
-  constexpr std::chrono::milliseconds kLookAgain{1};
   const EndpointCore::Admission admission = core_.admit(link, force);
   if (admission != EndpointCore::Admission::kEventsWaiting) {
     events_wait_ = false;
@@ -172,10 +182,13 @@ bool AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
       return false;
     case EndpointCore::Admission::kEventsWaiting:
       if (!std::exchange(events_wait_, true)) {
-        core_.log().warning(fmt::format(
-            "no client is admitted: more than {} connection events wait for "
-            "the program",
-            kMaxWaitingEvents));
+        core_.peer_log().write(
+            PeerLine::kEventsWaiting, LogLevel::kWarning, [] {
+              return fmt::format(
+                  "no client is admitted: more than {} connection events wait "
+                  "for the program",
+                  kMaxWaitingEvents);
+            });
       }
       wait({}, {});
       return false;
@@ -228,7 +241,7 @@ void AcceptLoop::back_off(int error_number) {
 
 void AcceptLoop::linger(EndedSockets sockets) noexcept {
   while (!sockets.empty()) {
-    if (!sockets.front().socket->linger_step()) {
+    if (sockets.front().socket->linger_step() == Socket::LingerStep::kOver) {
       sockets.pop_front();
       continue;
     }
@@ -241,8 +254,10 @@ void AcceptLoop::linger(EndedSockets sockets) noexcept {
 // Drops what ended connections still send, and closes those whose peers have
 // closed too or whose time is up. `closing`: lingers for the last time.
 void AcceptLoop::close_ended(bool closing) noexcept {
-  lingering_.remove_if([](const EndedSocket& lingering) {
-    return !lingering.socket->linger_step() || lingering.deadline.has_passed();
+  lingering_.remove_if([](EndedSocket& lingering) {
+    const Socket::LingerStep step = lingering.socket->linger_step();
+    lingering.refused = lingering.ready && step == Socket::LingerStep::kNothing;
+    return step == Socket::LingerStep::kOver || lingering.deadline.has_passed();
   });
   linger(core_.take_ended());
   if (!closing) return;

@@ -467,7 +467,7 @@ void EndpointCore::prepare_events(Link& link) {
     const auto queued = std::make_shared<QueuedEvent>(shared_from_this());
     queued->event.connection = Connection(link.record);
     event->callback = PreparedEvent([queued] { queued->run(); });
-    event->event = queued;
+    event->event = queued.get();
   }
 }
 
@@ -797,8 +797,10 @@ CallbackQueue::Callback EndpointCore::counted(
 }
 
 void EndpointCore::post_event(LinkEvent& link_event) noexcept {
-  const std::shared_ptr<QueuedEvent> event = std::move(link_event.event);
-  if (!callbacks_ || !event) return;
+  // Not a reference of its own: if it were the last one, the event would be
+  // destroyed here, under the lock that its destructor takes.
+  QueuedEvent* const event = std::exchange(link_event.event, nullptr);
+  if (!callbacks_ || event == nullptr) return;
   // First: another thread may run and destroy the event at once.
   event->is_counted = true;
   ++waiting_events_;

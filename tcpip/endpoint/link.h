@@ -57,6 +57,8 @@ class LinkSource {
 struct EndedSocket {
   std::shared_ptr<Socket> socket;
   Deadline deadline = {};
+  bool ready = false;    // the last poll() has said so
+  bool refused = false;  // and then there was nothing to receive
 };
 // A list: moving a node from list to list needs no memory.
 using EndedSockets = std::list<EndedSocket>;
@@ -89,7 +91,7 @@ class ConnectionRecord final : public LinkSource {
 // connect_callback.
 class QueuedEvent;
 struct LinkEvent {
-  std::shared_ptr<QueuedEvent> event;
+  QueuedEvent* event = nullptr;  // the callback owns it
   PreparedEvent callback;
 };
 

@@ -275,14 +275,9 @@ mutant("changed_notifies_nobody",
        "}\n\nvoid CallbackQueue::Impl::cancel_waiters",
        "every change wakes those that wait")
 mutant("cancel_all_waiters",
-       "if (waiter->owner == owner && owner != kNobody) waiter->cancelled",
+       "if (waiter->owner == owner) waiter->cancelled",
        "waiter->cancelled",
        "cancel() ends only the owner's post_wait()")
-mutant("cancel_nobodys_waiters",
-       "waiter->owner == owner && owner != kNobody", "waiter->owner == owner",
-       "a cancel() of nobody ends no post_wait()", same=
-       "nothing cancels for kNobody: every owner has a number of its own. The "
-       "condition is superfluous")
 mutant("cancel_waiters_wakes_nobody",
        "changed_.notify_all();\n}\n\nbool CallbackQueue::Impl::may_post",
        "}\n\nbool CallbackQueue::Impl::may_post",
@@ -493,10 +488,7 @@ mutant("close_does_not_join",
 mutant("close_does_not_linger",
        "linger_for_ended();\n  retire_callbacks();", "retire_callbacks();",
        "close() of a client lingers for its last bytes",
-       tests=["client_test", "shutdown_test"], same=
-       "the monitor thread or the accept thread, which has ended by then, has "
-       "lingered; where it was not joined, it still does. The call is "
-       "superfluous")
+       tests=["client_test", "shutdown_test"])
 mutant("close_leaves_callbacks",
        "linger_for_ended();\n  retire_callbacks();", "linger_for_ended();",
        "no callback runs after close()")
@@ -636,11 +628,12 @@ mutant("drained_link_is_said_replaced",
        tests=["last_message_test"])
 mutant("admit_after_close",
        "if (closing_) return Admission::kClosing;\n  link->record->number",
-       "link->record->number", "no client is admitted once closing")
+       "link->record->number", "no client is admitted once closing",
+       tests=["last_message_test"])
 mutant("heartbeats_from_accept",
        "link->heartbeats = Heartbeats(config_.heartbeats, now);", "",
        "the time of the heartbeats begins when the client is admitted",
-       tests=["heartbeat_test"])
+       tests=["last_message_test"])
 mutant("no_connected_event",
        "post_event(link->began);", "", "the connected event is queued")
 mutant("count_not_kept",
@@ -740,7 +733,7 @@ mutant("go_on_without_end",
        "if (!is_drained(link)) return true;\n  end_drained_link(ended);\n"
        "  return false;", "return true;",
        "the handled last message ends the connection",
-       tests=["last_message_test"])
+       tests=["endpoint_core_test"])
 mutant("failed_handler_leaves_connection",
        "end_here(/*keep_should_be_connected=*/false, ended);\n  }\n}\n\n"
        "bool EndpointCore::has_lost_peer", "}\n}\n\n"
@@ -749,7 +742,7 @@ mutant("failed_handler_leaves_connection",
 mutant("heartbeat_after_fin",
        "if (link.hung_up) return {};", "",
        "a peer that has sent FIN is expected to send no heartbeats",
-       tests=["heartbeat_test"])
+       tests=["last_message_test"])
 mutant("lost_heartbeat_ends_nothing",
        "lose(link, DisconnectReason::kHeartbeatLost);", "",
        "a missing heartbeat ends the connection", tests=["heartbeat_test"])
@@ -760,7 +753,7 @@ mutant("heartbeats_pile_up",
 mutant("heartbeat_failure_unnoted",
        "if (link.sender->is_closing()) note_hang_up(link, /*broken=*/false);", "",
        "a heartbeat that cannot be sent tells of the loss",
-       tests=["heartbeat_test"])
+       tests=["connection_test"])
 mutant("unexpected_heartbeat_taken",
        "if (!expects_heartbeats()) {", "if (false) {",
        "an unexpected heartbeat is an error", tests=["heartbeat_test"])
@@ -971,10 +964,15 @@ mutant("lingering_without_bound",
        "the number of lingering sockets is bounded",
        tests=["wrong_client_test"])
 mutant("lingering_never_times_out",
-       "return !lingering.socket->linger_step() || lingering.deadline.has_passed();",
-       "return !lingering.socket->linger_step();",
+       "return step == Socket::LingerStep::kOver || lingering.deadline.has_passed();",
+       "return step == Socket::LingerStep::kOver;",
        "a client that was turned away and stays is closed in time",
        tests=["wrong_client_test"])
+
+mutant("lingering_spins",
+       "lingering.refused = lingering.ready && step == Socket::LingerStep::kNothing;",
+       "", "lingering does not spin if recv() fails although poll() is ready",
+       tests=["net_fault_test"])
 
 source("endpoint/read_loop.cc", "one_client_read_loop_server_test",
        "last_message_test", "shutdown_test")
@@ -1637,13 +1635,27 @@ mutant("linger_ends_at_data",
        "if (got < 0 && errno == EINTR) continue;",
        "lingering drops what the peer still sends")
 mutant("linger_not_at_all",
-       "while (linger_step() && unacknowledged() > 1 && !deadline.has_passed()) {",
-       "while (false) {", "lingering waits until the last byte is acknowledged",
+       "if (step == LingerStep::kOver || unacknowledged() <= 1 ||",
+       "if (true ||", "lingering waits until the last byte is acknowledged",
        tests=["socket_test", "last_message_test", "client_test"])
 mutant("linger_past_deadline",
-       "unacknowledged() > 1 && !deadline.has_passed()) {",
-       "unacknowledged() > 1) {", "lingering ends at the deadline",
+       "unacknowledged() <= 1 ||\n        deadline.has_passed()) {",
+       "unacknowledged() <= 1) {", "lingering ends at the deadline",
        tests=["socket_test", "shutdown_test"])
+mutant("linger_spins",
+       "if (ready && step == LingerStep::kNothing) {", "if (false) {",
+       "lingering does not spin if recv() fails although poll() is ready",
+       tests=["stream_fault_test"])
+mutant("child_receives",
+       "if (!process_.is_here()) return {IoStatus::kClosed};\n  for (;;) {",
+       "for (;;) {", "a forked child takes no byte of the parent's",
+       tests=["fork_test"])
+mutant("child_sends_fin",
+       "if (!process_.is_here()) return internal::system_error(EBADF);", "",
+       "a forked child sends no FIN for the parent", tests=["fork_test"])
+mutant("child_lingers",
+       "if (!process_.is_here()) return LingerStep::kOver;", "",
+       "a forked child drops no byte of the parent's", tests=["fork_test"])
 mutant("fin_put_aside",
        "receivable();\n  return is_seen();", "return false;",
        "a FIN that comes during a call is seen", same=
@@ -1836,9 +1848,13 @@ mutant("thread_not_awaited",
 source("base/workers.cc", "workers_test", "shutdown_test", "callback_thread_test",
        "process_manners_test")
 mutant("signals_not_blocked",
-       "::pthread_sigmask(SIG_SETMASK, &all, &saved_);",
+       "::pthread_sigmask(SIG_SETMASK, &blocked, &saved_);",
        "::pthread_sigmask(SIG_BLOCK, nullptr, &saved_);",
-       "a thread has all signals blocked")
+       "a thread has all signals blocked that others send")
+mutant("crash_signals_blocked",
+       "::sigdelset(&blocked, caused);", "static_cast<void>(caused);",
+       "the program's crash handler runs in a thread of ours",
+       tests=["workers_test", "process_manners_test"])
 mutant("signals_stay_blocked",
        "~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &saved_, nullptr); }",
        "~SignalsBlocked() {}", "the thread that starts another keeps its mask")

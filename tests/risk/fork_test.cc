@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -25,6 +26,7 @@
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
 #include "tcpip/testing/wait_until.h"
@@ -139,10 +141,12 @@ TEST(ForkTest, ChildThatDestroysEverythingLeavesTheParentAlone) {
 }
 
 // As a program does that ends everything in an orderly way.
+// Nor does it take what has come for the parent.
 TEST(ForkTest, ChildThatClosesEverythingLeavesTheParentAlone) {
   World world;
+  send_all(world.accepted, "for the parent\n");
   EXPECT_EQ(in_child([&] {
-              world.streams.writer.close();
+              tcpip::close_stream_writer(world.streams.writer);
               world.connection.close();
               world.server->close_client();
               world.client->close();
@@ -153,7 +157,33 @@ TEST(ForkTest, ChildThatClosesEverythingLeavesTheParentAlone) {
               return 0;
             }),
             0);
+  EXPECT_EQ(world.streams.reader.read_line(kPatience), "for the parent\n");
   world.check();
+}
+
+TEST(ForkTest, ChildThatUsesASocketLeavesTheParentAlone) {
+  SocketPair pair = socket_pair(Transport::kIpv4);
+  tcpip::Socket& socket = *pair.socket;
+  send_all(pair.peer, "for the parent");
+  EXPECT_EQ(
+      in_child([&] {
+        char byte = 0;
+        const bool refused =
+            socket.receive_now(&byte, 1).status == tcpip::IoStatus::kClosed &&
+            socket.receive(&byte, 1, 1s).status == tcpip::IoStatus::kClosed &&
+            socket.send_now(std::array{tcpip::Socket::Piece{"x", 1}}).status ==
+                tcpip::IoStatus::kClosed &&
+            socket.shutdown_send() &&
+            socket.linger_step() == tcpip::Socket::LingerStep::kOver;
+        socket.linger(tcpip::Deadline::after(1s));
+        socket.close();
+        return refused ? 0 : 1;
+      }),
+      0);
+  std::array<char, 20> data{};
+  EXPECT_EQ(socket.receive(data.data(), data.size(), kPatience).count, 14u);
+  socket.close();
+  EXPECT_EQ(recv_until_eof(pair.peer), "");
 }
 
 // The descriptors of the child are closed: when the parent closes the listening
@@ -210,6 +240,8 @@ TEST(ForkTest, ChildThatUsesAnythingGetsAnError) {
       [&] { (void)world.client->connection(); },
       [&] { world.client->set_terminator("\n"); },
       [&] { (void)world.client->wait_done(1s); },
+      [&] { (void)world.server->port(); },
+      [&] { (void)world.server->addresses(); },
       [&] { world.server->post([] {}); },
       [&] { world.server->post_wait([] {}, 1s); },
       [&] { world.connection.read_exactly(1, 1s); },
@@ -266,6 +298,9 @@ TEST(ForkTest, ChildDoesNotHangWhateverTheThreadsOfTheParentDo) {
   });
   threads.emplace_back([&] {
     while (!done) world.queue->run_pending();
+  });
+  threads.emplace_back([&] {
+    while (!done) world.thread->queue().post([] {});
   });
   for (int i = 0; i < 60; ++i) {
     SCOPED_TRACE(i);

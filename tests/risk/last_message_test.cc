@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <ctime>
 #include <latch>
+#include <mutex>
 #include <stdexcept>
 #include <stop_token>
 #include <string>
@@ -230,12 +233,18 @@ TEST(LastMessage, HandlerThatHasTakenNoMessageIsStoppedAtOnce) {
     tcpip::ServerOptions options;
     if (greets) options.begin = [](Connection&, const std::stop_token&) {};
     ReadLoopStage server(
-        [&](Connection&, const std::stop_token& stop) {
+        [&, calls = 0](Connection& client,
+                       const std::stop_token& stop) mutable {
+          if (calls++ == 0) {
+            client.read_str(stop);  // handled, and in hand no more
+            return;
+          }
           inside.count_down();
           stopped = eventually([&] { return stop.stop_requested(); });
         },
         options);
     UniqueFd peer = server.connect();
+    send_all(peer, "hello\r\n");
     inside.wait();
     peer.reset();
     EXPECT_TRUE(server.events.wait_for(2));
@@ -325,6 +334,50 @@ TEST(LastMessage, NextClientIsLetInAfterTheFinishTime) {
   }
 }
 
+// The stop of the old connection is requested before the next client is
+// admitted.
+TEST(LastMessage, StopCallbackThatClosesTheServerAdmitsNobody) {
+  std::mutex mutex;
+  std::condition_variable_any never;
+  std::latch waiting(1);
+  ReadLoopStage server(
+      [&](Connection& client, std::stop_token stop) {
+        const std::stop_callback close(stop, [&] { server->close(); });
+        client.read_str(stop);
+        waiting.count_down();
+        std::unique_lock lock(mutex);
+        never.wait(lock, stop, [] { return false; });
+      },
+      {.finish_time = 50ms});
+  UniqueFd first = server.connect();
+  send_all(first, "wait\r\n");
+  waiting.wait();
+  first.reset();
+  const UniqueFd second = connect_to(server->port());
+  EXPECT_EQ(recv_until_eof(second), "");
+  server->close();
+  EXPECT_EQ(server->connection_count(), 1u);
+}
+
+// What counts is when it was admitted, not when it was accepted.
+TEST(LastMessage, NextClientHasTheWholeTimeForItsFirstHeartbeat) {
+  Recorded recorded;
+  ReadLoopStage server(recorded.handler(),
+                       {.heartbeats = {.expect = true, .max_interval = 300ms},
+                        .finish_time = 600ms});
+  UniqueFd first = server.connect();
+  send_all(first, "wait\r\n");
+  recorded.waiting.wait();
+  first.reset();
+  const UniqueFd second = connect_to(server->port());
+  ASSERT_TRUE(server.events.wait_for(3));
+  recorded.go_on.count_down();
+  ASSERT_TRUE(server.events.wait_for(4));
+  const auto events = server.events.values();
+  EXPECT_EQ(events[3].reason, DisconnectReason::kHeartbeatLost);
+  EXPECT_GE(events[3].time - events[2].time, 300ms);
+}
+
 // Nor does what is in the kernel's queue behind the next client.
 TEST(LastMessage, WaitOfTheNextClientTakesNoProcessor) {
   Recorded recorded;
@@ -339,6 +392,40 @@ TEST(LastMessage, WaitOfTheNextClientTakesNoProcessor) {
   ASSERT_TRUE(server.events.wait_for(3));
   EXPECT_LT(std::clock() - before, CLOCKS_PER_SEC / 2);
   recorded.go_on.count_down();
+}
+
+// Nor does a connection that is over in both directions while its message is in
+// hand.
+TEST(LastMessage, WaitOfTheHandlerBehindAResetTakesNoProcessor) {
+  Recorded recorded;
+  ReadLoopStage server(recorded.handler(), {.finish_time = 500ms});
+  UniqueFd first = server.connect();
+  send_all(first, "wait\r\n");
+  half_close(first);
+  recorded.waiting.wait();
+  const int fd = server->connection().native_handle();
+  reset(std::move(first));
+  await_hang_up(fd);
+  const UniqueFd second = connect_to(server->port());
+  const std::clock_t before = std::clock();
+  ASSERT_TRUE(server.events.wait_for(3));
+  EXPECT_LT(std::clock() - before, CLOCKS_PER_SEC / 4);
+  recorded.go_on.count_down();
+}
+
+TEST(LastMessage, HeartbeatsAreNotExpectedBehindAFin) {
+  Recorded recorded;
+  ReadLoopStage server(recorded.handler(),
+                       {.heartbeats = {.expect = true, .max_interval = 50ms},
+                        .finish_time = 300ms});
+  UniqueFd first = server.connect();
+  send_all(first, "wait\r\n");
+  half_close(first);
+  recorded.waiting.wait();
+  const UniqueFd second = connect_to(server->port());
+  ASSERT_TRUE(server.events.wait_for(3));  // after the finish time
+  recorded.go_on.count_down();
+  EXPECT_EQ(server.events.values()[1].reason, DisconnectReason::kPeerClosed);
 }
 
 TEST(LastMessage, FinishTimeOfZeroLetsTheNextClientInAtOnce) {
@@ -441,6 +528,58 @@ TEST(WaitingEvents, NoClientIsAdmittedWhileTooManyWait) {
   EXPECT_EQ(server->wait_client(kPatience)->read_until("\n", kPatience),
             "hello\n");
   EXPECT_EQ(server.lines.count("no client is admitted"), 1u);
+}
+
+// With no line that is held back, and would wake the accept thread.
+TEST(WaitingEvents, WaitingClientIsAdmittedAsSoonAsTheyHaveRun) {
+  const HangGuard guard;
+  tcpip_testing::LogRecorder lines;
+  tcpip::Log warnings = lines.log();
+  warnings.set_level(tcpip::LogLevel::kWarning);
+  tcpip::CallbackQueue queue;
+  tcpip::OneClientServer server({.host = "127.0.0.1",
+                                 .log = warnings,
+                                 .callbacks = &queue,
+                                 .connect_callback = [](auto&) {}});
+  server.start();
+  while (queue.size() < tcpip::kMaxWaitingEvents + 1) {
+    UniqueFd peer = connect_to(server.port());
+    ASSERT_TRUE(server.wait_connected(kPatience));
+    peer.reset();
+    ASSERT_TRUE(eventually([&] { return !server.connected(); }));
+  }
+  const UniqueFd waiting = connect_to(server.port());
+  ASSERT_TRUE(lines.wait_for("no client is admitted"));
+  const std::uint64_t before = server.connection_count();
+  queue.run_pending();
+  EXPECT_TRUE(eventually([&] { return server.connection_count() > before; }));
+}
+
+// As with every line that a peer can cause: a program that is about as fast as
+// a peer that reconnects does not get a line for each turn.
+TEST(WaitingEvents, TheLineOfManyTurnsIsWrittenAtABoundedRate) {
+  ServerStage<> server(Queued(), {});
+  const auto start = std::chrono::steady_clock::now();
+  for (int turn = 0; turn < 5; ++turn) {
+    while (server.queue.size() < tcpip::kMaxWaitingEvents + 1) {
+      server.connect().reset();
+      ASSERT_TRUE(eventually([&] { return !server->connected(); }));
+    }
+    const UniqueFd waiting = connect_to(server->port());
+    send_all(waiting, "hello\n");
+    // The next events make room for this client.
+    const std::uint64_t before = server->connection_count();
+    const std::size_t size = server.queue.size();
+    for (std::size_t i = tcpip::kMaxWaitingEvents; i < size; ++i) {
+      ASSERT_TRUE(server.queue.run_one(kPatience));
+    }
+    ASSERT_TRUE(
+        eventually([&] { return server->connection_count() > before; }));
+  }
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::steady_clock::now() - start);
+  EXPECT_LE(server.lines.count("no client is admitted"),
+            2u + static_cast<std::size_t>(seconds.count()));
 }
 
 TEST(WaitingEvents, CloseEndsTheWait) {

@@ -20,6 +20,7 @@
 #include "tcpip/listener.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/testing/leak_guard.h"
 #include "tcpip/testing/log_recorder.h"
 #include "tests/support/faults.h"
 #include "tests/support/loopback.h"
@@ -39,6 +40,7 @@ using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
 using tcpip_tests::kWithSanitizer;
 using tcpip_tests::seconds_of;
+using tcpip_tests::send_all;
 using tcpip_tests::socket_option;
 using tcpip_tests::faults::always;
 using tcpip_tests::faults::Exempt;
@@ -152,6 +154,23 @@ TEST(AcceptTest, ConnectionThatDiedInTheQueueDelaysNobody) {
 
 // Finding 10, for good: poll says that the socket is writable, and it is not
 // connected.
+// The accept thread lingers for a client that it has turned away, for a second.
+TEST(AcceptTest, LingeringIsNoBusyLoopIfReceivingIsRefused) {
+  const HangGuard guard;
+  OneClientServer server({.host = "127.0.0.1"});
+  server.start();
+  const UniqueFd first = connect_to(server.port());
+  ASSERT_TRUE(server.wait_connected(kPatience));
+  const auto before = tcpip_testing::open_descriptors().size();
+  const Plan receives("recv", always().error(EAGAIN));
+  const UniqueFd stays = connect_to(server.port());
+  exempt([&] { send_all(stays, "not read"); });
+  ASSERT_TRUE(eventually([&] { return receives.calls() > 4; }));
+  EXPECT_TRUE(eventually(
+      [&] { return tcpip_testing::open_descriptors().size() == before + 1; }));
+  EXPECT_LE(receives.calls(), 2000);  // one each millisecond
+}
+
 TEST(ConnectTest, EndsIfEveryCallIsInterrupted) {
   const HangGuard guard;
   const auto listener =

@@ -132,6 +132,23 @@ TEST(RefusedCall, StopAndCloseEndIt) {
   }
 }
 
+TEST(RefusedCall, LingerIsNoBusyLoop) {
+  auto pair = tcpip_tests::socket_pair(Transport::kIpv4, Buffers::kSmall);
+  const std::string data(1 << 20, 'x');
+  const Socket::Piece piece{data.data(), data.size()};
+  while (pair.socket->send_now({&piece, 1}).status == IoStatus::kOk) {
+  }
+  pair.socket->close();
+  send_all(pair.peer, "not read");
+  const faults::Plan plan("recv", faults::always().error(EAGAIN).here());
+  const auto before = cpu_time();
+  const Deadline deadline = Deadline::after(300ms);
+  pair.socket->linger(deadline);
+  EXPECT_TRUE(deadline.has_passed());
+  EXPECT_GT(plan.injected(), 10);
+  EXPECT_LT(cpu_time() - before, 60ms);
+}
+
 TEST(RefusedCall, GoesOnOnceItIsNoLongerRefused) {
   LoopbackPair pair = loopback_pair(Transport::kIpv4);
   const std::stop_source stop;

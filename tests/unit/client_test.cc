@@ -20,6 +20,7 @@
 
 #include "tcpip/error.h"
 #include "tcpip/testing/connection_events.h"
+#include "tcpip/testing/leak_guard.h"
 #include "tcpip/testing/log_recorder.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
@@ -501,6 +502,24 @@ TEST(ClientLifeTest, NeverStartedOrNeverClosedIsFine) {
   c.reset();
   EXPECT_EQ(events.text(), "connected 1, closed here 1");
   EXPECT_EQ(recv_until_eof(peer), "");
+}
+
+// The monitor thread has seen the FIN and is gone; what has come is unread. The
+// descriptor would stay open, and at last reset the peer behind our reply.
+TEST(ClientLifeTest, CloseBehindAFinClosesTheDescriptorAndTheReplyArrives) {
+  const int before = tcpip_testing::count_threads();
+  Connected c;
+  send_all(c.peer, std::string(1000, 'x'));
+  tcpip_tests::half_close(c.peer);
+  ASSERT_TRUE(eventually([&] {  // the dispatcher is left
+    return tcpip_testing::count_threads() == before + 1;
+  }));
+  EXPECT_TRUE(c->connected());
+  const int fd = c->connection().native_handle();
+  c->write_str("reply");
+  c->close();
+  EXPECT_EQ(tcpip_testing::open_descriptors().count(fd), 0u);
+  EXPECT_EQ(recv_until_eof(c.peer), "reply\r\n");
 }
 
 TEST(ClientLifeTest, CloseSendsWhatTheKernelTakesThenFin) {

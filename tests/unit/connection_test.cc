@@ -637,6 +637,27 @@ TEST(ConnectionStreamsTest, AReadThatFindsTheEndEndsTheConnection) {
   EXPECT_EQ(connection.reader(), nullptr);
 }
 
+TEST(ConnectionStreamsTest, AWriterThatIsClosedEndsTheConnectionFromThisSide) {
+  ServedStage server{Queued()};
+  const Connection connection = server->connection();
+  connection.writer()->close();
+  EXPECT_EQ(recv_until_eof(server.peer), "");
+  server.peer.reset();
+  EXPECT_TRUE(eventually([&] { return !connection.connected(); }));
+  EXPECT_EQ(server.drained_text(), "connected 1, closed here 1");
+}
+
+// The peer need not answer with a FIN of its own.
+TEST(ConnectionStreamsTest,
+     AHeartbeatThatAClosedWriterRefusesEndsTheConnection) {
+  ServedStage server(Queued(),
+                     {.heartbeats = {.send = true, .interval = 20ms}});
+  const Connection connection = server->connection();
+  connection.writer()->close();
+  EXPECT_TRUE(eventually([&] { return !connection.connected(); }));
+  EXPECT_EQ(server.drained_text(), "connected 1, closed here 1");
+}
+
 TEST(ConnectionStreamsTest, AReadThatFindsAResetEndsTheConnection) {
   ServedStage server{Queued()};
   const Connection connection = server->connection();

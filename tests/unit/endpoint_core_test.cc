@@ -37,11 +37,7 @@ using tcpip_tests::WaitingThread;
 
 class EndpointCoreTest : public testing::Test {
  protected:
-  EndpointCoreTest() {
-    ServerOptions options;
-    options.connect_callback = [](const ConnectionEvent&) {};
-    core = make_core(options, "OneClientServer", /*has_reader=*/false);
-  }
+  EndpointCoreTest() : core(make(/*has_reader=*/false)) {}
   ~EndpointCoreTest() override { core->release(); }
 
   // A Link to a new peer, and that peer.
@@ -58,6 +54,14 @@ class EndpointCoreTest : public testing::Test {
     Client made = client();
     EXPECT_EQ(core->admit(made.link), Admission::kAccepted);
     return made;
+  }
+
+  static std::shared_ptr<EndpointCore> make(bool has_reader,
+                                            CallbackQueue* queue = nullptr) {
+    ServerOptions options;
+    options.callbacks = queue;
+    options.connect_callback = [](const ConnectionEvent&) {};
+    return make_core(options, "OneClientServer", has_reader);
   }
 
   std::shared_ptr<EndpointCore> core;
@@ -100,6 +104,25 @@ TEST_F(EndpointCoreTest, WorkIsDestroyedBeforeItsThreadCountsAsEnded) {
   EXPECT_FALSE(core->wait_done(Wait::none()));
   gate.open();
   EXPECT_TRUE(core->wait_done(kPatience));
+}
+
+TEST_F(EndpointCoreTest, IsNotDoneWhileWhatACallbackHoldsIsDestroyed) {
+  CallbackQueue queue;
+  core->release();
+  core = make(/*has_reader=*/false, &queue);
+  core->begin_start();
+  core->start_dispatcher();
+  Gate gate;
+  core->post(
+      [keep = on_destruction(gate.callback()), c = core.get()] { c->close(); });
+  WaitingThread drainer([&] { queue.run_pending(); });
+  gate.wait_begun();
+  EXPECT_FALSE(core->wait_done(Wait::none()));
+  WaitingThread waiter([&] { EXPECT_TRUE(core->wait_done({})); });
+  EXPECT_TRUE(waiter.is_blocked());
+  gate.open();
+  waiter.join();
+  drainer.join();
 }
 
 TEST_F(EndpointCoreTest, IsNotDoneBeforeCloseThoughItHasNoThreads) {
@@ -189,6 +212,20 @@ TEST_F(EndpointCoreTest, NoClientIsAdmittedOnceClosing) {
   EXPECT_EQ(core->admit(late.link), Admission::kClosing);
   EXPECT_EQ(core->admit(late.link, /*force=*/true), Admission::kClosing);
   EXPECT_EQ(core->connection_count(), 0u);
+}
+
+TEST_F(EndpointCoreTest, LastMessageIsInHandUntilTheReaderGoesOn) {
+  core->release();
+  core = make(/*has_reader=*/true);
+  const Client made = admitted();
+  EXPECT_TRUE(core->go_on(*made.link));
+  tcpip_tests::send_all(made.peer, "last\n");
+  half_close(made.peer);
+  EXPECT_EQ(made.link->receiver->read_line({"read_line", kPatience}), "last\n");
+  core->note_hang_up(*made.link, /*broken=*/false);
+  EXPECT_TRUE(core->connected());
+  EXPECT_FALSE(core->go_on(*made.link));
+  EXPECT_FALSE(core->connected());
 }
 
 // --- A read that is under way ---

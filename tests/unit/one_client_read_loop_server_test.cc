@@ -514,6 +514,26 @@ TEST(ReadLoopQueueTest, ReadAfterCallbackWaitsForIt) {
   for (const bool value : told_at.values()) EXPECT_TRUE(value);
 }
 
+// The callbacks of two connections may run at the same time, and end in either
+// order.
+TEST(ReadLoopQueueTest, ReadAfterCallbackReadsEachClientWithTwoThatDrain) {
+  CallbackQueue queue;
+  Server server(echo, {.callbacks = &queue, .read_after_callback = true});
+  const auto drain = [&](const std::stop_token& stop) {
+    try {
+      queue.run(stop);
+    } catch (const CancelledError&) {
+    }
+  };
+  const std::jthread first(drain);
+  const std::jthread second(drain);
+  for (int i = 0; i < 40; ++i) {
+    const UniqueFd peer = server.connect();
+    send_all(peer, "a\r\n");
+    EXPECT_EQ(recv_exact(peer, 3), "a\r\n") << "client " << i;
+  }
+}
+
 TEST(ReadLoopQueueTest, ReadAfterCallbackLetsGoWhenTheConnectionEnds) {
   CallbackQueue queue;
   Server server(echo, {.callbacks = &queue, .read_after_callback = true});

@@ -28,8 +28,8 @@
 #include "tcpip/error.h"
 #include "tcpip/listener.h"
 #include "tcpip/testing/wait_until.h"
-#include "tests/support/signal_storm.h"
 #include "tests/support/sanitizers.h"
+#include "tests/support/signal_storm.h"
 #include "tests/support/sockets.h"
 #include "tests/support/wait_until.h"
 
@@ -544,9 +544,10 @@ TEST_P(SocketOf, LingerEndsAtItsDeadline) {
 TEST_P(SocketOf, LingerEndsWhenThePeerIsDone) {
   fill(here_);
   here_.close();
-  EXPECT_TRUE(here_.linger_step());
+  EXPECT_EQ(here_.linger_step(), Socket::LingerStep::kNothing);
   there_.shutdown_send();
-  EXPECT_TRUE(wait_until([&] { return !here_.linger_step(); }));
+  EXPECT_TRUE(wait_until(
+      [&] { return here_.linger_step() == Socket::LingerStep::kOver; }));
   here_.linger(Deadline::after(1h));
 }
 
