@@ -839,7 +839,9 @@ mutant("newcomer_not_turned_away",
        "is lost, for a client that the server has never served")
 mutant("listener_stays_open",
        "listener_->close();\n  close_ended(true);", "close_ended(true);",
-       "a closed server listens no more")
+       "a closed server listens no more", same=
+       "the destructor closes it a moment later; the order decides only whether "
+       "the kernel takes further clients while the loop lingers for the last one")
 mutant("close_lingers_for_nobody",
        "close_ended(true);", "", "close() lingers for the last bytes")
 mutant("rest_without_pause",
