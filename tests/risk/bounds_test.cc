@@ -710,6 +710,17 @@ void expect_idle(nanoseconds most = 2ms) {
   EXPECT_LE(least, most);
 }
 
+// The accept thread was woken for that.
+TEST(Idle, ServerThatHasClosedItsClientTakesNoTime) {
+  ServerStage<> server;
+  {
+    const UniqueFd peer = server.connect();
+    server->close_client();
+    EXPECT_EQ(recv_until_eof(peer), "");
+  }
+  expect_idle();
+}
+
 TEST(Idle, ServerWithoutAndWithAClientTakesNoTime) {
   ServerStage<> server;
   expect_idle();

@@ -92,6 +92,29 @@ TEST_P(AcceptFailsForGoodTest, ServerBacksOffSaysSoOnceAndGoesOnAfterwards) {
   EXPECT_TRUE(server.wait_connected(1100ms + kPrompt));
 }
 
+// It begins with a short pause again, and with a line.
+TEST(AcceptTest, TroubleAfterASuccessIsANewOne) {
+  const HangGuard guard;
+  const LogRecorder lines;
+  OneClientServer server({.host = "127.0.0.1", .log = lines.log()});
+  server.start();
+  for (int trouble = 1; trouble <= 2; ++trouble) {
+    UniqueFd peer;
+    {
+      const Plan accepts("accept4", always().error(EMFILE));
+      peer = exempt([&] { return connect_to(server.port()); });
+      ASSERT_TRUE(eventually([&] { return accepts.calls() > 2; }));
+    }
+    ASSERT_TRUE(server.wait_connected(kPatience));
+    peer.reset();
+    ASSERT_TRUE(eventually([&] { return !server.connected(); }));
+    // The second one comes a second after the first.
+    EXPECT_TRUE(eventually([&] {
+      return lines.count("accept: ") == static_cast<std::size_t>(trouble);
+    }));
+  }
+}
+
 TEST_P(AcceptFailsForGoodTest, CloseDoesNotWaitForTheBackOff) {
   const HangGuard guard;
   OneClientServer server({.host = "127.0.0.1"});

@@ -480,6 +480,16 @@ TEST(RejectTest, RejectedClientThatNeverClosesIsDroppedAfterASecond) {
   EXPECT_LE(took, 1s + kPrompt);
 }
 
+// Though nothing else happens that would wake the accept thread.
+TEST(RejectTest, LineThatIsHeldBackIsWrittenASecondLater) {
+  Server server;
+  const UniqueFd first = server.connect();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(recv_until_eof(connect_to(server->port())), "");
+  }
+  EXPECT_TRUE(server.lines.wait_for("(2 times since the last such line)"));
+}
+
 // P16: stuck rejects neither delay others nor pile up.
 TEST(RejectTest, ManyStuckRejectsDelayNobody) {
   Server server;
@@ -499,6 +509,18 @@ TEST(RejectTest, ManyStuckRejectsDelayNobody) {
   EXPECT_LE(times.back(), kPrompt);
   // The clients' ends, those that linger, and the one that is just turned away.
   EXPECT_LE(tcpip_testing::open_descriptors().size(), before + 100 + 32 + 1);
+}
+
+TEST(RejectTest, ClientThatReplacesAnotherHasTheOptionsToo) {
+  Server server({.socket = {.keepalive_time = 77s}});
+  {
+    const UniqueFd first = server.connect();
+    send_all(first, "unread");
+  }
+  const UniqueFd second = server.connect();
+  EXPECT_EQ(tcpip_tests::socket_option(server->connection().native_handle(),
+                                       IPPROTO_TCP, TCP_KEEPIDLE),
+            77);
 }
 
 // T12, P13.
