@@ -995,7 +995,8 @@ mutant("cancelled_always_logged",
 mutant("endless_failing_handler",
        "(outcome == Outcome::kLost && link.receiver->consumed() > consumed);",
        "outcome == Outcome::kLost;",
-       "a handler that reads nothing is not called for ever")
+       "a handler that reads nothing is not called for ever",
+       tests=["last_message_test"])
 mutant("lost_reply_ends",
        "(outcome == Outcome::kLost && link.receiver->consumed() > consumed);",
        "false;", "every message of a peer that has gone reaches the handler",
@@ -1011,7 +1012,9 @@ mutant("handler_before_callback",
        "the handler waits for connect_callback")
 mutant("same_link_again",
        "served = link->record->number;", "",
-       "each connection is served once")
+       "each connection is served once", same=
+       "serve() returns when the connection has ended, so that it is not found "
+       "again")
 
 source("endpoint/heartbeats.cc", "heartbeats_test", "heartbeat_test")
 mutant("bad_interval",
@@ -1274,7 +1277,7 @@ mutant("eof_forgotten",
 mutant("flood_without_end",
        "attempt.call.wait.deadline.has_passed()) {", "false) {",
        "a flooding peer does not keep a call past its deadline",
-       at="Receiver::Fill Receiver::fill(")
+       at="Receiver::Fill Receiver::fill(", tests=["stream_fault_test"])
 mutant("budget_not_taken",
        "attempt.budget = socket_->receivable();", "",
        "a call takes what is there at the deadline")
@@ -1284,12 +1287,14 @@ mutant("eof_past_budget",
        "the end of the stream is taken at the deadline too")
 mutant("budget_never_spent",
        "attempt.budget -= std::min(attempt.budget, result.count);", "",
-       "a flooding peer does not keep a call past its deadline")
+       "a flooding peer does not keep a call past its deadline",
+       tests=["stream_fault_test"])
 mutant("closed_hides_loss",
        "if (const int lost = socket_->lost_error(); lost != 0) {\n"
        "        error_.store", "if (const int lost = 0; lost != 0) {\n"
        "        error_.store",
-       "a read of a closed connection reports the loss")
+       "a read of a closed connection reports the loss",
+       tests=["connection_test"])
 mutant("lack_of_memory_is_kept",
        "if (result.error_number == socket_->lost_error()) {", "if (true) {",
        "a lack of memory passes", tests=["stream_fault_test"])
@@ -1377,7 +1382,8 @@ mutant("discard_until_drops_separator",
 mutant("at_eof_with_error",
        "if (!buffer_.empty() || error_number() != 0) return false;",
        "if (!buffer_.empty()) return false;",
-       "at_eof() is false on a broken connection")
+       "at_eof() is false on a broken connection", same=
+       "the socket has the error too, and is asked behind it")
 mutant("at_eof_after_reset",
        "return socket_->at_end() && socket_->lost_error() == 0;",
        "return socket_->at_end();", "at_eof() is false on a broken connection")

@@ -708,6 +708,14 @@ TEST(ConnectionStreamsTest, OnesThatAreKeptFailOnceItIsOver) {
 }
 
 // As a write that the end of the connection finds blocked.
+TEST(ConnectionStreamsTest, AReaderThatIsKeptTellsWhatHasEndedTheConnection) {
+  ServedStage server;
+  const std::shared_ptr<StreamReader> reader = server->connection().reader();
+  tcpip_tests::reset(std::move(server.peer));
+  EXPECT_TRUE(eventually([&] { return !server->connected(); }));
+  EXPECT_THROW(reader->read(1), ConnectionResetError);
+}
+
 TEST(ConnectionStreamsTest, AWriterThatIsKeptTellsWhatHasEndedTheConnection) {
   ServedStage server;
   const std::shared_ptr<StreamWriter> first = server->connection().writer();
