@@ -1612,7 +1612,7 @@ mutant("sigpipe_of_pieces",
        "::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);",
        "::sendmsg(fd_.get(), &message, MSG_DONTWAIT);",
        "a send of several pieces raises no SIGPIPE",
-       tests=["stream_writer_test", "socket_test"])
+       tests=["fault_test"])
 mutant("send_blocks",
        "MSG_NOSIGNAL | MSG_DONTWAIT)\n              :",
        "MSG_NOSIGNAL)\n              :", "a send never blocks")
