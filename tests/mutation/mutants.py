@@ -1535,7 +1535,7 @@ mutant("signal_is_error",
        "if (got < 0 && error_number != EINTR && !would_block(error_number)) {",
        "if (got < 0 && !would_block(error_number)) {",
        "a signal is no error", at="IoResult Socket::receive_now(",
-       tests=["stream_fault_test"])
+       tests=["short_io_test"])
 mutant("refused_timeout_ignored",
        "return {IoStatus::kTimeout};\n    }\n    receive_timeout_ = timeout;",
        "}\n    receive_timeout_ = timeout;",
@@ -1601,7 +1601,8 @@ mutant("no_memory_for_pieces",
        "the caller sends the rest: only slower")
 mutant("send_after_close",
        "if (is_closed()) return {IoStatus::kClosed};\n    int error_number = 0;",
-       "int error_number = 0;", "nothing is sent after close()",
+       "int error_number = 0;", "nothing is sent after close()", same=
+       "the kernel refuses it too, and the answer is the same",
        at="IoResult Socket::send_now(")
 mutant("sigpipe",
        "MSG_NOSIGNAL | MSG_DONTWAIT)\n              :",
@@ -1611,7 +1612,7 @@ mutant("sigpipe_of_pieces",
        "::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);",
        "::sendmsg(fd_.get(), &message, MSG_DONTWAIT);",
        "a send of several pieces raises no SIGPIPE",
-       tests=["stream_writer_test", "socket_test"])
+       tests=["fault_test"])
 mutant("send_blocks",
        "MSG_NOSIGNAL | MSG_DONTWAIT)\n              :",
        "MSG_NOSIGNAL)\n              :", "a send never blocks")

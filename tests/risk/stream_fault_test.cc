@@ -132,6 +132,17 @@ TEST(RefusedCall, StopAndCloseEndIt) {
   }
 }
 
+TEST(RefusedCall, WaitThatCannotPollIsNoBusyLoop) {
+  const std::stop_source stop;
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  const faults::Plan plan("ppoll", faults::always().error(ENOMEM).here());
+  const Deadline deadline = Deadline::after(300ms);
+  expect_timeout(
+      "ppoll", [&] { pair.reader.read_line(Wait(deadline, stop.get_token())); },
+      deadline);
+  EXPECT_GT(plan.injected(), 1);
+}
+
 TEST(RefusedCall, LackOfMemoryOfTheKernelPasses) {
   LoopbackPair pair = loopback_pair(Transport::kIpv4);
   send_all(pair.peer, "line\n");
