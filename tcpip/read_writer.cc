@@ -161,7 +161,7 @@ auto with_text(const Source& source, const char* operation,
   return write(Parts(parts));
 }
 
-void write_bytes(const Source& source, Call call, Parts parts) {
+void write_parts(const Source& source, Call call, Parts parts) {
   write_to(source, call.operation,
            [&](Link& link) { write_parts(link, call, parts); });
 }
@@ -214,7 +214,7 @@ bool try_read_text(const ReadWriter& from, const char* operation,
 void write_text(const ReadWriter& to, const char* operation,
                 std::string_view text, const Wait& wait) {
   with_text(to.source_, operation, text, [&](Parts parts) {
-    write_bytes(to.source_, {operation, wait}, parts);
+    write_parts(to.source_, {operation, wait}, parts);
   });
 }
 
@@ -237,6 +237,31 @@ SendResult try_send_text(const ReadWriter& to, const char* operation,
   return with_text(to.source_, operation, text, [&](Parts parts) {
     return send_bytes(to.source_, operation, parts, Behind::kNone);
   });
+}
+
+std::string read_bytes_until(const ReadWriter& from, const char* operation,
+                             std::string_view separator, const Wait& wait) {
+  return read_until_any(from.source_, {operation, wait}, separator);
+}
+
+std::optional<std::string> try_read_bytes_until(const ReadWriter& from,
+                                                const char* operation,
+                                                std::string_view separator) {
+  const Wait wait = Wait::none();
+  const Call call{operation, wait};
+  const auto link = find_link(from.source_, operation);
+  return read_bytes(*link, call, [&] {
+    return link->receiver->try_read_until(operation, separator);
+  });
+}
+
+void write_bytes(const ReadWriter& to, const char* operation,
+                 std::string_view data, const Wait& wait) {
+  write_parts(to.source_, {operation, wait}, {&data, 1});
+}
+
+std::size_t discard_bytes(const ReadWriter& from, const char* operation) {
+  return find_link(from.source_, operation)->receiver->discard(operation);
 }
 
 std::string subject_of(const ReadWriter& read_writer) {
@@ -328,12 +353,7 @@ std::optional<std::string> ReadWriter::try_read_line() const {
 
 std::optional<std::string> ReadWriter::try_read_until(
     std::string_view separator) const {
-  const Wait wait = Wait::none();
-  const Call call{"try_read_until", wait};
-  const auto link = find_link(source_, call.operation);
-  return read_bytes(*link, call, [&] {
-    return link->receiver->try_read_until(call.operation, separator);
-  });
+  return internal::try_read_bytes_until(*this, "try_read_until", separator);
 }
 
 std::optional<std::string> ReadWriter::try_read_exactly(std::size_t n) const {
@@ -370,7 +390,7 @@ std::size_t ReadWriter::skip(std::size_t n) const {
 }
 
 std::size_t ReadWriter::discard() const {
-  return find_link(source_, "discard")->receiver->discard("discard");
+  return internal::discard_bytes(*this, "discard");
 }
 
 std::size_t ReadWriter::discard_until(std::string_view separator,
@@ -382,12 +402,12 @@ std::size_t ReadWriter::discard_until(std::string_view separator,
 // --- Writing ---
 
 void ReadWriter::write(std::string_view data, const Wait& wait) const {
-  write_bytes(source_, {"write", wait}, {&data, 1});
+  write_parts(source_, {"write", wait}, {&data, 1});
 }
 
 void ReadWriter::write_lines(std::span<const std::string_view> parts,
                              const Wait& wait) const {
-  write_bytes(source_, {"write_lines", wait}, parts);
+  write_parts(source_, {"write_lines", wait}, parts);
 }
 
 void ReadWriter::write_lines(std::initializer_list<std::string_view> parts,
@@ -397,7 +417,7 @@ void ReadWriter::write_lines(std::initializer_list<std::string_view> parts,
 
 void ReadWriter::write_structs(std::span<const std::string_view> parts,
                                const Wait& wait) const {
-  write_bytes(source_, {"write_from", wait}, parts);
+  write_parts(source_, {"write_from", wait}, parts);
 }
 
 void ReadWriter::write_str(std::string_view text, const Wait& wait) const {

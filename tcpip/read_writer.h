@@ -71,6 +71,16 @@ SendResult send_text(const ReadWriter& to, const char* operation,
                      std::string_view text);
 SendResult try_send_text(const ReadWriter& to, const char* operation,
                          std::string_view text);
+// read_until(), try_read_until(), write() and discard() under another name in
+// errors, for transactor.h.
+std::string read_bytes_until(const ReadWriter& from, const char* operation,
+                             std::string_view separator, const Wait& wait);
+std::optional<std::string> try_read_bytes_until(const ReadWriter& from,
+                                                const char* operation,
+                                                std::string_view separator);
+void write_bytes(const ReadWriter& to, const char* operation,
+                 std::string_view data, const Wait& wait);
+std::size_t discard_bytes(const ReadWriter& from, const char* operation);
 // The peer of its connection, or else the name of the client or server; for
 // error messages.
 std::string subject_of(const ReadWriter& read_writer);
@@ -254,6 +264,13 @@ class ReadWriter {
                                         std::string_view);
   friend SendResult internal::try_send_text(const ReadWriter&, const char*,
                                             std::string_view);
+  friend std::string internal::read_bytes_until(const ReadWriter&, const char*,
+                                                std::string_view, const Wait&);
+  friend std::optional<std::string> internal::try_read_bytes_until(
+      const ReadWriter&, const char*, std::string_view);
+  friend void internal::write_bytes(const ReadWriter&, const char*,
+                                    std::string_view, const Wait&);
+  friend std::size_t internal::discard_bytes(const ReadWriter&, const char*);
   friend std::string internal::subject_of(const ReadWriter&);
 
   void read_struct(std::span<std::byte> out, const Wait& wait) const;
