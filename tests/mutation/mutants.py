@@ -1619,7 +1619,7 @@ mutant("send_blocks",
 mutant("send_eintr_is_error",
        "if (error_number == EINTR) continue;\n      if (would_block",
        "if (would_block", "a signal does not end a send",
-       tests=["stream_fault_test"])
+       tests=["short_io_test"])
 mutant("close_twice",
        "if (closed_.exchange(true) || !process_.is_here()) return;",
        "if (closed_.exchange(true)) return;",
