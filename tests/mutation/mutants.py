@@ -1745,7 +1745,8 @@ mutant("accept_busy_loop",
        tests=["listener_test", "net_fault_test"])
 mutant("closed_signal_cleared",
        "if (!closed_.load()) waker_->clear();", "waker_->clear();",
-       "close() wakes all threads in accept()")
+       "close() wakes all threads in accept()", same=
+       "the shutdown of the listening sockets wakes them too")
 mutant("stop_signal_stays",
        "if (!closed_.load()) waker_->clear();", "",
        "a stop does not make the next accept() a busy loop")
@@ -1754,7 +1755,8 @@ mutant("close_leaves_port",
        "a closed listener refuses clients")
 mutant("close_wakes_nobody",
        "waker_->signal();\n}\n\n}  // namespace tcpip", "}\n\n}  // namespace tcpip",
-       "close() wakes accept()")
+       "close() wakes accept()", same=
+       "the shutdown of the listening sockets wakes it too")
 mutant("child_closes_parents",
        "if (!process_.is_here()) {\n    for (UniqueFd& socket : sockets_) "
        "socket.reset();\n    return;\n  }", "",
