@@ -995,7 +995,8 @@ mutant("cancelled_always_logged",
 mutant("endless_failing_handler",
        "(outcome == Outcome::kLost && link.receiver->consumed() > consumed);",
        "outcome == Outcome::kLost;",
-       "a handler that reads nothing is not called for ever")
+       "a handler that reads nothing is not called for ever",
+       tests=["last_message_test"])
 mutant("lost_reply_ends",
        "(outcome == Outcome::kLost && link.receiver->consumed() > consumed);",
        "false;", "every message of a peer that has gone reaches the handler",
@@ -1011,7 +1012,9 @@ mutant("handler_before_callback",
        "the handler waits for connect_callback")
 mutant("same_link_again",
        "served = link->record->number;", "",
-       "each connection is served once")
+       "each connection is served once", same=
+       "serve() returns when the connection has ended, so that it is not found "
+       "again")
 
 source("endpoint/heartbeats.cc", "heartbeats_test", "heartbeat_test")
 mutant("bad_interval",
@@ -1274,7 +1277,7 @@ mutant("eof_forgotten",
 mutant("flood_without_end",
        "attempt.call.wait.deadline.has_passed()) {", "false) {",
        "a flooding peer does not keep a call past its deadline",
-       at="Receiver::Fill Receiver::fill(")
+       at="Receiver::Fill Receiver::fill(", tests=["stream_fault_test"])
 mutant("budget_not_taken",
        "attempt.budget = socket_->receivable();", "",
        "a call takes what is there at the deadline")
@@ -1284,12 +1287,14 @@ mutant("eof_past_budget",
        "the end of the stream is taken at the deadline too")
 mutant("budget_never_spent",
        "attempt.budget -= std::min(attempt.budget, result.count);", "",
-       "a flooding peer does not keep a call past its deadline")
+       "a flooding peer does not keep a call past its deadline",
+       tests=["stream_fault_test"])
 mutant("closed_hides_loss",
        "if (const int lost = socket_->lost_error(); lost != 0) {\n"
        "        error_.store", "if (const int lost = 0; lost != 0) {\n"
        "        error_.store",
-       "a read of a closed connection reports the loss")
+       "a read of a closed connection reports the loss",
+       tests=["connection_test"])
 mutant("lack_of_memory_is_kept",
        "if (result.error_number == socket_->lost_error()) {", "if (true) {",
        "a lack of memory passes", tests=["stream_fault_test"])
@@ -1377,7 +1382,8 @@ mutant("discard_until_drops_separator",
 mutant("at_eof_with_error",
        "if (!buffer_.empty() || error_number() != 0) return false;",
        "if (!buffer_.empty()) return false;",
-       "at_eof() is false on a broken connection")
+       "at_eof() is false on a broken connection", same=
+       "the socket has the error too, and is asked behind it")
 mutant("at_eof_after_reset",
        "return socket_->at_end() && socket_->lost_error() == 0;",
        "return socket_->at_end();", "at_eof() is false on a broken connection")
@@ -1529,7 +1535,7 @@ mutant("signal_is_error",
        "if (got < 0 && error_number != EINTR && !would_block(error_number)) {",
        "if (got < 0 && !would_block(error_number)) {",
        "a signal is no error", at="IoResult Socket::receive_now(",
-       tests=["stream_fault_test"])
+       tests=["short_io_test"])
 mutant("refused_timeout_ignored",
        "return {IoStatus::kTimeout};\n    }\n    receive_timeout_ = timeout;",
        "}\n    receive_timeout_ = timeout;",
@@ -1595,7 +1601,8 @@ mutant("no_memory_for_pieces",
        "the caller sends the rest: only slower")
 mutant("send_after_close",
        "if (is_closed()) return {IoStatus::kClosed};\n    int error_number = 0;",
-       "int error_number = 0;", "nothing is sent after close()",
+       "int error_number = 0;", "nothing is sent after close()", same=
+       "the kernel refuses it too, and the answer is the same",
        at="IoResult Socket::send_now(")
 mutant("sigpipe",
        "MSG_NOSIGNAL | MSG_DONTWAIT)\n              :",
@@ -1605,14 +1612,14 @@ mutant("sigpipe_of_pieces",
        "::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);",
        "::sendmsg(fd_.get(), &message, MSG_DONTWAIT);",
        "a send of several pieces raises no SIGPIPE",
-       tests=["stream_writer_test", "socket_test"])
+       tests=["fault_test"])
 mutant("send_blocks",
        "MSG_NOSIGNAL | MSG_DONTWAIT)\n              :",
        "MSG_NOSIGNAL)\n              :", "a send never blocks")
 mutant("send_eintr_is_error",
        "if (error_number == EINTR) continue;\n      if (would_block",
        "if (would_block", "a signal does not end a send",
-       tests=["stream_fault_test"])
+       tests=["short_io_test"])
 mutant("close_twice",
        "if (closed_.exchange(true) || !process_.is_here()) return;",
        "if (closed_.exchange(true)) return;",
@@ -1738,7 +1745,8 @@ mutant("accept_busy_loop",
        tests=["listener_test", "net_fault_test"])
 mutant("closed_signal_cleared",
        "if (!closed_.load()) waker_->clear();", "waker_->clear();",
-       "close() wakes all threads in accept()")
+       "close() wakes all threads in accept()", same=
+       "the shutdown of the listening sockets wakes them too")
 mutant("stop_signal_stays",
        "if (!closed_.load()) waker_->clear();", "",
        "a stop does not make the next accept() a busy loop")
@@ -1747,7 +1755,8 @@ mutant("close_leaves_port",
        "a closed listener refuses clients")
 mutant("close_wakes_nobody",
        "waker_->signal();\n}\n\n}  // namespace tcpip", "}\n\n}  // namespace tcpip",
-       "close() wakes accept()")
+       "close() wakes accept()", same=
+       "the shutdown of the listening sockets wakes it too")
 mutant("child_closes_parents",
        "if (!process_.is_here()) {\n    for (UniqueFd& socket : sockets_) "
        "socket.reset();\n    return;\n  }", "",
@@ -1773,13 +1782,17 @@ mutant("poll_ends_early",
 mutant("poll_not_shortened",
        "if (length < std::chrono::seconds(1)) return nanoseconds::zero();",
        "return nanoseconds::zero();",
-       "a long poll is not late", tests=["poller_test"])
+       "a long poll is not late", same=
+       "the kernel is late by a thousandth of the time at most: only a test of "
+       "half a minute would show it")
 mutant("signal_ends_poll",
        "} else if (errno != EINTR) {", "} else {",
        "a signal does not end a poll")
 mutant("wait_ready_after_stop",
        "if (wait.stop.stop_requested()) return {IoStatus::kStopped};\n"
-       "  if (const", "if (const", "a requested stop wins over what is ready")
+       "  if (const", "if (const", "a requested stop wins over what is ready", same=
+       "the stop callback is then called at once, and the look behind the poll "
+       "finds the stop; without the first look a call costs a poll more")
 mutant("stop_does_not_signal",
        "[&waker]() noexcept { waker.signal(); });", "[]() noexcept {});",
        "the stop wakes a poll")

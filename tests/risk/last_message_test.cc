@@ -224,6 +224,25 @@ TEST(LastMessage, ResetBehindAFinDoesNotStopTheHandler) {
   EXPECT_FALSE(stopped);
 }
 
+// What it has not read stays, and it would be called for ever.
+TEST(LastMessage, HandlerThatOnlyWritesToAPeerThatHasGoneIsCalledNoMore) {
+  std::latch waiting(1);
+  std::latch go_on(1);
+  ReadLoopStage server([&](Connection& client, const std::stop_token&) {
+    waiting.count_down();
+    go_on.wait();
+    while (true) client.write_str("nobody reads this");
+  });
+  UniqueFd peer = server.connect();
+  send_all(peer, "unread\r\n");
+  half_close(peer);
+  waiting.wait();
+  reset(std::move(peer));
+  go_on.count_down();
+  ASSERT_TRUE(server.events.wait_for(2));
+  EXPECT_EQ(server.events.values()[1].dropped, 8u);
+}
+
 // With a greeting too: that is over when the handler is called.
 TEST(LastMessage, HandlerThatHasTakenNoMessageIsStoppedAtOnce) {
   for (const bool greets : {false, true}) {

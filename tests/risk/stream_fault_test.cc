@@ -132,6 +132,49 @@ TEST(RefusedCall, StopAndCloseEndIt) {
   }
 }
 
+TEST(RefusedCall, WaitThatCannotPollIsNoBusyLoop) {
+  const std::stop_source stop;
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  const faults::Plan plan("ppoll", faults::always().error(ENOMEM).here());
+  const Deadline deadline = Deadline::after(300ms);
+  expect_timeout(
+      "ppoll", [&] { pair.reader.read_line(Wait(deadline, stop.get_token())); },
+      deadline);
+  EXPECT_GT(plan.injected(), 1);
+}
+
+TEST(RefusedCall, LackOfMemoryOfTheKernelPasses) {
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  send_all(pair.peer, "line\n");
+  {
+    const faults::Plan plan("recv", faults::always().error(ENOMEM).here());
+    EXPECT_THROW(pair.reader.read_line(kPatience), Error);
+  }
+  EXPECT_EQ(pair.reader.read_line(kPatience), "line\n");
+}
+
+// The peer is so much faster than the reader that the kernel's buffer stays
+// full.
+TEST(Flood, DoesNotKeepACallPastItsDeadline) {
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  BlockedCall flood([&] {
+    const std::string data(1 << 16, 'x');
+    const Deadline end = Deadline::after(10s);
+    try {
+      while (!end.has_passed()) send_all(pair.peer, data);
+    } catch (const std::system_error&) {
+    }
+  });
+  const faults::Plan plan("recv", faults::always().pause(5000).here());
+  const Deadline deadline = Deadline::after(100ms);
+  EXPECT_THROW(pair.reader.discard_until("never", deadline), TimeoutError);
+  EXPECT_LT(Clock::now(), deadline.when() + 5s);
+  pair.writer.close();
+  pair.reader = StreamReader();
+  pair.writer = StreamWriter();
+  flood.get();
+}
+
 TEST(RefusedCall, LingerIsNoBusyLoop) {
   auto pair = tcpip_tests::socket_pair(Transport::kIpv4, Buffers::kSmall);
   const std::string data(1 << 20, 'x');

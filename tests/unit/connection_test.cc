@@ -82,7 +82,9 @@ using tcpip_tests::SharedList;
 // What holds of one that is over, and of none.
 void expect_over(const Connection& connection) {
   EXPECT_FALSE(connection.connected());
-  EXPECT_TRUE(connection.stop_token().stop_requested());
+  // The thread that ends the connection requests the stop right after.
+  EXPECT_TRUE(
+      eventually([&] { return connection.stop_token().stop_requested(); }));
   EXPECT_EQ(connection.reader(), nullptr);
   EXPECT_EQ(connection.writer(), nullptr);
   EXPECT_EQ(connection.native_handle(), -1);
@@ -708,6 +710,14 @@ TEST(ConnectionStreamsTest, OnesThatAreKeptFailOnceItIsOver) {
 }
 
 // As a write that the end of the connection finds blocked.
+TEST(ConnectionStreamsTest, AReaderThatIsKeptTellsWhatHasEndedTheConnection) {
+  ServedStage server;
+  const std::shared_ptr<StreamReader> reader = server->connection().reader();
+  tcpip_tests::reset(std::move(server.peer));
+  EXPECT_TRUE(eventually([&] { return !server->connected(); }));
+  EXPECT_THROW(reader->read(1), ConnectionResetError);
+}
+
 TEST(ConnectionStreamsTest, AWriterThatIsKeptTellsWhatHasEndedTheConnection) {
   ServedStage server;
   const std::shared_ptr<StreamWriter> first = server->connection().writer();

@@ -773,6 +773,12 @@ TEST(StreamReader, SkipDropsWhatIsBufferedAndNoMore) {
   EXPECT_EQ(pair.reader.buffered(), 0u);
 }
 
+TEST(StreamReader, DiscardDropsAllThatHasComeHoweverManyReceivesThatTakes) {
+  LoopbackPair pair = loopback_pair(Transport::kUnix, 16);
+  send_all(pair.peer, pattern(50'000));
+  EXPECT_EQ(pair.reader.discard(), 50'000u);
+}
+
 TEST(StreamReader, DiscardDropsAllThatHasCome) {
   for (const Transport transport : kTransports) {
     LoopbackPair pair = loopback_pair(transport);
@@ -901,6 +907,20 @@ TEST(StreamReader, RestOfADroppedLineIsDroppedWhenItComes) {
   send("STOP");
   half_close(pair.peer);
   EXPECT_EQ(r.read_line(kPatience), "");
+}
+
+TEST(StreamReader, MessageOverTheLimitIsRefusedAlsoIfItIsBufferedWhole) {
+  for (const bool line : {true, false}) {
+    LoopbackPair pair = loopback_pair(Transport::kUnix, 4);
+    const auto read = [&] {
+      return line ? pair.reader.read_line(kPatience)
+                  : pair.reader.read_until("\n", kPatience);
+    };
+    send_all(pair.peer, "a\n12345\n");
+    EXPECT_EQ(read(), "a\n");
+    ASSERT_EQ(pair.reader.buffered(), 6u);
+    EXPECT_THROW(read(), LimitOverrunError);
+  }
 }
 
 TEST(StreamReader, DiscardUntilGetsPastAMessageOverTheLimit) {
