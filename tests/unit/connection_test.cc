@@ -82,7 +82,9 @@ using tcpip_tests::SharedList;
 // What holds of one that is over, and of none.
 void expect_over(const Connection& connection) {
   EXPECT_FALSE(connection.connected());
-  EXPECT_TRUE(connection.stop_token().stop_requested());
+  // The thread that ends the connection requests the stop right after.
+  EXPECT_TRUE(
+      eventually([&] { return connection.stop_token().stop_requested(); }));
   EXPECT_EQ(connection.reader(), nullptr);
   EXPECT_EQ(connection.writer(), nullptr);
   EXPECT_EQ(connection.native_handle(), -1);
