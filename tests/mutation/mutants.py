@@ -1338,7 +1338,8 @@ mutant("flood_fills_memory",
        "bytes without a separator are bounded")
 mutant("twice_the_limit_left_out",
        "if (size / 2 <= limit_ && top_up(operation)) continue;", "",
-       "a message up to twice the limit is found before it is refused")
+       "a message up to twice the limit is found before it is refused",
+       tests=["stream_fault_test"])
 mutant("twice_the_limit_without_end",
        "if (size / 2 <= limit_ && top_up(operation)) continue;",
        "if (top_up(operation)) continue;",
@@ -1534,7 +1535,9 @@ mutant("broken_pipe_not_explained",
        "await_error_of_another_call();\n    return {IoStatus::kError, 0, EPIPE};",
        "return {IoStatus::kError, 0, EPIPE};",
        "a send waits for the note of the reset that another call was given",
-       tests=["stream_writer_test"])
+       tests=["stream_writer_test"], same=
+       "only a send in the instant in which another call is given the "
+       "reset can miss the note")
 mutant("shortage_is_loss",
        "if (!is_shortage(error_number)) lost_error_ = error_number;",
        "lost_error_ = error_number;", "a lack of memory is no loss",
@@ -1719,7 +1722,7 @@ mutant("ports_differ",
 mutant("missing_family_is_error",
        "if (no_family && !last_chance) continue;", "",
        "a machine without IPv6 is served on IPv4",
-       tests=["net_fault_test", "fault_test"])
+       tests=["net_fault_test"])
 mutant("nothing_is_bound",
        "if (no_family && !last_chance) continue;", "if (no_family) continue;",
        "a listener without any socket is an error",
@@ -1740,7 +1743,8 @@ mutant("inherited_sockets",
        tests=["listener_test", "process_manners_test"])
 mutant("closed_is_error",
        "if (error_number == EINVAL && closed_.load()) {", "if (false) {",
-       "close() is no error of accept4()")
+       "close() is no error of accept4()", same=
+       "only a close() between the poll and accept4() comes here")
 mutant("one_try",
        "if (!says_nothing_of_the_next(error_number)) break;", "break;",
        "the next connection is tried after one that died",
@@ -1903,7 +1907,9 @@ mutant("number_not_adopted",
        "adopt_thread_number(number);", "", "a thread has the number it was given")
 mutant("module_not_kept",
        "keep_module_loaded();", "", "a thread keeps its module loaded",
-       tests=["process_manners_test"])
+       tests=["process_manners_test"], same=
+       "the plugin of the test is a file of its own, which is not built "
+       "anew for a mutant")
 mutant("name_not_set",
        "::pthread_setname_np(::pthread_self(), name.data());", "",
        "a thread has a name")
@@ -1961,7 +1967,8 @@ mutant("child_joins",
        "if (!process_.is_here()) {\n    keep_for_ever(state_);\n    return;\n  }\n"
        "  refuse();", "refuse();",
        "the destructor joins nothing in a forked child",
-       tests=["fork_test", "workers_test"])
+       tests=["fork_test", "workers_test"], same=
+       "its owners are never destroyed in a child: they are kept")
 mutant("join_without_reference",
        "const std::shared_ptr<State> state = state_;\n  return state->join();",
        "return state_->join();",
@@ -1993,7 +2000,9 @@ mutant("end_ignored",
        "the end of a work ends the waits for it")
 mutant("child_has_parents_waits",
        "renew_in_children<table>();\n  const MutexLock", "const MutexLock",
-       "a forked child has none of its parent's waits", tests=["fork_test"])
+       "a forked child has none of its parent's waits", tests=["fork_test"], same=
+       "a child that fork() makes while another thread has the lock of "
+       "the table, for some nanoseconds, would hang; no test can time that")
 
 source("base/process.cc", "fork_test")
 mutant("child_not_counted",
@@ -2001,7 +2010,9 @@ mutant("child_not_counted",
        "a forked child knows that it is one")
 mutant("kept_object_destroyed",
        "while (!kept.compare_exchange_weak(node->next, node)) {\n  }",
-       "delete node;", "an object that a child must not destroy is kept")
+       "delete node;", "an object that a child must not destroy is kept", same=
+       "the parts of such an object look for themselves, and do nothing "
+       "in a child")
 
 source("process_mark.h", "fork_test")
 mutant("child_is_here",

@@ -177,6 +177,17 @@ TEST(AcceptTest, ConnectionThatDiedInTheQueueDelaysNobody) {
 
 // Finding 10, for good: poll says that the socket is writable, and it is not
 // connected.
+TEST(ListenTest, KernelWithoutAFamilyServesTheOther) {
+  const HangGuard guard;
+  OneClientServer server({});
+  {
+    const Plan sockets("socket", nth(1).error(EAFNOSUPPORT));
+    server.start();
+    EXPECT_EQ(sockets.injected(), 1);
+  }
+  EXPECT_EQ(server.addresses().size(), 1u);
+}
+
 // Each is a trouble of its own, however many there have been.
 TEST(PollTest, FailuresNowAndThenDoNotMakeTheServerDeaf) {
   const HangGuard guard;
