@@ -641,7 +641,7 @@ void QueueThread::drain(CallbackQueue& queue, const Log& log) noexcept {
       impl->run({});
       return;  // closed and empty
     } catch (const std::exception& e) {
-      log_failure(log, e.what());
+      log_failure(log, internal::what_of(e));
     } catch (...) {
       log_failure(log, "unknown exception");
     }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tcpip/address.h"
+#include "tcpip/base/log_line.h"
 #include "tcpip/base/poller.h"
 #include "tcpip/connect.h"
 #include "tcpip/endpoint/endpoint_core.h"
@@ -42,7 +43,7 @@ void watch(internal::EndpointCore& core, internal::Link& link) {
       if (!core.is_current(link)) return;
       polled = internal::poll_until(fds, look_again);
     } catch (const std::exception& e) {
-      rest(e.what());
+      rest(internal::what_of(e));
       continue;
     }
     if (polled.status == IoStatus::kError) {

@@ -76,6 +76,8 @@ struct HeartbeatOptions {
   // says which reads take heartbeats out, and what counts as in time.
   bool expect = false;
   std::chrono::milliseconds max_interval = kDefaultMaxHeartbeatInterval;
+
+  bool are_used() const noexcept { return send || expect; }
 };
 
 // --- Options of a client or server ---
@@ -96,7 +98,8 @@ struct HeartbeatOptions {
 //                      byte-order mark), utf-16-le, utf-16-be, utf-32-le,
 //                      utf-32-be, latin-1, ascii.
 //   terminator         The bytes that end a text message: at least one. Sent as
-//                      they are, not encoded.
+//                      they are, not encoded. With heartbeats, not a part of
+//                      kHeartbeat.
 //   limit              The longest message, in bytes, that read_line,
 //                      read_until and read_str accept. Not 0.
 //   write_limit        A write takes no further message while more bytes than

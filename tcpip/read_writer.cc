@@ -16,6 +16,7 @@ namespace tcpip {
 namespace {
 
 using internal::Call;
+using internal::Heartbeats;
 using internal::Link;
 using internal::LinkSource;
 using internal::Receiver;
@@ -43,7 +44,7 @@ auto read_past_heartbeats(Link& link, const TextFormat& format, Call call,
   for (int left = kMostHeartbeats;;) {
     auto message = read();
     if (!message || !format.is_heartbeat(*message)) return message;
-    link.core->note_heartbeat(link, call.operation);
+    link.core->note_heartbeat(link, call.operation, link.receiver->consumed());
     if (call.wait.deadline.has_passed() && --left == 0) {
       return decltype(read())();
     }
@@ -105,7 +106,7 @@ bool read_message(const Source& source, Call call, bool waits,
       return false;
     }
     if (!decoder.is_heartbeat()) return true;
-    link->core->note_heartbeat(*link, call.operation);
+    link->core->note_heartbeat(*link, call.operation, receiver.consumed());
     if (call.wait.deadline.has_passed() && --left == 0) return false;
   }
 }
@@ -377,7 +378,7 @@ bool ReadWriter::try_read_struct(std::span<std::byte> out) const {
 void ReadWriter::handle_received_heartbeat() const {
   constexpr const char* kOperation = "handle_received_heartbeat";
   const auto link = find_link(source_, kOperation);
-  link->core->note_heartbeat(*link, kOperation);
+  link->core->note_heartbeat(*link, kOperation, Heartbeats::kJustCome);
 }
 
 bool ReadWriter::wait_readable(const Wait& wait) const {

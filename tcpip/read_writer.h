@@ -24,8 +24,8 @@
 // try_ forms take out a message that consists of kHeartbeat and the terminator
 // alone, and go on with the next message. Reads that count bytes do not.
 //
-// A heartbeat is overdue once max_interval has passed since the last one, or
-// since the connection was made. It may still be among the bytes that came
+// A heartbeat is overdue once max_interval has passed since the last one came
+// (whenever it was read), or since the connection was made. It may still be among the bytes that came
 // before and that the program has not read. So the connection ends
 // (DisconnectReason::kHeartbeatLost) only when those bytes are read without a
 // heartbeat, or when no more bytes have come for another max_interval.

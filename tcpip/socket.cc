@@ -34,6 +34,8 @@ constexpr std::chrono::milliseconds kCoarse{50};
 // How long a thread sleeps at most before it looks again, if nothing can wake
 // it (there is no descriptor for the waker) or poll() is of no use.
 constexpr std::chrono::milliseconds kLookAgain{10};
+// For how long close() may leave a receive() blocked; see Wake.
+constexpr std::chrono::milliseconds kAcknowledgeTime{100};
 
 // The longest time that a recv() with this SO_RCVTIMEO may take. The kernel
 // rounds it up, by up to an eighth and a few ticks of its clock, 10 ms each at
@@ -392,7 +394,7 @@ std::error_code Socket::shutdown_send() noexcept {
                                              : internal::system_error(errno);
 }
 
-void Socket::close() noexcept {
+void Socket::close(Wake wake) noexcept {
   if (closed_.exchange(true) || !process_.is_here()) return;
   // Only the sending direction: after a shutdown of the other one too, the
   // kernel answers what the peer still sends with a reset, and the peer loses
@@ -400,11 +402,24 @@ void Socket::close() noexcept {
   ::shutdown(fd_.get(), SHUT_WR);
   receive_waker_->signal();
   send_waker_->signal();
-  if (in_plain_receive_.load()) ::shutdown(fd_.get(), SHUT_RD);
+  if (!in_plain_receive_.load()) return;
+  wake_at_ = Deadline::after(kAcknowledgeTime);
+  wake_pending_ = true;
+  if (wake == Wake::kNow || unacknowledged() <= 1) wake_receive();
+}
+
+void Socket::wake_receive() noexcept {
+  if (wake_pending_.exchange(false)) ::shutdown(fd_.get(), SHUT_RD);
 }
 
 Socket::LingerStep Socket::linger_step() noexcept {
   if (!process_.is_here()) return LingerStep::kOver;
+  if (wake_pending_.load() && in_plain_receive_.load()) {
+    if (unacknowledged() > 1 && !wake_at_.has_passed()) {
+      return LingerStep::kWaiting;
+    }
+    wake_receive();
+  }
   LingerStep step = LingerStep::kNothing;
   // Bounded, so that a peer that floods cannot keep the caller here.
   for (int i = 0; i < 16; ++i) {
@@ -428,18 +443,29 @@ void Socket::linger(Deadline deadline) noexcept {
     const LingerStep step = linger_step();
     if (step == LingerStep::kOver || unacknowledged() <= 1 ||
         deadline.has_passed()) {
-      return;
+      break;
     }
     const Deadline look_again = std::min(deadline, Deadline::after(kLook));
-    // poll() has said that there is something to receive, and there was not.
-    if (ready && step == LingerStep::kNothing) {
+    // What comes is the other receive()'s; or poll() has said that there is
+    // something to receive, and there was not.
+    if (step == LingerStep::kWaiting ||
+        (ready && step == LingerStep::kNothing)) {
       internal::sleep_until(look_again);
+      ready = false;
+      continue;
     }
     pollfd fd{fd_.get(), POLLIN, 0};
     const IoStatus status = internal::poll_until({&fd, 1}, look_again).status;
-    if (status == IoStatus::kError) return;
+    if (status == IoStatus::kError) break;
     ready = status == IoStatus::kOk;
   }
+  wake_receive();
+}
+
+std::uint64_t Socket::arrived(std::uint64_t received) const noexcept {
+  // The kernel's own count has those too that a receive() is just taking.
+  if (const auto count = internal::bytes_arrived(fd_.get())) return *count;
+  return received + receivable();
 }
 
 std::size_t Socket::receivable() const noexcept {

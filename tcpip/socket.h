@@ -113,8 +113,12 @@ class Socket {
   // Marks the socket closed, sends FIN, wakes every blocked call, which then
   // returns kClosed. Idempotent. If a receive() is blocked in recv(), only a
   // shutdown for receiving too can wake that call; a peer that goes on sending
-  // is then reset behind our last bytes. Otherwise linger() prevents the reset.
-  void close() noexcept;
+  // is then reset, and loses those of our last bytes that it does not have yet.
+  // Otherwise linger() prevents the reset. For kWhenAcknowledged linger() or
+  // linger_step() must follow: these wake such a call, once the peer has
+  // acknowledged our last bytes, or after 0.1 s.
+  enum class Wake { kNow, kWhenAcknowledged };
+  void close(Wake wake = Wake::kNow) noexcept;
   bool is_closed() const noexcept {
     return closed_.load() || !process_.is_here();
   }
@@ -131,10 +135,16 @@ class Socket {
   enum class LingerStep {
     kOver,     // the peer has closed too
     kNothing,  // nothing had come
-    kDropped
+    kDropped,
+    kWaiting  // a receive() is still blocked: see close()
   };
   LingerStep linger_step() noexcept;
+  // Wakes a receive() that close() has left blocked: for who lingers no longer.
+  void wake_receive() noexcept;
 
+  // How many bytes have come from the peer in all, `received` of which
+  // receive() has returned before this call.
+  std::uint64_t arrived(std::uint64_t received) const noexcept;
   // How many bytes receive() would find now.
   std::size_t receivable() const noexcept;
   // How many sent bytes the peer has not acknowledged.
@@ -178,6 +188,10 @@ class Socket {
   std::atomic<bool> closed_{false};
   // True while a thread is in recv() without a poll: only SHUT_RD wakes it.
   std::atomic<bool> in_plain_receive_{false};
+  // close() has left a receive() blocked, and until when. The second is set
+  // before the first, and does not change after that.
+  std::atomic<bool> wake_pending_{false};
+  Deadline wake_at_;
   // The value of SO_RCVTIMEO. Only the receiving thread uses it.
   std::chrono::microseconds receive_timeout_{0};
   // The kernel reports a reset once, to whichever call comes first. This keeps

@@ -2,7 +2,8 @@
 //
 // Threads: the hook is called in the new thread, before the thread's work, with
 // the thread's name set and its signals blocked, but for those that a thread
-// causes itself (SIGSEGV and its kin, SIGABRT).
+// causes itself (SIGSEGV and its kin, SIGABRT). It may call any member of its
+// client or server, close() too, but must not destroy that: start() is at work.
 #ifndef TCPIP_THREAD_HOOK_H_
 #define TCPIP_THREAD_HOOK_H_
 

@@ -11,6 +11,12 @@
 
 namespace tcpip::internal {
 
+// The text of an exception of the program's, whose what() may be null.
+inline const char* what_of(const std::exception& e) noexcept {
+  const char* const what = e.what();
+  return what == nullptr ? "an exception without a text" : what;
+}
+
 // Calls write(), which writes a line. If that throws for lack of memory, the
 // log says so instead.
 template <class Write>

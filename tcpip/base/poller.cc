@@ -27,13 +27,11 @@ timespec timespec_of(nanoseconds duration) noexcept {
           static_cast<long>((duration - whole).count())};
 }
 
-// How much too late the kernel may end a poll of this length: a thousandth of
-// it (for a nice process, a two-hundredth), and at most 100 ms. Zero for what
-// is short enough not to matter.
-nanoseconds lateness_of_poll(nanoseconds length) noexcept {
-  if (length < std::chrono::seconds(1)) return nanoseconds::zero();
-  return std::min<nanoseconds>(length / 128, std::chrono::milliseconds(128));
-}
+// Longer polls are made of such pieces. The kernel ends one up to a thousandth
+// of its length too late (for a nice process, a two-hundredth). And when it
+// goes on with one during which the process was stopped, it does so with the
+// time that was left then: a deadline would be late by as long as the stop.
+constexpr std::chrono::seconds kLongestPoll{1};
 
 }  // namespace
 
@@ -76,9 +74,8 @@ IoResult poll_until(std::span<pollfd> fds, Deadline deadline) noexcept {
     bool is_last = true;
     if (!deadline.is_never()) {
       const nanoseconds left = deadline.remaining();
-      const nanoseconds early = lateness_of_poll(left);
-      is_last = early == nanoseconds::zero();
-      timeout = timespec_of(left - early);
+      is_last = left <= kLongestPoll;
+      timeout = timespec_of(std::min<nanoseconds>(left, kLongestPoll));
       limit = &timeout;
     }
     const int ready =

@@ -50,7 +50,7 @@ void run_logged(const Log& log, std::string_view what, Function function) {
     function();
   } catch (const std::exception& e) {
     log_line(log, LogLevel::kError,
-             [&] { return fmt::format("{} failed: {}", what, e.what()); });
+             [&] { return fmt::format("{} failed: {}", what, what_of(e)); });
   } catch (...) {
     log_line(log, LogLevel::kError, [&] {
       return fmt::format("{} failed with an unknown exception", what);

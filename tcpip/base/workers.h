@@ -1,12 +1,13 @@
 // How this library starts threads, and who joins them.
 //
-// Every thread has a name, and from its first instruction on all signals blocked
-// but those that it causes itself; it keeps the shared object that this code lies in loaded while it lives;
-// it runs the program's hook, then its work. Workers owns the threads of
-// one object: it tells them to stop and joins them. The object calls join()
-// when it is closed, from any thread. join() returns when the threads have
-// ended; but it never waits for the calling thread itself, nor for a thread
-// that waits for the calling thread (see thread_number.h).
+// Every thread has a name, and from its first instruction on all signals
+// blocked but those that it causes itself; it keeps the shared object that this
+// code lies in loaded while it lives; it runs the program's hook, then its
+// work. Workers owns the threads of one object: it tells them to stop and joins
+// them. The object calls join() when it is closed, from any thread. join()
+// returns when the threads have ended; but it never waits for the calling
+// thread itself, nor for a thread that waits for the calling thread (see
+// thread_number.h).
 //
 // Threads: all members of Workers may be called from any thread at any time,
 // also from the hook and the work of one of its threads. No lock is held while

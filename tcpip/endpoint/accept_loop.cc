@@ -10,6 +10,7 @@
 #include <system_error>
 #include <utility>
 
+#include "tcpip/base/log_line.h"
 #include "tcpip/base/poller.h"
 #include "tcpip/constants.h"
 
@@ -24,6 +25,13 @@ constexpr std::chrono::milliseconds kLongestPause{1000};
 // that shares the socket was faster.
 constexpr int kFalseAlarms = 100;
 
+// Says what the step means for the next poll.
+bool is_over(EndedSocket& ended, Socket::LingerStep step) noexcept {
+  ended.look_again = step == Socket::LingerStep::kWaiting ||
+                     (ended.ready && step == Socket::LingerStep::kNothing);
+  return step == Socket::LingerStep::kOver;
+}
+
 }  // namespace
 
 void AcceptLoop::run() {
@@ -32,6 +40,7 @@ void AcceptLoop::run() {
       const std::shared_ptr<Link> client = core_.link();
       const IoResult polled = wait_for_work(client.get());
       if (polled.status == IoStatus::kError) {
+        close_ended(false);  // there may be too many for poll()
         rest("poll: " + std::generic_category().message(polled.error_number));
         continue;
       }
@@ -42,8 +51,9 @@ void AcceptLoop::run() {
       for (std::size_t i = 0; i < acceptable_.size(); ++i) {
         if (acceptable_[i] && !newcomer_) accept_all(i);
       }
+      rest_ = std::chrono::milliseconds(0);
     } catch (const std::exception& e) {
-      rest(e.what());
+      rest(what_of(e));
     }
   }
   if (newcomer_) turn_away(*newcomer_->link);
@@ -56,12 +66,12 @@ void AcceptLoop::run() {
 // Pauses after a failure for lack of memory. Without a pause run() could become
 // a busy loop, since poll() itself may be what fails.
 void AcceptLoop::rest(std::string_view why) {
-  if (pause_.count() == 0) {
+  if (rest_.count() == 0) {
     core_.peer_log().write(PeerLine::kAcceptFailed, LogLevel::kError,
                            [&] { return fmt::format("accept loop: {}", why); });
   }
-  back_off(0);
-  core_.pause(*accept_again_);
+  rest_ = std::clamp(2 * rest_, kFirstPause, kLongestPause);
+  core_.pause(Deadline::after(rest_));
 }
 
 // Polls everything that the accept thread watches. kError if the wait was not
@@ -85,7 +95,7 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
   }
   const std::size_t first_lingering = fds.size();
   for (const EndedSocket& lingering : lingering_) {
-    const short events = lingering.refused ? 0 : POLLIN | POLLRDHUP;
+    const short events = lingering.look_again ? 0 : POLLIN | POLLRDHUP;
     fds.push_back({lingering.socket->native_handle(), events, 0});
   }
   Deadline deadline = std::min(accept_again_.value_or(Deadline()),
@@ -98,7 +108,7 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
     deadline = std::min(deadline, lingering_.front().deadline);
   }
   for (const EndedSocket& lingering : lingering_) {
-    if (lingering.refused) {
+    if (lingering.look_again) {
       deadline = std::min(deadline, Deadline::after(kLookAgain));
     }
   }
@@ -241,7 +251,7 @@ void AcceptLoop::back_off(int error_number) {
 
 void AcceptLoop::linger(EndedSockets sockets) noexcept {
   while (!sockets.empty()) {
-    if (sockets.front().socket->linger_step() == Socket::LingerStep::kOver) {
+    if (is_over(sockets.front(), sockets.front().socket->linger_step())) {
       sockets.pop_front();
       continue;
     }
@@ -256,8 +266,7 @@ void AcceptLoop::linger(EndedSockets sockets) noexcept {
 void AcceptLoop::close_ended(bool closing) noexcept {
   lingering_.remove_if([](EndedSocket& lingering) {
     const Socket::LingerStep step = lingering.socket->linger_step();
-    lingering.refused = lingering.ready && step == Socket::LingerStep::kNothing;
-    return step == Socket::LingerStep::kOver || lingering.deadline.has_passed();
+    return is_over(lingering, step) || lingering.deadline.has_passed();
   });
   linger(core_.take_ended());
   if (!closing) return;

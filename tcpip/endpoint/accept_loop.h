@@ -56,7 +56,9 @@ class AcceptLoop {
   EndedSockets lingering_;  // the earliest deadline first
   std::optional<Newcomer> newcomer_;
   bool events_wait_ = false;  // it was logged that too many events wait
-  // Set while accept4() or poll() fails: when to accept again.
+  std::chrono::milliseconds rest_{
+      0};  // the last one; 0: the last turn was good
+  // Set while accept4() fails: when to accept again.
   std::optional<Deadline> accept_again_;
   std::chrono::milliseconds pause_{0};  // the last back-off; 0: none
   // How often in a row poll() has announced a connection that was not there.

@@ -283,7 +283,7 @@ void EndpointCore::retire_callbacks() {
     }
   } catch (const std::exception& e) {
     log_line(log(), LogLevel::kError,
-             [&] { return fmt::format("callback failed: {}", e.what()); });
+             [&] { return fmt::format("callback failed: {}", what_of(e)); });
   } catch (...) {
     log().error("callback failed with an unknown exception");
   }
@@ -361,8 +361,10 @@ void EndpointCore::set_encoding(std::string encoding) {
 void EndpointCore::set_terminator(std::string terminator) {
   process_.check("set_terminator");
   const MutexLock lock(mutex_);
-  format_ = std::make_shared<const TextFormat>(format_->codec(),
-                                               std::move(terminator));
+  auto format = std::make_shared<const TextFormat>(format_->codec(),
+                                                   std::move(terminator));
+  if (config_.heartbeats.are_used()) format->check_heartbeats();
+  format_ = std::move(format);
 }
 
 // --- The connection ---
@@ -454,7 +456,7 @@ std::shared_ptr<Link> EndpointCore::make_link(std::shared_ptr<Socket> socket,
                                       std::chrono::steady_clock::now()));
   link->record->live = link;
   link->greeting = config_.reader.greets;
-  link->ended.push_back({link->socket});
+  link->ended.emplace_back(link->socket);
   link->receiver->set_observer(link);
   return link;
 }
@@ -552,7 +554,8 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
   post_event(current_->over);
   // Before others find the socket in ended_: who lingers for it expects that
   // our last bytes and FIN are on their way.
-  current_->sender->close(error_for_writes(reason, error));
+  current_->sender->close(error_for_writes(reason, error),
+                          Socket::Wake::kWhenAcknowledged);
   ended_.splice(ended_.end(), current_->ended);
   ended.reason = reason;
   ended.link = std::move(current_);
@@ -675,20 +678,19 @@ bool EndpointCore::has_lost_peer(const Link& link) const {
 
 Deadline EndpointCore::tend_heartbeats(Link& link) {
   const HeartbeatOptions& options = config_.heartbeats;
-  if (!options.send && !options.expect) return {};
+  if (!options.are_used()) return {};
   // A peer that has sent FIN is neither sent heartbeats nor expected to send
   // any.
   if (link.hung_up) return {};
   // consumed() first, for the reason given in Receiver::unread().
   const std::uint64_t consumed = link.receiver->consumed();
-  const std::uint64_t received = link.receiver->received();
+  const std::uint64_t arrived = link.socket->arrived(link.receiver->received());
   Heartbeats::Verdict verdict;
   {
     const MutexLock lock(mutex_);
     if (current_.get() != &link) return {};
-    verdict =
-        link.heartbeats.look(std::chrono::steady_clock::now(), received,
-                             received - consumed, link.socket->receivable());
+    verdict = link.heartbeats.look(std::chrono::steady_clock::now(), arrived,
+                                   consumed);
   }
   if (verdict.send) send_heartbeat(link);
   if (verdict.lost) {
@@ -718,12 +720,13 @@ void EndpointCore::send_heartbeat(Link& link) {
   }
 }
 
-void EndpointCore::note_heartbeat(Link& link, const char* operation) {
+void EndpointCore::note_heartbeat(Link& link, const char* operation,
+                                  std::uint64_t position) {
   if (!expects_heartbeats()) {
     throw UnexpectedHeartbeatError(operation, link.record->peer.to_string());
   }
   const MutexLock lock(mutex_);
-  link.heartbeats.heard(std::chrono::steady_clock::now());
+  link.heartbeats.heard(std::chrono::steady_clock::now(), position);
 }
 
 // --- Ending the connection from this side ---
@@ -821,7 +824,7 @@ void EndpointCore::run_event(const ConnectionEvent& event) noexcept {
     config_.on_event(event);
   } catch (const std::exception& e) {
     peer_log_.write(PeerLine::kCallbackFailed, LogLevel::kError, [&] {
-      return fmt::format("connect_callback failed: {}", e.what());
+      return fmt::format("connect_callback failed: {}", what_of(e));
     });
   } catch (...) {
     peer_log_.write(PeerLine::kCallbackFailed, LogLevel::kError, [] {

@@ -228,7 +228,9 @@ class EndpointCore final : public LinkSource,
   bool expects_heartbeats() const noexcept { return config_.heartbeats.expect; }
   // Called when the peer has sent a heartbeat. Throws UnexpectedHeartbeatError
   // if heartbeats are not expected.
-  void note_heartbeat(Link& link, const char* operation);
+  // `position`: see Heartbeats::heard().
+  void note_heartbeat(Link& link, const char* operation,
+                      std::uint64_t position);
   // Hands over the sockets of ended connections. Their peers may still need our
   // last bytes, so the caller lingers for them.
   EndedSockets take_ended() noexcept;

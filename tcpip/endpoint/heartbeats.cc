@@ -28,10 +28,13 @@ HeartbeatOptions checked(HeartbeatOptions options) {
   return options;
 }
 
-Heartbeats::Verdict Heartbeats::look(TimePoint now, std::uint64_t received,
-                                     std::uint64_t unread,
-                                     std::uint64_t receivable) {
+Heartbeats::Verdict Heartbeats::look(TimePoint now, std::uint64_t arrived,
+                                     std::uint64_t read) {
   Verdict verdict;
+  if (arrived > arrived_) {
+    arrived_ = arrived;
+    arrived_at_ = now;
+  }
   if (options_.send) {
     if (now >= next_beat_) {
       verdict.send = true;
@@ -43,14 +46,16 @@ Heartbeats::Verdict Heartbeats::look(TimePoint now, std::uint64_t received,
     verdict.look_again = Deadline(next_beat_);
   }
   if (options_.expect) {
-    verdict.lost =
-        is_lost(now, received, unread, receivable, verdict.look_again);
+    verdict.lost = is_lost(now, read, verdict.look_again);
   }
   return verdict;
 }
 
-bool Heartbeats::is_lost(TimePoint now, std::uint64_t received,
-                         std::uint64_t unread, std::uint64_t receivable,
+void Heartbeats::heard(TimePoint now, std::uint64_t position) noexcept {
+  heard_ = std::max(heard_, position <= arrived_ ? arrived_at_ : now);
+}
+
+bool Heartbeats::is_lost(TimePoint now, std::uint64_t read,
                          Deadline& look_again) {
   const std::chrono::milliseconds most = options_.max_interval;
   if (now < heard_ + most) {
@@ -58,16 +63,13 @@ bool Heartbeats::is_lost(TimePoint now, std::uint64_t received,
     look_again = std::min(look_again, Deadline(heard_ + most));
     return false;
   }
-  const std::uint64_t arrived = received + receivable;
   if (!doubt_) {
-    doubt_ = {now, arrived, arrived};
+    doubt_ = {now, arrived_};
   } else {
-    if (arrived > doubt_->arrived) {
-      doubt_->arrived = arrived;
-      doubt_->since = now;
+    const bool all_read = read >= doubt_->suspect;
+    if (all_read || now - std::max(doubt_->since, arrived_at_) >= most) {
+      return true;
     }
-    const bool all_read = received - unread >= doubt_->suspect;
-    if (all_read || now - doubt_->since >= most) return true;
   }
   const auto pause = std::clamp<std::chrono::milliseconds>(
       most / 20, kShortestDoubt, kLongestDoubt);

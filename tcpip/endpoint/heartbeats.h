@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <optional>
 
 #include "tcpip/options.h"
@@ -24,40 +25,50 @@ class Heartbeats {
 
   // `options` come from checked(); `connected` is when the connection was made.
   Heartbeats(const HeartbeatOptions& options, TimePoint connected) noexcept
-      : options_(options), next_beat_(connected), heard_(connected) {}
+      : options_(options),
+        next_beat_(connected),
+        heard_(connected),
+        arrived_at_(connected) {}
+
+  static constexpr std::uint64_t kJustCome =
+      std::numeric_limits<std::uint64_t>::max();
 
   struct Verdict {
     bool send = false;         // send a heartbeat now
     bool lost = false;         // the peer's heartbeats have stopped
     Deadline look_again = {};  // when to call look() again
   };
-  // Numbers of bytes: `received` by the reader so far, `unread` of those, and
-  // `receivable` in the kernel.
+  // Numbers of bytes, in all: those that have `arrived`, and those of them that
+  // the program has read.
   //
   // read_writer.h has the rule. A heartbeat that came in time but is not read
   // yet must count: if the program reads slowly, or was stopped for a while,
   // that is not the peer's fault.
-  Verdict look(TimePoint now, std::uint64_t received, std::uint64_t unread,
-               std::uint64_t receivable);
+  Verdict look(TimePoint now, std::uint64_t arrived, std::uint64_t read);
 
-  // To be called when the peer has sent a heartbeat.
-  void heard(TimePoint now) noexcept { heard_ = now; }
+  // To be called when a heartbeat of the peer's was read, which ended at the
+  // byte with this number; kJustCome if that is not known. It counts from when
+  // it came, not from now, as far as look() knows that: a peer that hangs shall
+  // not live on what it has sent before.
+  void heard(TimePoint now, std::uint64_t position) noexcept;
 
  private:
   // Set while a heartbeat is overdue but may be among the unread bytes.
   struct Doubt {
-    TimePoint since;        // when bytes arrived last
-    std::uint64_t arrived;  // how many bytes had arrived then
+    TimePoint since;        // when it began
     std::uint64_t suspect;  // a heartbeat may be before this position
   };
 
-  bool is_lost(TimePoint now, std::uint64_t received, std::uint64_t unread,
-               std::uint64_t receivable, Deadline& look_again);
+  bool is_lost(TimePoint now, std::uint64_t read, Deadline& look_again);
 
   HeartbeatOptions options_;
   TimePoint next_beat_;  // when to send the next heartbeat
   TimePoint heard_;      // when the peer's last one came, or the connection
   std::optional<Doubt> doubt_;
+  // How many bytes had arrived at the last look, and when a look has found the
+  // last of them.
+  std::uint64_t arrived_ = 0;
+  TimePoint arrived_at_;
 };
 
 }  // namespace tcpip::internal

@@ -55,10 +55,16 @@ class LinkSource {
 
 // The socket of an ended connection, and until when to linger for it.
 struct EndedSocket {
-  std::shared_ptr<Socket> socket;
+  explicit EndedSocket(std::shared_ptr<Socket> ended)
+      : socket(std::move(ended)) {}
+  ~EndedSocket() { socket->wake_receive(); }
+  EndedSocket(const EndedSocket&) = delete;
+  EndedSocket& operator=(const EndedSocket&) = delete;
+
+  const std::shared_ptr<Socket> socket;
   Deadline deadline = {};
-  bool ready = false;    // the last poll() has said so
-  bool refused = false;  // and then there was nothing to receive
+  bool ready = false;       // the last poll() has said so
+  bool look_again = false;  // poll() does not tell when to go on
 };
 // A list: moving a node from list to list needs no memory.
 using EndedSockets = std::list<EndedSocket>;

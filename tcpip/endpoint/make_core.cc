@@ -39,6 +39,7 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
   };
   auto format = std::make_shared<const TextFormat>(
       std::make_shared<const TextCodec>(options.encoding), options.terminator);
+  if (options.heartbeats.are_used()) format->check_heartbeats();
   // Not make_shared: the weak_ptr in a ConnectionRecord would keep the memory
   // of the core as long as the program keeps a Connection.
   return std::shared_ptr<EndpointCore>(

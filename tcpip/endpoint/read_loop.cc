@@ -8,6 +8,7 @@
 #include <stop_token>
 #include <string_view>
 
+#include "tcpip/base/log_line.h"
 #include "tcpip/endpoint/link.h"
 #include "tcpip/error.h"
 
@@ -36,12 +37,12 @@ Outcome call(const ReadLoop::Handler& handler, EndpointCore& core,
     handler(connection, stop);
     return Outcome::kReturned;
   } catch (const CancelledError& e) {
-    if (!is_explained()) log_failure(": ", e.what());
+    if (!is_explained()) log_failure(": ", what_of(e));
   } catch (const ConnectionError& e) {
     if (is_explained()) return Outcome::kLost;
-    log_failure(": ", e.what());
+    log_failure(": ", what_of(e));
   } catch (const std::exception& e) {
-    log_failure(": ", e.what());
+    log_failure(": ", what_of(e));
   } catch (...) {
     log_failure(" ", "with an unknown exception");
   }

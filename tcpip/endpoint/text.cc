@@ -363,6 +363,14 @@ bool TextFormat::is_heartbeat(std::string_view message) const noexcept {
          message.starts_with(kHeartbeat) && message.ends_with(terminator_);
 }
 
+void TextFormat::check_heartbeats() const {
+  if (ends_early(kHeartbeat, terminator_)) {
+    throw std::invalid_argument(fmt::format(
+        "the terminator occurs in \"{}\", which heartbeats consist of",
+        kHeartbeat));
+  }
+}
+
 std::string TextFormat::decode(std::string_view message, const char* operation,
                                const Address& peer) const {
   message.remove_suffix(terminator_.size());

@@ -87,6 +87,9 @@ class TextFormat {
 
   // True if the message is kHeartbeat, not encoded, and the terminator.
   bool is_heartbeat(std::string_view message) const noexcept;
+  // Throws std::invalid_argument if the terminator would end a heartbeat early,
+  // so that the peer would read something else.
+  void check_heartbeats() const;
   // The text of `message`, which must end with the terminator. Throws
   // DecodeError with `operation` and `peer`.
   std::string decode(std::string_view message, const char* operation,

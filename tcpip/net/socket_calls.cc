@@ -1,5 +1,8 @@
 #include "tcpip/net/socket_calls.h"
 
+#include <linux/tcp.h>
+#include <netinet/in.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
@@ -41,6 +44,18 @@ std::error_code set_option(int fd, int level, int name, int value) noexcept {
   return ::setsockopt(fd, level, name, &value, sizeof value) == 0
              ? std::error_code()
              : system_error(errno);
+}
+
+std::optional<std::uint64_t> bytes_arrived(int fd) noexcept {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  constexpr std::size_t kNeeded =
+      offsetof(tcp_info, tcpi_bytes_received) + sizeof info.tcpi_bytes_received;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+      size < kNeeded) {
+    return std::nullopt;
+  }
+  return info.tcpi_bytes_received;
 }
 
 std::error_code system_error(int error_number) noexcept {

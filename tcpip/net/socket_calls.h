@@ -6,6 +6,8 @@
 
 #include <sys/socket.h>
 
+#include <cstdint>
+#include <optional>
 #include <system_error>
 
 #include "tcpip/address.h"
@@ -25,6 +27,10 @@ Address peer_address_of(int fd) noexcept;
 
 // setsockopt() of an int.
 std::error_code set_option(int fd, int level, int name, int value) noexcept;
+
+// How many bytes have come over a TCP connection, as the kernel counts them;
+// nothing for other sockets and on old kernels.
+std::optional<std::uint64_t> bytes_arrived(int fd) noexcept;
 
 // An errno as a value.
 std::error_code system_error(int error_number) noexcept;

@@ -101,7 +101,7 @@ void Sender::write_eof(const char* operation) {
   send_eof();
 }
 
-std::size_t Sender::close(int lost) noexcept {
+std::size_t Sender::close(int lost, Socket::Wake wake) noexcept {
   if (!process_.is_here()) return 0;
   std::size_t dropped = 0;
   {
@@ -116,7 +116,7 @@ std::size_t Sender::close(int lost) noexcept {
     }
     dropped = dropped_ + pending();
   }
-  socket_->close();
+  socket_->close(wake);
   changed_.notify_all();
   return dropped;
 }

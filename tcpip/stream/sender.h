@@ -48,7 +48,10 @@ class Sender {
   // for that. Calls that are blocked in a write, and later ones, then throw it;
   // with 0 they say that this side has closed. Returns how many bytes were
   // taken and not sent.
-  std::size_t close(int lost = 0) noexcept TCPIP_EXCLUDES(mutex_);
+  // `wake`: see Socket::close().
+  std::size_t close(int lost = 0,
+                    Socket::Wake wake = Socket::Wake::kNow) noexcept
+      TCPIP_EXCLUDES(mutex_);
 
   bool is_closing() const noexcept TCPIP_EXCLUDES(mutex_);
   std::size_t unsent() const noexcept TCPIP_EXCLUDES(mutex_);

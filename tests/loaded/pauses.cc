@@ -10,7 +10,6 @@
 #include <dlfcn.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,20 +40,11 @@ std::uint64_t next_number() {
   return z ^ (z >> 31);
 }
 
-std::uint64_t now() {
-  timespec time{};
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(time.tv_nsec);
-}
-
 void maybe_pause() {
   if (next_number() % kOneIn != 0) return;
   const int error = errno;
-  // Without sleeping: many a test takes a thread that sleeps for one that waits
-  // for another.
-  const std::uint64_t end = now() + next_number() % kMaxNanoseconds;
-  while (now() < end) ::sched_yield();
+  const timespec time{0, static_cast<long>(next_number() % kMaxNanoseconds)};
+  ::nanosleep(&time, nullptr);
   errno = error;
 }
 

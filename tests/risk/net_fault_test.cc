@@ -177,6 +177,56 @@ TEST(AcceptTest, ConnectionThatDiedInTheQueueDelaysNobody) {
 
 // Finding 10, for good: poll says that the socket is writable, and it is not
 // connected.
+TEST(ListenTest, KernelWithoutAFamilyServesTheOther) {
+  const HangGuard guard;
+  OneClientServer server({});
+  {
+    const Plan sockets("socket", nth(1).error(EAFNOSUPPORT));
+    server.start();
+    EXPECT_EQ(sockets.injected(), 1);
+  }
+  EXPECT_EQ(server.addresses().size(), 1u);
+}
+
+// Each is a trouble of its own, however many there have been.
+TEST(PollTest, FailuresNowAndThenDoNotMakeTheServerDeaf) {
+  const HangGuard guard;
+  const LogRecorder lines;
+  OneClientServer server({.host = "127.0.0.1", .log = lines.log()});
+  server.start();
+  for (int i = 0; i < 12; ++i) {
+    UniqueFd peer;
+    {
+      const Plan polls("ppoll", nth(1).error(ENOMEM));
+      peer = exempt([&] { return connect_to(server.port()); });
+      ASSERT_TRUE(eventually([&] { return polls.injected() > 0; }));
+    }
+    const auto start = std::chrono::steady_clock::now();
+    ASSERT_TRUE(server.wait_connected(kPatience));
+    // 5 ms each; 5 ms, 10 ms, ... 1 s if they added up.
+    EXPECT_LT(std::chrono::steady_clock::now() - start, 500ms);
+    peer.reset();
+    ASSERT_TRUE(eventually([&] { return !server.connected(); }));
+  }
+}
+
+// What lingers may be what makes poll() fail: too many descriptors.
+TEST(PollTest, WhatLingersIsLetGoThoughPollFails) {
+  const HangGuard guard;
+  OneClientServer server({.host = "127.0.0.1"});
+  server.start();
+  const UniqueFd first = connect_to(server.port());
+  ASSERT_TRUE(server.wait_connected(kPatience));
+  const auto before = tcpip_testing::open_descriptors().size();
+  const UniqueFd stays = connect_to(server.port());
+  ASSERT_TRUE(eventually(
+      [&] { return tcpip_testing::open_descriptors().size() == before + 2; }));
+  const Plan polls("ppoll", always().error(EINVAL));
+  server.close_client();  // so that the accept thread polls
+  EXPECT_TRUE(eventually(
+      [&] { return tcpip_testing::open_descriptors().size() <= before + 1; }));
+}
+
 // The accept thread lingers for a client that it has turned away, for a second.
 TEST(AcceptTest, LingeringIsNoBusyLoopIfReceivingIsRefused) {
   const HangGuard guard;

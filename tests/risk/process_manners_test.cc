@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -209,6 +210,36 @@ TEST(SignalsTest, NeitherDispositionsNorTheCallersMaskChange) {
   live();
   EXPECT_EQ(dispositions(), dispositions_before);
   EXPECT_EQ(mask(), mask_before);
+}
+
+// Linux goes on with a poll after that, and not with the time that is left.
+TEST(SignalsTest, DeadlineHoldsThoughTheProcessIsStopped) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::alarm(30);
+    const std::stop_source stop;
+    auto pair = tcpip_tests::loopback_pair(tcpip_tests::Transport::kIpv4);
+    const Deadline deadline = Deadline::after(4s);
+    try {
+      pair.reader.read_line({deadline, stop.get_token()});
+    } catch (const TimeoutError&) {
+    }
+    const bool late = Deadline::Clock::now() > deadline.when() + 2s;
+    std::_Exit(late || !deadline.has_passed() ? 1 : 0);
+  }
+  const std::string file = "/proc/" + std::to_string(child) + "/syscall";
+  EXPECT_TRUE(eventually([&] {
+    std::string first;
+    std::ifstream(file) >> first;
+    return first == std::to_string(SYS_ppoll);
+  }));
+  ::kill(child, SIGSTOP);
+  ::poll(nullptr, 0, 3500);  // it is stopped for so long
+  ::kill(child, SIGCONT);
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0) << "it was late";
 }
 
 // --- Threads ---

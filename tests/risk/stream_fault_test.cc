@@ -143,6 +143,31 @@ TEST(RefusedCall, WaitThatCannotPollIsNoBusyLoop) {
   EXPECT_GT(plan.injected(), 1);
 }
 
+TEST(RefusedCall, LackOfMemoryIsNoEnd) {
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  {
+    const faults::Plan plan("recv", faults::always().error(ENOMEM).here());
+    EXPECT_FALSE(pair.reader.at_eof());
+    EXPECT_GT(plan.injected(), 0);
+  }
+  send_all(pair.peer, "line\n");
+  EXPECT_EQ(pair.reader.read_line(kPatience), "line\n");
+}
+
+// The separator, which is in the kernel still, is looked for first: consumed()
+// is its place, as in asyncio.
+TEST(ShortReceive, SeparatorBehindTheLimitIsFound) {
+  LoopbackPair pair = loopback_pair(Transport::kUnix, 4);
+  send_all(pair.peer, "123456\n");
+  const faults::Plan plan("recv", faults::always().at_most(5).here());
+  try {
+    pair.reader.read_until("\n", kPatience);
+    ADD_FAILURE();
+  } catch (const LimitOverrunError& e) {
+    EXPECT_EQ(e.consumed(), 6u);
+  }
+}
+
 TEST(RefusedCall, LackOfMemoryOfTheKernelPasses) {
   LoopbackPair pair = loopback_pair(Transport::kIpv4);
   send_all(pair.peer, "line\n");

@@ -7,7 +7,6 @@
 #ifndef TESTS_SUPPORT_BLOCKED_CALL_H_
 #define TESTS_SUPPORT_BLOCKED_CALL_H_
 
-#include <sys/syscall.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -40,11 +39,8 @@ class BlockedCall {
 
   // False if it has returned, or does not block within the limit.
   [[nodiscard]] bool await_blocked() {
-    const auto blocked = [this] {
-      return thread_id_ != 0 &&
-             is_blocked_in(thread_id_, {SYS_recvfrom, SYS_ppoll, SYS_futex});
-    };
-    return wait_until([&] { return done_ || blocked(); }) && !done_;
+    return wait_until([&] { return done_ || is_blocked(thread_id_); }) &&
+           !done_;
   }
   bool is_done() const { return done_; }
   pthread_t native_handle() { return thread_.native_handle(); }

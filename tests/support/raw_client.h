@@ -42,12 +42,6 @@ inline tcpip::UniqueFd connect_to(int port) {
   return connect_plain(Transport::kIpv4, static_cast<std::uint16_t>(port));
 }
 
-// True if that thread is inside a call of the library that blocks.
-inline bool is_blocked(pid_t thread) {
-  return thread != 0 &&
-         is_blocked_in(thread, {SYS_recvfrom, SYS_ppoll, SYS_futex});
-}
-
 // A port that does not answer: its queue of connections is full.
 struct SilentPort {
   PlainListener listener = plain_listener(Transport::kIpv4, 0);

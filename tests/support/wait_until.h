@@ -37,6 +37,13 @@ inline bool is_blocked_in(pid_t thread, std::initializer_list<long> calls) {
   return state == "S";
 }
 
+// True if that thread waits for a descriptor or for another thread. One that
+// sleeps does not count: tests/loaded makes threads sleep anywhere.
+inline bool is_blocked(pid_t thread) {
+  return thread != 0 &&
+         is_blocked_in(thread, {SYS_recvfrom, SYS_ppoll, SYS_futex});
+}
+
 // Where a call of the library that waits for a descriptor blocks: in ppoll, or
 // in recv; tcpip/socket.h says when, at Socket::receive.
 inline bool is_blocked_in_receive(pid_t thread) {

@@ -10,7 +10,6 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <functional>
 #include <future>
 #include <memory>
@@ -21,6 +20,7 @@
 
 #include "tcpip/testing/wait_until.h"
 #include "tcpip/wait.h"
+#include "tests/support/wait_until.h"
 
 namespace tcpip_tests {
 
@@ -59,12 +59,12 @@ class WaitingThread {
     });
   }
 
-  // Waits until the thread sleeps in the kernel. False if it ended instead.
+  // Waits until the thread waits for another one, or for a descriptor. False if
+  // it ended instead.
   [[nodiscard]] bool is_blocked() {
     bool blocked = false;
-    EXPECT_TRUE(soon([&] { return id_ != 0; }));
     EXPECT_TRUE(soon([&] {
-      blocked = state() == 'S';
+      blocked = tcpip_tests::is_blocked(id_);
       return blocked || result_.wait_for(std::chrono::seconds(0)) ==
                             std::future_status::ready;
     }));
@@ -75,14 +75,6 @@ class WaitingThread {
   void join() { get(std::move(result_)); }
 
  private:
-  char state() const {
-    std::ifstream stat("/proc/self/task/" + std::to_string(id_) + "/stat");
-    std::string text;
-    std::getline(stat, text);
-    const std::size_t name_end = text.rfind(") ");
-    return name_end == std::string::npos ? '?' : text[name_end + 2];
-  }
-
   std::atomic<pid_t> id_{0};
   std::future<void> result_;
   std::jthread thread_;

@@ -364,6 +364,31 @@ TEST_P(HeartbeatTest, AMillionInARowAreTakenOut) {
   EXPECT_EQ(pair->endpoint().read_str(kPatience), "text");
 }
 
+TEST(HeartbeatOptionsTest, TerminatorThatOccursInAHeartbeatIsRefused) {
+  for (const char* terminator : {"t", "tt", "b", "heart", "heartbeat", "th"}) {
+    SCOPED_TRACE(terminator);
+    const bool occurs = std::string(terminator) != "th";
+    for (const tcpip::HeartbeatOptions& heartbeats :
+         {tcpip::HeartbeatOptions{.send = true},
+          tcpip::HeartbeatOptions{.expect = true}}) {
+      const auto make = [&] {
+        tcpip::Client client(
+            {.terminator = terminator, .heartbeats = heartbeats});
+      };
+      tcpip::Client client({.heartbeats = heartbeats});
+      if (occurs) {
+        EXPECT_THROW(make(), std::invalid_argument);
+        EXPECT_THROW(client.set_terminator(terminator), std::invalid_argument);
+        EXPECT_EQ(client.terminator(), "\r\n");
+      } else {
+        EXPECT_NO_THROW(make());
+        EXPECT_NO_THROW(client.set_terminator(terminator));
+      }
+    }
+    EXPECT_NO_THROW(tcpip::Client({.terminator = terminator}));
+  }
+}
+
 // A peer that floods us with them cannot keep a call beyond its deadline.
 TEST_P(HeartbeatTest, AFloodOfThemHoldsUpNoDeadline) {
   const auto pair = make({.expect = true});

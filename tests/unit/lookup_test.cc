@@ -29,7 +29,9 @@
 namespace {
 
 // The name server: it answers when the test lets it. A name that begins with
-// "no" has no address; all others have 192.0.2.7.
+// "no" has no address, one that begins with "empty" an answer without
+// addresses; all others have 192.0.2.7, those that begin with "twice" have it
+// twice.
 class NameServer {
  public:
   // In the thread of a look-up. False: no such name.
@@ -86,7 +88,12 @@ int __wrap_getaddrinfo(const char* host, const char* port,
   if (!name_server.answer(host)) return EAI_NONAME;
   addrinfo numeric = *hints;
   numeric.ai_flags |= AI_NUMERICHOST;
-  return __real_getaddrinfo("192.0.2.7", port, &numeric, result);
+  const std::string_view name = host;
+  *result = nullptr;
+  if (name.starts_with("empty")) return 0;
+  const int status = __real_getaddrinfo("192.0.2.7", port, &numeric, result);
+  if (status != 0 || !name.starts_with("twice")) return status;
+  return __real_getaddrinfo("192.0.2.7", port, &numeric, &(*result)->ai_next);
 }
 
 }  // extern "C"
@@ -128,6 +135,16 @@ class LookupTest : public testing::Test {
 };
 
 // A7: a client that tries again and again while the name server is silent.
+TEST_F(LookupTest, AddressThatComesTwiceIsOne) {
+  name_server.answer_all();
+  EXPECT_EQ(resolve("twice.example", 80, kPatience).size(), 1u);
+}
+
+TEST_F(LookupTest, AnswerWithoutAddressesIsAnError) {
+  name_server.answer_all();
+  EXPECT_THROW(resolve("empty.example", 80, kPatience), ResolveError);
+}
+
 TEST_F(LookupTest, TriesThatTimeOutShareOneThreadAndNeedNoDescriptor) {
   const auto descriptors = open_descriptors();
   for (int i = 0; i < 100; ++i) {

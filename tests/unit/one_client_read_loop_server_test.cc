@@ -514,6 +514,21 @@ TEST(ReadLoopQueueTest, ReadAfterCallbackWaitsForIt) {
   for (const bool value : told_at.values()) EXPECT_TRUE(value);
 }
 
+TEST(ReadLoopFailureTest, ExceptionWithoutATextIsLogged) {
+  struct Silent : std::exception {
+    const char* what() const noexcept override { return nullptr; }
+  };
+  Server server(
+      [](Connection&, const std::stop_token&) { throw Silent(); },
+      {.connect_callback = [](const ConnectionEvent&) { throw Silent(); }});
+  const UniqueFd peer = server.connect();
+  EXPECT_EQ(recv_until_eof(peer), "");
+  EXPECT_TRUE(server.lines.wait_for(
+      "read handler failed: an exception without a text"));
+  EXPECT_TRUE(server.lines.wait_for(
+      "connect_callback failed: an exception without a text"));
+}
+
 // The callbacks of two connections may run at the same time, and end in either
 // order.
 TEST(ReadLoopQueueTest, ReadAfterCallbackReadsEachClientWithTwoThatDrain) {

@@ -32,6 +32,7 @@
 #include "tcpip/error.h"
 #include "tcpip/testing/connection_events.h"
 #include "tcpip/testing/log_recorder.h"
+#include "tests/support/blocked_call.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/shared_list.h"
@@ -676,6 +677,49 @@ TEST(LastReplyTest, IsDeliveredWholeBeforeCloseClientAndSoonClose) {
         << "round " << i << ": " << ending.data.size() << " bytes, error "
         << ending.error;
   }
+}
+
+// Only a shutdown for receiving wakes a read that has neither deadline nor
+// stop. It comes when the client has the reply.
+TEST(LastReplyTest, IsDeliveredWholeThoughAThreadIsBlockedInARead) {
+  const std::string reply(600'000, 'a');
+  Server server;
+  for (int i = 0; i < 20; ++i) {
+    const UniqueFd peer = server.connect();
+    const Connection client = server->connection();
+    tcpip_tests::BlockedCall reading([&] {
+      try {
+        while (true) client.read_until("\n");
+      } catch (const ConnectionError&) {
+      }
+    });
+    std::future<std::string> got = std::async(std::launch::async, [&] {
+      // Sends while it reads.
+      std::string all;
+      for (;;) {
+        const std::string more = recv_some(peer, 16 * 1024);
+        if (more.empty()) return all;
+        all += more;
+        ::send(peer.get(), "status\n", 7, MSG_NOSIGNAL);
+      }
+    });
+    client.write(reply, kPatience);
+    server->close_client();
+    EXPECT_TRUE(got.get() == reply) << "round " << i;
+    EXPECT_LE(seconds_of([&] { reading.get(); }), kPrompt);
+  }
+}
+
+TEST(LastReplyTest, BlockedReadIsWokenThoughTheClientAcknowledgesNothing) {
+  Server server({.socket = {.send_buffer = 256 * 1024}});
+  const UniqueFd peer = server.connect();
+  const Connection client = server->connection();
+  tcpip_tests::BlockedCall reading(
+      [&] { EXPECT_THROW(client.read_until("\n"), ConnectionError); });
+  EXPECT_TRUE(reading.await_blocked());
+  EXPECT_TRUE(client.try_write(std::string(8 * 1024 * 1024, 'a')));
+  server->close_client();
+  EXPECT_LE(seconds_of([&] { reading.get(); }), 100ms + kPrompt);
 }
 
 TEST(LastReplyTest, ClientThatStillSendsReadsItWhole) {

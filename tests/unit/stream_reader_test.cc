@@ -909,6 +909,36 @@ TEST(StreamReader, RestOfADroppedLineIsDroppedWhenItComes) {
   EXPECT_EQ(r.read_line(kPatience), "");
 }
 
+TEST(StreamReader, ReadTakesWhatIsBufferedAndWhatTheKernelHolds) {
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  send_all(pair.peer, "ab");
+  await_receivable(pair.writer.native_handle(), 2);
+  EXPECT_EQ(pair.reader.read(1, kPatience), "a");
+  send_all(pair.peer, "cd");
+  await_receivable(pair.writer.native_handle(), 2);
+  EXPECT_EQ(pair.reader.read(10, kPatience), "bcd");
+}
+
+TEST(StreamReader, ReadTakesWhatIsBufferedBeforeTheError) {
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  send_all(pair.peer, "abc");
+  await_receivable(pair.writer.native_handle(), 3);
+  EXPECT_EQ(pair.reader.read(1, kPatience), "a");
+  tcpip_tests::reset(std::move(pair.peer));
+  await_hang_up(pair.writer.native_handle());
+  EXPECT_EQ(pair.reader.read(10, kPatience), "bc");
+  EXPECT_THROW(pair.reader.read(10, kPatience), ConnectionResetError);
+}
+
+// As a small one.
+TEST(StreamReader, LargeReadOfAClosedConnectionTakesNothingFromTheKernel) {
+  LoopbackPair pair = loopback_pair(Transport::kUnix);
+  send_all(pair.peer, pattern(100'000));
+  pair.writer.close();
+  std::vector<std::byte> out(50'000);
+  EXPECT_THROW(pair.reader.read_exactly(out, kPatience), IncompleteReadError);
+}
+
 TEST(StreamReader, MessageOverTheLimitIsRefusedAlsoIfItIsBufferedWhole) {
   for (const bool line : {true, false}) {
     LoopbackPair pair = loopback_pair(Transport::kUnix, 4);

@@ -21,6 +21,7 @@
 #include "tcpip/testing/log_recorder.h"
 #include "tests/support/blocked_call.h"
 #include "tests/support/wait_until.h"
+#include "tests/support/waiting_thread.h"
 
 namespace tcpip::internal {
 namespace {
@@ -266,6 +267,17 @@ TEST(Workers, KnowsItsThreadsFromTheHookOn) {
         EXPECT_FALSE(others.is_current_thread());
       });
   EXPECT_TRUE(workers.join());
+}
+
+TEST(Workers, ThreadWhoseWorkHasReturnedIsNoWorkerAnyMore) {
+  std::atomic<bool> asked{false};
+  Workers workers;
+  workers.start({}, [keep = tcpip_tests::on_destruction([&] {
+                       EXPECT_FALSE(workers.is_current_thread());
+                       asked = true;
+                     })] {});
+  workers.join();
+  EXPECT_TRUE(asked);
 }
 
 TEST(Workers, JoinInOneOfTheThreadsWaitsForTheOthersOnly) {
