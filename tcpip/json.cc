@@ -581,6 +581,18 @@ bool try_write_json(const ReadWriter& connection, const json& data,
                                   format(data, options, "try_write_json"));
 }
 
+SendResult send_json(const ReadWriter& connection, const json& data,
+                     const JsonOptions& options) {
+  return internal::send_text(connection, "send_json",
+                             format(data, options, "send_json"));
+}
+
+SendResult try_send_json(const ReadWriter& connection, const json& data,
+                         const JsonOptions& options) {
+  return internal::try_send_text(connection, "try_send_json",
+                                 format(data, options, "try_send_json"));
+}
+
 json parse_json(std::string_view text, const JsonOptions& options) {
   return parse(text, options, "parse_json", nullptr);
 }

@@ -37,6 +37,7 @@
 
 #include "tcpip/error.h"
 #include "tcpip/read_writer.h"
+#include "tcpip/send_result.h"
 #include "tcpip/wait.h"
 
 // Some macros of nlohmann-json change the layout of nlohmann::json, or what its
@@ -134,6 +135,13 @@ void write_json(const ReadWriter& connection, const nlohmann::json& data,
 // The same without waiting, as try_write_str().
 bool try_write_json(const ReadWriter& connection, const nlohmann::json& data,
                     const JsonOptions& options = {});
+
+// The same as send_str() and try_send_str().
+SendResult send_json(const ReadWriter& connection, const nlohmann::json& data,
+                     const JsonOptions& options = {});
+SendResult try_send_json(const ReadWriter& connection,
+                         const nlohmann::json& data,
+                         const JsonOptions& options = {});
 
 // The conversions of read_json() and write_json() alone, for programs that get
 // the text in another way, from a StreamReader for example. Throw

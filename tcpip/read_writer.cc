@@ -111,6 +111,13 @@ bool read_message(const Source& source, Call call, bool waits,
   }
 }
 
+// For a write that has thrown: ends the connection if that is lost.
+void note_failure(Link& link, const ConnectionError& e) {
+  // Not for a write after write_eof(), which the sender refuses: the peer may
+  // still send.
+  if (link.sender->is_closing()) link.core->write_failed(link, e.code());
+}
+
 // Calls write(link). If that finds the connection lost, ends the connection
 // before the exception reaches the caller.
 template <class Write>
@@ -119,12 +126,21 @@ auto write_to(const Source& source, const char* operation, Write write) {
   try {
     return write(*link);
   } catch (const ConnectionError& e) {
-    // Not for a write after write_eof(), which the sender refuses: the peer may
-    // still send.
-    if (link->sender->is_closing()) {
-      link->core->write_failed(*link, e.code());
-    }
+    note_failure(*link, e);
     throw;
+  }
+}
+
+// The same, but a connection that is missing or lost is a result.
+template <class Write>
+SendResult send_to(const Source& source, Write write) {
+  const std::shared_ptr<Link> link = source ? source->link() : nullptr;
+  if (!link) return SendResult::kNotConnected;
+  try {
+    return write(*link);
+  } catch (const ConnectionError& e) {
+    note_failure(*link, e);
+    return SendResult::kNotConnected;
   }
 }
 
@@ -132,29 +148,40 @@ void write_parts(Link& link, Call call, Parts parts) {
   link.sender->write_and_drain(call, parts, link.core->config().write_limit);
 }
 
-// Calls write(link, parts) for a text message. Refuses a text that cannot be
-// sent before it looks for the connection.
+// Calls write(parts) for a text message. Refuses a text that cannot be sent
+// before `write` looks for the connection.
 template <class Write>
-auto write_text_to(const Source& source, const char* operation,
-                   std::string_view text, Write write) {
+auto with_text(const Source& source, const char* operation,
+               std::string_view text, Write write) {
   const auto format = source ? source->format() : nullptr;
   std::string storage;
   std::array<std::string_view, 2> parts;
   if (format) {
     parts = {format->encode(text, storage, operation), format->terminator()};
   }
-  return write_to(source, operation,
-                  [&](Link& link) { return write(link, Parts(parts)); });
+  return write(Parts(parts));
 }
 
-void write_bytes(const Source& source, Call call, Parts parts) {
+void write_parts(const Source& source, Call call, Parts parts) {
   write_to(source, call.operation,
            [&](Link& link) { write_parts(link, call, parts); });
 }
 
 bool try_write_bytes(const Source& source, const char* operation, Parts parts) {
   return write_to(source, operation, [&](Link& link) {
-    return link.sender->try_write(operation, parts);
+    return link.sender->send(operation, parts, 0) != SendResult::kBusy;
+  });
+}
+
+// Whether a message is also taken behind others that are not sent yet.
+enum class Behind { kOthers, kNone };
+
+SendResult send_bytes(const Source& source, const char* operation, Parts parts,
+                      Behind behind) {
+  return send_to(source, [&](Link& link) {
+    const std::size_t max_unsent =
+        behind == Behind::kOthers ? link.core->config().write_limit : 0;
+    return link.sender->send(operation, parts, max_unsent);
   });
 }
 
@@ -187,17 +214,55 @@ bool try_read_text(const ReadWriter& from, const char* operation,
 
 void write_text(const ReadWriter& to, const char* operation,
                 std::string_view text, const Wait& wait) {
-  write_text_to(to.source_, operation, text, [&](Link& link, Parts parts) {
-    write_parts(link, {operation, wait}, parts);
+  with_text(to.source_, operation, text, [&](Parts parts) {
+    write_parts(to.source_, {operation, wait}, parts);
   });
 }
 
 bool try_write_text(const ReadWriter& to, const char* operation,
                     std::string_view text) {
-  return write_text_to(to.source_, operation, text,
-                       [&](Link& link, Parts parts) {
-                         return link.sender->try_write(operation, parts);
-                       });
+  return with_text(to.source_, operation, text, [&](Parts parts) {
+    return try_write_bytes(to.source_, operation, parts);
+  });
+}
+
+SendResult send_text(const ReadWriter& to, const char* operation,
+                     std::string_view text) {
+  return with_text(to.source_, operation, text, [&](Parts parts) {
+    return send_bytes(to.source_, operation, parts, Behind::kOthers);
+  });
+}
+
+SendResult try_send_text(const ReadWriter& to, const char* operation,
+                         std::string_view text) {
+  return with_text(to.source_, operation, text, [&](Parts parts) {
+    return send_bytes(to.source_, operation, parts, Behind::kNone);
+  });
+}
+
+std::string read_bytes_until(const ReadWriter& from, const char* operation,
+                             std::string_view separator, const Wait& wait) {
+  return read_until_any(from.source_, {operation, wait}, separator);
+}
+
+std::optional<std::string> try_read_bytes_until(const ReadWriter& from,
+                                                const char* operation,
+                                                std::string_view separator) {
+  const Wait wait = Wait::none();
+  const Call call{operation, wait};
+  const auto link = find_link(from.source_, operation);
+  return read_bytes(*link, call, [&] {
+    return link->receiver->try_read_until(operation, separator);
+  });
+}
+
+void write_bytes(const ReadWriter& to, const char* operation,
+                 std::string_view data, const Wait& wait) {
+  write_parts(to.source_, {operation, wait}, {&data, 1});
+}
+
+std::size_t discard_bytes(const ReadWriter& from, const char* operation) {
+  return find_link(from.source_, operation)->receiver->discard(operation);
 }
 
 std::string subject_of(const ReadWriter& read_writer) {
@@ -289,12 +354,7 @@ std::optional<std::string> ReadWriter::try_read_line() const {
 
 std::optional<std::string> ReadWriter::try_read_until(
     std::string_view separator) const {
-  const Wait wait = Wait::none();
-  const Call call{"try_read_until", wait};
-  const auto link = find_link(source_, call.operation);
-  return read_bytes(*link, call, [&] {
-    return link->receiver->try_read_until(call.operation, separator);
-  });
+  return internal::try_read_bytes_until(*this, "try_read_until", separator);
 }
 
 std::optional<std::string> ReadWriter::try_read_exactly(std::size_t n) const {
@@ -331,7 +391,7 @@ std::size_t ReadWriter::skip(std::size_t n) const {
 }
 
 std::size_t ReadWriter::discard() const {
-  return find_link(source_, "discard")->receiver->discard("discard");
+  return internal::discard_bytes(*this, "discard");
 }
 
 std::size_t ReadWriter::discard_until(std::string_view separator,
@@ -343,12 +403,12 @@ std::size_t ReadWriter::discard_until(std::string_view separator,
 // --- Writing ---
 
 void ReadWriter::write(std::string_view data, const Wait& wait) const {
-  write_bytes(source_, {"write", wait}, {&data, 1});
+  write_parts(source_, {"write", wait}, {&data, 1});
 }
 
 void ReadWriter::write_lines(std::span<const std::string_view> parts,
                              const Wait& wait) const {
-  write_bytes(source_, {"write_lines", wait}, parts);
+  write_parts(source_, {"write_lines", wait}, parts);
 }
 
 void ReadWriter::write_lines(std::initializer_list<std::string_view> parts,
@@ -358,7 +418,7 @@ void ReadWriter::write_lines(std::initializer_list<std::string_view> parts,
 
 void ReadWriter::write_structs(std::span<const std::string_view> parts,
                                const Wait& wait) const {
-  write_bytes(source_, {"write_from", wait}, parts);
+  write_parts(source_, {"write_from", wait}, parts);
 }
 
 void ReadWriter::write_str(std::string_view text, const Wait& wait) const {
@@ -381,6 +441,42 @@ bool ReadWriter::try_write_structs(
 
 bool ReadWriter::try_write_str(std::string_view text) const {
   return internal::try_write_text(*this, "try_write_str", text);
+}
+
+SendResult ReadWriter::send(std::string_view data) const {
+  return send_bytes(source_, "send", {&data, 1}, Behind::kOthers);
+}
+
+SendResult ReadWriter::send_lines(
+    std::span<const std::string_view> parts) const {
+  return send_bytes(source_, "send_lines", parts, Behind::kOthers);
+}
+
+SendResult ReadWriter::send_structs(
+    std::span<const std::string_view> parts) const {
+  return send_bytes(source_, "send_from", parts, Behind::kOthers);
+}
+
+SendResult ReadWriter::send_str(std::string_view text) const {
+  return internal::send_text(*this, "send_str", text);
+}
+
+SendResult ReadWriter::try_send(std::string_view data) const {
+  return send_bytes(source_, "try_send", {&data, 1}, Behind::kNone);
+}
+
+SendResult ReadWriter::try_send_lines(
+    std::span<const std::string_view> parts) const {
+  return send_bytes(source_, "try_send_lines", parts, Behind::kNone);
+}
+
+SendResult ReadWriter::try_send_structs(
+    std::span<const std::string_view> parts) const {
+  return send_bytes(source_, "try_send_from", parts, Behind::kNone);
+}
+
+SendResult ReadWriter::try_send_str(std::string_view text) const {
+  return internal::try_send_text(*this, "try_send_str", text);
 }
 
 void ReadWriter::drain(const Wait& wait) const {

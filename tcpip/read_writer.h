@@ -42,6 +42,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tcpip/send_result.h"
 #include "tcpip/wait.h"
 #include "tcpip/wire_type.h"
 
@@ -53,8 +54,8 @@ namespace internal {
 
 class LinkSource;
 
-// read_str(), try_read_str(), write_str() and try_write_str() under another
-// name in errors, for json.h. The reads give the text to `use`; if that throws
+// read_str(), write_str(), send_str() and their try_ forms under another name
+// in errors, for json.h. The reads give the text to `use`; if that throws
 // std::bad_alloc, the message stays where it is. try_read_text() returns false
 // if there is no message.
 using UseText = std::function<void(std::string text)>;
@@ -66,6 +67,20 @@ void write_text(const ReadWriter& to, const char* operation,
                 std::string_view text, const Wait& wait);
 bool try_write_text(const ReadWriter& to, const char* operation,
                     std::string_view text);
+SendResult send_text(const ReadWriter& to, const char* operation,
+                     std::string_view text);
+SendResult try_send_text(const ReadWriter& to, const char* operation,
+                         std::string_view text);
+// read_until(), try_read_until(), write() and discard() under another name in
+// errors, for transactor.h.
+std::string read_bytes_until(const ReadWriter& from, const char* operation,
+                             std::string_view separator, const Wait& wait);
+std::optional<std::string> try_read_bytes_until(const ReadWriter& from,
+                                                const char* operation,
+                                                std::string_view separator);
+void write_bytes(const ReadWriter& to, const char* operation,
+                 std::string_view data, const Wait& wait);
+std::size_t discard_bytes(const ReadWriter& from, const char* operation);
 // The peer of its connection, or else the name of the client or server; for
 // error messages.
 std::string subject_of(const ReadWriter& read_writer);
@@ -178,6 +193,47 @@ class ReadWriter {
         Wait(), structs...);
     return taken;
   }
+
+  // --- Sending without a wait and without exceptions ---
+  //
+  // For loops. What a loop must expect is a result (send_result.h), not an
+  // exception. A send takes a message as a write does that does not wait: it
+  // sends what the kernel takes, and queues the rest, also behind other
+  // messages; kBusy while more than write_limit bytes are unsent. A try_send is
+  // for what will be out of date soon: as a try_write, it is kBusy while an
+  // earlier message is not completely sent.
+  //
+  // kNotConnected also tells of a loss that this call has met: the connection
+  // has then ended, as after a write that throws, and the peer may have got a
+  // part of the message. After StreamWriter::write_eof() it is kNotConnected
+  // too.
+  //
+  // What the caller does wrong still throws, with nothing sent:
+  // std::invalid_argument as write_str(), std::logic_error in a child that
+  // fork() has made. So does a lack of memory: std::bad_alloc.
+  SendResult send(std::string_view data) const;
+  SendResult send_lines(std::span<const std::string_view> parts) const;
+  SendResult send_lines(std::span<const std::string> parts) const {
+    return send_lines(
+        std::vector<std::string_view>(parts.begin(), parts.end()));
+  }
+  SendResult send_str(std::string_view text) const;
+  template <class... Structs>
+  SendResult send_from(const Structs&... structs) const {
+    return send_packed(&ReadWriter::send_structs, structs...);
+  }
+  SendResult try_send(std::string_view data) const;
+  SendResult try_send_lines(std::span<const std::string_view> parts) const;
+  SendResult try_send_lines(std::span<const std::string> parts) const {
+    return try_send_lines(
+        std::vector<std::string_view>(parts.begin(), parts.end()));
+  }
+  SendResult try_send_str(std::string_view text) const;
+  template <class... Structs>
+  SendResult try_send_from(const Structs&... structs) const {
+    return send_packed(&ReadWriter::try_send_structs, structs...);
+  }
+
   // Waits until what is queued now is sent.
   void drain(const Wait& wait = {}) const;
   // How many bytes are queued.
@@ -204,6 +260,17 @@ class ReadWriter {
                                    std::string_view, const Wait&);
   friend bool internal::try_write_text(const ReadWriter&, const char*,
                                        std::string_view);
+  friend SendResult internal::send_text(const ReadWriter&, const char*,
+                                        std::string_view);
+  friend SendResult internal::try_send_text(const ReadWriter&, const char*,
+                                            std::string_view);
+  friend std::string internal::read_bytes_until(const ReadWriter&, const char*,
+                                                std::string_view, const Wait&);
+  friend std::optional<std::string> internal::try_read_bytes_until(
+      const ReadWriter&, const char*, std::string_view);
+  friend void internal::write_bytes(const ReadWriter&, const char*,
+                                    std::string_view, const Wait&);
+  friend std::size_t internal::discard_bytes(const ReadWriter&, const char*);
   friend std::string internal::subject_of(const ReadWriter&);
 
   void read_struct(std::span<std::byte> out, const Wait& wait) const;
@@ -211,6 +278,21 @@ class ReadWriter {
   void write_structs(std::span<const std::string_view> parts,
                      const Wait& wait) const;
   bool try_write_structs(std::span<const std::string_view> parts) const;
+  SendResult send_structs(std::span<const std::string_view> parts) const;
+  SendResult try_send_structs(std::span<const std::string_view> parts) const;
+  using SendParts =
+      SendResult (ReadWriter::*)(std::span<const std::string_view>) const;
+  template <class... Structs>
+  SendResult send_packed(SendParts send_parts,
+                         const Structs&... structs) const {
+    SendResult result = SendResult::kNotConnected;
+    internal::pack_structs(
+        [&](std::span<const std::string_view> parts, const Wait&) {
+          result = (this->*send_parts)(parts);
+        },
+        Wait(), structs...);
+    return result;
+  }
 
   std::shared_ptr<const internal::LinkSource> source_;
 };

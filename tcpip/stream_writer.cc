@@ -47,7 +47,8 @@ void StreamWriter::write_and_drain(std::span<const std::string_view> parts,
       .write_and_drain({"write_and_drain", wait}, parts, max_unsent);
 }
 bool StreamWriter::try_write_lines(std::span<const std::string_view> parts) {
-  return connected("try_write_lines").try_write("try_write_lines", parts);
+  return connected("try_write_lines").send("try_write_lines", parts, 0) !=
+         SendResult::kBusy;
 }
 void StreamWriter::drain(const Wait& wait) {
   connected("drain").drain({"drain", wait});

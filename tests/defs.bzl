@@ -8,6 +8,7 @@ FLOORS = [
     "//tcpip:callback",
     "//tcpip:endpoint",
     "//tcpip:net",
+    "//tcpip:patterns",
     "//tcpip:read_loop",
     "//tcpip:stream",
 ]

@@ -71,15 +71,16 @@ void Sender::write_and_drain(const Call& call, Parts parts,
   }
 }
 
-bool Sender::try_write(const char* operation, Parts parts) {
+SendResult Sender::send(const char* operation, Parts parts,
+                        std::size_t max_unsent) {
   process_.check(operation);
   const MutexLock lock(mutex_);
   check_writable(operation);
   if (!waiting_) send_now();
-  if (pending() > 0) return false;
+  if (pending() > max_unsent) return SendResult::kBusy;
   // This throws too if send_now() has found the connection lost.
   append(operation, parts);
-  return true;
+  return pending() > 0 ? SendResult::kQueued : SendResult::kSent;
 }
 
 void Sender::drain(const Call& call) {

@@ -20,6 +20,7 @@
 
 #include "tcpip/base/mutex.h"
 #include "tcpip/process_mark.h"
+#include "tcpip/send_result.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream/call.h"
 
@@ -37,7 +38,10 @@ class Sender {
   void write(const char* operation, Parts parts) TCPIP_EXCLUDES(mutex_);
   void write_and_drain(const Call& call, Parts parts, std::size_t max_unsent)
       TCPIP_EXCLUDES(mutex_);
-  bool try_write(const char* operation, Parts parts) TCPIP_EXCLUDES(mutex_);
+  // Never waits. kBusy, with nothing taken, if more than so many bytes are
+  // unsent; never kNotConnected.
+  SendResult send(const char* operation, Parts parts, std::size_t max_unsent)
+      TCPIP_EXCLUDES(mutex_);
   void drain(const Call& call) TCPIP_EXCLUDES(mutex_);
   void write_eof(const char* operation) TCPIP_EXCLUDES(mutex_);
   // `lost`: the errno of what has ended the connection, if close() is called

@@ -56,7 +56,9 @@ PRELUDE = """\
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/pending_replies.h"
 #include "tcpip/testing/one_client_server_test_case.h"
+#include "tcpip/transactor.h"
 #include "tcpip/wait.h"
 #include "tcpip/wire_struct.h"
 

@@ -1064,6 +1064,67 @@ mutant("never_lost_while_unread",
        "if (all_read) {",
        "a peer is lost although its last bytes are unread")
 
+# --- Patterns ---
+
+source("transactor.cc", "transactor_test")
+mutant("no_turns",
+       "return !impl_.taken_;", "return true;", "requests are made one at a time")
+mutant("turn_never_ends",
+       "impl_.taken_ = false;", "", "the next thread has its turn")
+mutant("turn_not_given_on",
+       "impl_.changed_.notify_all();", "", "a thread is woken for its turn")
+mutant("stale_not_dropped",
+       "const std::size_t dropped = internal::discard_bytes(connection, kName);",
+       "const std::size_t dropped = 0;", "what came before a request is dropped")
+mutant("late_reply_answers",
+       "if (due_ == 0) {", "if (true) {",
+       "a late reply does not answer the next request")
+mutant("late_reply_before_answers",
+       "while (due_ > 0) {", "while (false) {",
+       "a late reply that came before the request is not counted twice")
+mutant("time_out_keeps_connection",
+       "connection.close();\n  } else {", "} else {",
+       "a time-out closes the connection")
+mutant("late_reply_not_due",
+       "++due_;", "", "a late reply is due after a time-out")
+mutant("due_on_the_next_connection",
+       "due_ = 0;\n  }\n  bool begun", "}\n  bool begun",
+       "a new connection begins without late replies")
+mutant("early_stop_closes",
+       "} catch (const CancelledError& e) {\n    if (begun || e.queued()) fail(connection);",
+       "} catch (const CancelledError& e) {\n    fail(connection);",
+       "a stop before the request leaves the connection as it is")
+mutant("long_reply_keeps_connection",
+       "// What is left of a reply would be taken for the next one.\n"
+       "    connection.close();", "",
+       "a reply over the limit closes the connection")
+
+source("pending_replies.cc", "pending_replies_test")
+mutant("expected_twice",
+       "if (impl_->find(entry->connection(), key) != impl_->items.end()) return false;",
+       "", "a key is expected once at a time")
+mutant("fulfilled_twice",
+       "item->state = State::kTaken;", "", "a second reply is nobody's")
+mutant("any_connection",
+       "item.entry->connection() == connection && item.entry->has_key(key);",
+       "item.entry->has_key(key);", "a reply belongs to its connection")
+mutant("end_wakes_nobody",
+       "changed.notify_all();\n}\n\nstd::size_t PendingTable::fail_all",
+       "changed;\n}\n\nstd::size_t PendingTable::fail_all",
+       "the end of the connection ends its waits")
+mutant("last_reply_too_late",
+       "? Deadline::after(kLastReplyTime)", "? Wait::none().deadline",
+       "a reply that comes together with the end counts")
+mutant("given_up_stays",
+       "if (item != impl_->items.end()) {\n    removed.splice", "if (false) {\n    removed.splice",
+       "a reply that was given up is nobody's")
+mutant("fail_all_fails_nobody",
+       "item.state = State::kFailed;\n      ++failed;", "++failed;",
+       "fail_all() ends the waits")
+mutant("fail_all_connections",
+       "if (connection != nullptr && item.entry->connection() != *connection) {",
+       "if (false) {", "fail_all() of one connection leaves the others")
+
 # --- The streams ---
 
 source("stream/sender.cc", "stream_writer_test", "stream_fault_test",
@@ -1086,12 +1147,12 @@ mutant("queued_twice",
        "a message that is queued without being reported never arrives",
        at="void Sender::write_and_drain(", tests=["stream_fault_test", "fail_nth_test"])
 mutant("try_write_behind_unsent",
-       "if (pending() > 0) return false;", "",
+       "if (pending() > max_unsent) return SendResult::kBusy;", "",
        "try_write() takes nothing behind unsent bytes",
        tests=["base_client_or_server_test"])
 mutant("try_write_sends_beside",
-       "if (!waiting_) send_now();\n  if (pending() > 0) return false;",
-       "if (pending() > 0) return false;",
+       "if (!waiting_) send_now();\n  if (pending() > max_unsent) return SendResult::kBusy;",
+       "if (pending() > max_unsent) return SendResult::kBusy;",
        "try_write() first sends what is unsent",
        tests=["base_client_or_server_test"])
 mutant("eof_twice",

@@ -235,6 +235,8 @@ TEST(ForkTest, ChildThatUsesAnythingGetsAnError) {
       [&] { world.client->read_str(1s); },
       [&] { world.client->write_str("from the child"); },
       [&] { world.client->try_write("from the child"); },
+      [&] { world.client->send("from the child"); },
+      [&] { world.client->try_send("from the child"); },
       [&] { (void)world.client->connected(); },
       [&] { world.client->start(); },
       [&] { (void)world.client->connection(); },

@@ -939,6 +939,108 @@ TEST(TryWriteTest, RefusesBadTextAndSaysNotConnected) {
   EXPECT_THROW(served.server->try_write_str("a"), ConnectionError);
 }
 
+TEST(SendTest, SaysWhatHasBecomeOfTheMessage) {
+  Served served(
+      {.write_limit = 8 * 1024 * 1024, .socket = {.send_buffer = 256 * 1024}});
+  OneClientServer& server = *served.server;
+  const std::vector<std::string_view> parts{"c", "d"};
+  EXPECT_EQ(server.send("a"), SendResult::kSent);
+  EXPECT_EQ(server.send_str("b"), SendResult::kSent);
+  EXPECT_EQ(server.send_lines(parts), SendResult::kSent);
+  EXPECT_EQ(server.send_lines(std::vector<std::string>{"e"}),
+            SendResult::kSent);
+  EXPECT_EQ(server.send_from(Point{0x01010101, 0x02020202}), SendResult::kSent);
+  EXPECT_EQ(server.try_send("a"), SendResult::kSent);
+  EXPECT_EQ(server.try_send_str("b"), SendResult::kSent);
+  EXPECT_EQ(server.try_send_lines(parts), SendResult::kSent);
+  EXPECT_EQ(server.try_send_lines(std::vector<std::string>{"e"}),
+            SendResult::kSent);
+  EXPECT_EQ(server.try_send_from(Point{0x01010101, 0x02020202}),
+            SendResult::kSent);
+  const std::string all = "ab\r\ncde\1\1\1\1\2\2\2\2"s;
+  EXPECT_EQ(recv_exact(served.peer, 2 * all.size()), all + all);
+
+  const std::string large(8 * 1024 * 1024, 'x');
+  EXPECT_EQ(server.send(large), SendResult::kQueued);
+  EXPECT_EQ(server.try_send("no"), SendResult::kBusy);
+  EXPECT_EQ(server.try_send_str("no"), SendResult::kBusy);
+  EXPECT_EQ(server.try_send_lines(parts), SendResult::kBusy);
+  EXPECT_EQ(server.try_send_from(Point{}), SendResult::kBusy);
+  EXPECT_EQ(server.send(large), SendResult::kQueued) << "behind the other";
+  EXPECT_EQ(server.send("no"), SendResult::kBusy) << "over the write_limit";
+  EXPECT_EQ(server.send_str("no"), SendResult::kBusy);
+  EXPECT_EQ(server.send_lines(parts), SendResult::kBusy);
+  EXPECT_EQ(server.send_from(Point{}), SendResult::kBusy);
+  std::future<std::string> reading = std::async(std::launch::async, [&] {
+    return recv_exact(served.peer, 2 * large.size() + 1);
+  });
+  EXPECT_TRUE(
+      eventually([&] { return server.try_send("y") == SendResult::kSent; }));
+  EXPECT_TRUE(reading.get() == large + large + "y");
+}
+
+TEST(SendTest, NoConnectionIsAResult) {
+  OneClientServer server({.host = "127.0.0.1"});
+  for (const ReadWriter* none : {static_cast<const ReadWriter*>(&server),
+                                 static_cast<const ReadWriter*>(nullptr)}) {
+    const Connection nobody;
+    const ReadWriter& connection = none != nullptr ? *none : nobody;
+    EXPECT_EQ(connection.send("a"), SendResult::kNotConnected);
+    EXPECT_EQ(connection.send_str("a"), SendResult::kNotConnected);
+    EXPECT_EQ(connection.send_from(Point{}), SendResult::kNotConnected);
+    EXPECT_EQ(connection.try_send("a"), SendResult::kNotConnected);
+    EXPECT_EQ(connection.try_send_str("a"), SendResult::kNotConnected);
+    EXPECT_EQ(connection.try_send_from(Point{}), SendResult::kNotConnected);
+  }
+}
+
+// As after a write that throws: before the result reaches the caller.
+TEST(SendTest, LossThatItMeetsHasEndedTheConnection) {
+  for (const bool tries : {false, true}) {
+    tcpip_tests::ServedStage served{tcpip_tests::Queued()};
+    const Connection client = served->connection();
+    tcpip_tests::reset(std::move(served.peer));
+    SendResult result = SendResult::kSent;
+    while (result != SendResult::kNotConnected) {
+      result = tries ? client.try_send("x") : client.send("x");
+    }
+    EXPECT_FALSE(client.connected());
+    EXPECT_EQ(served.drained_text(), "connected 1, reset 1");
+  }
+}
+
+TEST(SendTest, WhatTheCallerDoesWrongThrows) {
+  Served served;
+  const OneClientServer& server = *served.server;
+  EXPECT_THROW(server.send_str("a\r\nb"), std::invalid_argument);
+  EXPECT_THROW(server.send_str("\xff"), std::invalid_argument);
+  EXPECT_THROW(server.try_send_str("a\r\nb"), std::invalid_argument);
+  EXPECT_THROW(server.try_send_str("\xff"), std::invalid_argument);
+  // Also if there is no connection, so that a test finds it.
+  served.server->close_client();
+  EXPECT_EQ(recv_until_eof(served.peer), "");
+  EXPECT_THROW(server.send_str("a\r\nb"), std::invalid_argument);
+}
+
+TEST(SendTest, SendsNothingBehindWriteEofAndTheConnectionLives) {
+  Served served;
+  const Connection client = served.server->connection();
+  client.writer()->write_eof();
+  EXPECT_EQ(client.send("a"), SendResult::kNotConnected);
+  EXPECT_EQ(client.try_send("a"), SendResult::kNotConnected);
+  EXPECT_EQ(recv_until_eof(served.peer), "");
+  send_all(served.peer, "b");
+  EXPECT_EQ(client.read_exactly(1, kPatience), "b");
+  EXPECT_TRUE(client.connected());
+}
+
+TEST(SendTest, ResultsHaveNames) {
+  EXPECT_EQ(to_string(SendResult::kSent), "sent");
+  EXPECT_EQ(to_string(SendResult::kQueued), "queued");
+  EXPECT_EQ(to_string(SendResult::kBusy), "busy");
+  EXPECT_EQ(to_string(SendResult::kNotConnected), "not connected");
+}
+
 // Structs left alone on failure, half of one kept for the next call.
 TEST(ReadIntoTest, LeavesTheStructAloneOnFailureAndResumes) {
   Served served;
