@@ -103,7 +103,7 @@ TEST_F(TransactorTest, AStopBeforeTheRequestLeavesTheConnectionAsItIs) {
 }
 
 TEST_F(TransactorTest, ALateReplyIsDroppedWheneverItComes) {
-  for (const std::size_t before : {0, 2, 5}) {
+  for (const std::size_t before : {0u, 2u, 5u}) {
     SCOPED_TRACE(before);
     const std::string late = "late>";
     const std::uint64_t count = patient.late_replies();
