@@ -258,14 +258,15 @@ void check_clock(Input& input) {
         unread -= std::min<std::uint64_t>(unread, input.byte());
         break;
       case 3:
-        heartbeats.heard(now);
-        heard = now;
+        // It was seen to come when the last bytes were.
+        heartbeats.heard(now, received - unread);
+        heard = std::max(heard, arrived);
         break;
       default:
         break;
     }
     const Heartbeats::Verdict verdict =
-        heartbeats.look(now, received, unread, receivable);
+        heartbeats.look(now, received + receivable, received - unread);
     require(sends || !verdict.send, "sends without being asked to");
     beats += verdict.send ? 1 : 0;
     require(beats <= static_cast<std::uint64_t>((now - start) / interval) + 1,
