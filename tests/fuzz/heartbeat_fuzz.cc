@@ -27,7 +27,7 @@ using tcpip::internal::Heartbeats;
 using tcpip_testing::kPatience;
 
 constexpr std::array<std::string_view, 5> kTerminators = {
-    "\r\n", "\n", {"\0", 1}, "tt", ";;\n"};
+    "\r\n", "\n", {"\0", 1}, "th", ";;\n"};
 constexpr std::size_t kLimit = 256;
 
 // --- Lines ---
