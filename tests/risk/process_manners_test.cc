@@ -307,7 +307,7 @@ TEST(ProcessDeathTest, CrashInAHandlerCallsTheProgramsCrashHandler) {
     server.start();
     const UniqueFd peer = connect_to(server.port());
     send_all(peer, "crash");
-    std::this_thread::sleep_for(kPatience);
+    server.wait_done(kPatience);
   };
   EXPECT_EXIT(crash_in_a_handler(), testing::ExitedWithCode(42), "");
 }
