@@ -409,6 +409,8 @@ void Socket::close(Wake wake) noexcept {
 }
 
 void Socket::wake_receive() noexcept {
+  // A child that fork() has made shares the socket with its parent.
+  if (!process_.is_here()) return;
   if (wake_pending_.exchange(false)) ::shutdown(fd_.get(), SHUT_RD);
 }
 
