@@ -182,8 +182,10 @@ TEST(ForkTest, ChildThatUsesASocketLeavesTheParentAlone) {
       0);
   std::array<char, 20> data{};
   EXPECT_EQ(socket.receive(data.data(), data.size(), kPatience).count, 14u);
+  EXPECT_EQ(socket.send_now(std::array{tcpip::Socket::Piece{"y", 1}}).count,
+            1u);
   socket.close();
-  EXPECT_EQ(recv_until_eof(pair.peer), "");
+  EXPECT_EQ(recv_until_eof(pair.peer), "y");
 }
 
 // The descriptors of the child are closed: when the parent closes the listening

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <stop_token>
@@ -72,6 +73,34 @@ TEST_F(PendingRepliesTest, WhatNobodyExpectsIsNobodys) {
   { const auto given_up = replies.expect(connection, 1); }
   EXPECT_FALSE(replies.fulfil(connection, 1, "late"));
   EXPECT_EQ(replies.size(), 0u);
+}
+
+// Runs a function when it is stored.
+struct StoredReply {
+  StoredReply(std::string reply, std::function<void()> function)
+      : text(std::move(reply)), when_stored(std::move(function)) {}
+  StoredReply(StoredReply&& other)
+      : text(std::move(other.text)),
+        when_stored(std::exchange(other.when_stored, nullptr)) {
+    if (when_stored) when_stored();
+  }
+  StoredReply& operator=(StoredReply&&) = delete;
+
+  std::string text;
+  std::function<void()> when_stored;
+};
+
+TEST_F(PendingRepliesTest, ASecondReplyWhileTheFirstIsStoredIsNobodys) {
+  PendingReplies<int, StoredReply> stored;
+  auto ticket = stored.expect(connection, 1);
+  std::vector<bool> seconds;
+  EXPECT_TRUE(stored.fulfil(connection, 1, StoredReply("first", [&] {
+                              seconds.push_back(stored.fulfil(
+                                  connection, 1, StoredReply("second", {})));
+                            })));
+  ASSERT_FALSE(seconds.empty());
+  EXPECT_FALSE(seconds.front());
+  EXPECT_EQ(ticket.wait(Wait::none()).text, "first");
 }
 
 TEST_F(PendingRepliesTest, AKeyIsExpectedOnceAtATime) {

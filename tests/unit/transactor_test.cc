@@ -102,6 +102,23 @@ TEST_F(TransactorTest, AStopBeforeTheRequestLeavesTheConnectionAsItIs) {
   EXPECT_TRUE(connection().connected());
 }
 
+// The request waits for room behind what the peer does not read.
+TEST_F(TransactorTest, WhatEndsTheWaitForRoomLeavesTheConnectionAsItIs) {
+  while (connection().try_write(std::string(1 << 20, 'x'))) {
+  }
+  std::stop_source stop;
+  BlockedCall call([&] {
+    EXPECT_THROW(device.transact(connection(), "a", stop.get_token()),
+                 CancelledError);
+  });
+  EXPECT_TRUE(call.await_blocked());
+  stop.request_stop();
+  call.get();
+  EXPECT_TRUE(connection().connected());
+  EXPECT_THROW(device.transact(connection(), "a", 20ms), TimeoutError);
+  EXPECT_TRUE(connection().connected());
+}
+
 TEST_F(TransactorTest, ALateReplyIsDroppedWheneverItComes) {
   for (const std::size_t before : {0u, 2u, 5u}) {
     SCOPED_TRACE(before);
