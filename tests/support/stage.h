@@ -45,7 +45,8 @@ using tcpip_testing::LogRecorder;
 
 // Says that callbacks run when the test drains `queue`. An event is queued
 // together with the change that it tells of: so drained_text() after a change
-// has it, and nothing has to be waited for.
+// of connected() has it, and nothing has to be waited for. That is connected()
+// of the client or server; a Connection may say so a moment earlier.
 struct Queued {};
 
 // What every stage has. It outlives the server or client.

@@ -645,7 +645,7 @@ TEST(ConnectionStreamsTest, AWriterThatIsClosedEndsTheConnectionFromThisSide) {
   connection.writer()->close();
   EXPECT_EQ(recv_until_eof(server.peer), "");
   server.peer.reset();
-  EXPECT_TRUE(eventually([&] { return !connection.connected(); }));
+  EXPECT_TRUE(eventually([&] { return !server->connected(); }));
   EXPECT_EQ(server.drained_text(), "connected 1, closed here 1");
 }
 
@@ -656,7 +656,7 @@ TEST(ConnectionStreamsTest,
                      {.heartbeats = {.send = true, .interval = 20ms}});
   const Connection connection = server->connection();
   connection.writer()->close();
-  EXPECT_TRUE(eventually([&] { return !connection.connected(); }));
+  EXPECT_TRUE(eventually([&] { return !server->connected(); }));
   EXPECT_EQ(server.drained_text(), "connected 1, closed here 1");
 }
 

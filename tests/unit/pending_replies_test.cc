@@ -220,7 +220,11 @@ TEST_F(PendingRepliesTest, ManyThreadsEachGetTheirOwn) {
   constexpr int kRequests = 300;
   std::jthread reader([&] {
     for (;;) {
-      std::string line = connection.read_line();
+      std::string line;
+      try {
+        line = connection.read_line();
+      } catch (const ConnectionError&) {
+      }
       if (line.empty()) return;  // the end of the test
       const int key = std::stoi(line);
       EXPECT_TRUE(replies.fulfil(connection, key, std::move(line)));
