@@ -11,6 +11,7 @@
 #ifndef TCPIP_CLIENT_H_
 #define TCPIP_CLIENT_H_
 
+#include <functional>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -23,35 +24,25 @@
 
 namespace tcpip {
 
-class Client final : public BaseClientOrServer {
+namespace internal {
+
+struct Target;
+
+// What all client classes have.
+class ClientBase : public BaseClientOrServer {
  public:
-  // Does not connect yet. Throws std::invalid_argument for a port outside
-  // 0...65535, an empty terminator, an unknown encoding, a heartbeat interval
-  // that is not positive, or a limit of 0.
-  explicit Client(ClientOptions options);
-  // close(). Safe inside the client's own callback.
-  ~Client();
-
-  // Connects. May be called once: a Client has one connection in its life.
-  // With an empty host it does nothing. A server that turns the client away
-  // does so after connecting: the first read or write finds out.
-  //
-  // Throws what open_connection() throws; std::logic_error the second time and
-  // after close(); ConnectionError if close() is called meanwhile; Error if
-  // there can be no thread. After a failure the client is closed.
-  void start(const Wait& wait = {});
-
   // Ends the connection and the client. Sends what the kernel takes at once,
   // then FIN; wakes every blocked call; ends the threads. When it returns, no
   // thread, callback or descriptor of the client is left. It waits for a
-  // callback that is running, and up to 0.1 s if the server does not take our
-  // last bytes. Idempotent, from any thread.
+  // callback or read handler that is running, and up to 0.1 s if the server
+  // does not take our last bytes. Idempotent, from any thread.
   //
   // Called in one of the client's own callbacks, it does not wait for that
-  // callback, which is then the last. Nor does it wait for a thread that waits
-  // for the calling thread, as when the callbacks of two objects close each
-  // other. In a stop callback of a connection see Connection::stop_token(). Not
-  // to be called in a signal handler.
+  // callback, which is then the last. In the read handler it returns at once,
+  // and the rest ends when the handler has returned. Nor does it wait for a
+  // thread that waits for the calling thread, as when the callbacks of two
+  // objects close each other. In a stop callback of a connection see
+  // Connection::stop_token(). Not to be called in a signal handler.
   //
   // The disconnected event runs before close() returns if the client has a
   // dispatcher, or if the calling thread is the one that drains the queue.
@@ -65,14 +56,63 @@ class Client final : public BaseClientOrServer {
   }
   int port() const noexcept { return options_.port; }
 
- private:
-  void stop_connecting();
+ protected:
+  using Worker = std::function<void(EndpointCore&)>;
+  // `what` is the class's name, for messages. `client_reader`, if not empty, is
+  // the work of the client reader, a thread of its own.
+  ClientBase(ClientOptions options, const char* what, Worker client_reader);
+  ~ClientBase();
+  // For the destructors of the classes that the program uses.
+  void release();
+
   bool has_no_host() const noexcept {
     return options_.host && options_.host->empty();
   }
+  Target target() const;
+  // Requested by close(): ends what connects.
+  const std::stop_source& connecting() const noexcept { return connecting_; }
+  // Starts the client reader, if there is one.
+  void start_reader();
+
+ private:
+  void stop_connecting();
 
   const ClientOptions options_;
-  std::stop_source connecting_;  // stops start() when close() is called
+  const Worker client_reader_;
+  std::stop_source connecting_;
+};
+
+// What those have that connect once.
+class OneConnectionClient : public ClientBase {
+ public:
+  // Connects. May be called once: the client has one connection in its life.
+  // With an empty host it does nothing. A server that turns the client away
+  // does so after connecting: the first read or write finds out.
+  //
+  // Throws what open_connection() throws; std::logic_error the second time and
+  // after close(); ConnectionError if close() is called meanwhile; Error if
+  // there can be no thread. After a failure the client is closed.
+  void start(const Wait& wait = {});
+
+ protected:
+  OneConnectionClient(ClientOptions options, const char* what,
+                      Worker client_reader);
+  ~OneConnectionClient();
+};
+
+}  // namespace internal
+
+class Client final : public internal::OneConnectionClient {
+ public:
+  using Options = ClientOptions;
+
+  // Does not connect yet. Throws std::invalid_argument for a port outside
+  // 0...65535, an empty terminator, an unknown encoding, a heartbeat interval
+  // that is not positive, a limit of 0, or an option that is for a read handler
+  // only.
+  explicit Client(ClientOptions options);
+  // close(). Safe inside the client's own callback.
+  ~Client();
 };
 
 }  // namespace tcpip

@@ -18,6 +18,12 @@ std::string_view to_string(DisconnectReason reason) noexcept {
       return "closed here";
     case DisconnectReason::kReplaced:
       return "replaced";
+    case DisconnectReason::kSilent:
+      return "silent";
+    case DisconnectReason::kConnectFailed:
+      return "connect failed";
+    case DisconnectReason::kGaveUp:
+      return "gave up";
   }
   return "?";
 }

@@ -22,7 +22,12 @@ enum class DisconnectReason {
   kTimedOut,       // the peer no longer answers (keepalive, user timeout)
   kHeartbeatLost,  // the peer's heartbeats stopped
   kClosedHere,     // close(), close_client(), or a read handler that threw
-  kReplaced        // the peer had gone and left unread bytes; a new client came
+  kReplaced,       // the peer had gone and left unread bytes; a new client came
+  kSilent,         // nothing came from the peer within silence_timeout
+  // Not an end: a ReconnectingClient could not connect. Told once for each
+  // outage, with the error of the first try that failed.
+  kConnectFailed,
+  kGaveUp  // the same, and it was the last try: the client is closed
 };
 
 std::string_view to_string(DisconnectReason reason) noexcept;
@@ -36,7 +41,7 @@ struct ConnectionEvent {
   // connection ended. They are dropped, but for those that a read which was
   // under way then still returns.
   std::size_t dropped = 0;
-  // The connection that began or ended.
+  // The connection that began or ended; none (number 0) if none could be made.
   Connection connection = {};
   std::chrono::steady_clock::time_point time = {};
 

@@ -56,7 +56,11 @@ inline constexpr std::size_t kMaxLingering = 32;
 // How long a new client waits for what the one before it, which has hung up,
 // has left to do. See ServerOptions::finish_time.
 inline constexpr std::chrono::milliseconds kFinishTime{1000};
-// A server admits no client while more connection events than this wait for the
+// See ReconnectOptions.
+inline constexpr std::chrono::milliseconds kConnectTimeout{5000};
+inline constexpr std::chrono::milliseconds kFirstReconnectPause{100};
+inline constexpr std::chrono::milliseconds kLongestReconnectPause{10'000};
+// A server admits no client, and a ReconnectingClient does not connect, while more connection events than this wait for the
 // program to run them.
 inline constexpr std::size_t kMaxWaitingEvents = 1000;
 

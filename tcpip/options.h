@@ -123,6 +123,32 @@ struct ClientOptions {
   ConnectOptions connect = {};
   SocketOptions socket = {};
   ThreadStartHook thread_start_hook = {};
+
+  // For a read handler only, as in ServerOptions; Client refuses them.
+  std::function<void(Connection& server, std::stop_token stop)> begin = {};
+  bool read_after_callback = false;
+};
+
+// How a ReconnectingClient stays connected.
+struct ReconnectOptions {
+  // A try takes no longer than this, with the look-up of the name. Positive.
+  std::chrono::milliseconds connect_timeout = kConnectTimeout;
+  // The connection ends (DisconnectReason::kSilent) if no byte has come from
+  // the server for so long; an eighth later at most. 0: never. Not negative.
+  std::chrono::milliseconds silence_timeout{0};
+  // The pause before a try: `first`, and with each further try twice as long,
+  // `longest` at most; it begins anew after a connection on which something
+  // came, or that lasted for `longest`. Of a pause, a random part between one
+  // half and all of it passes, so that the clients of a server that restarts do
+  // not come all at once. first is positive, longest not less than first.
+  std::chrono::milliseconds first = kFirstReconnectPause;
+  std::chrono::milliseconds longest = kLongestReconnectPause;
+  // How many tries in a row may fail; then the client closes itself
+  // (DisconnectReason::kGaveUp). 0: no limit. Not negative.
+  int tries = 0;
+  // When the server has gone, how long what it has sent before can be read. The
+  // rest is dropped, and counted in the event. Not negative.
+  std::chrono::milliseconds finish_time = kFinishTime;
 };
 
 struct ServerOptions {

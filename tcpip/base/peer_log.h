@@ -35,6 +35,8 @@ enum class PeerLine {
   kUnreadDropped,
   kEventsWaiting,
   kHeartbeatLost,
+  kSilent,
+  kConnectFailed,
   kHandlerFailed,
   kCallbackFailed,
   kAcceptFailed  // the last

@@ -465,12 +465,14 @@ std::shared_ptr<Link> EndpointCore::make_link(std::shared_ptr<Socket> socket,
 void EndpointCore::prepare_events(Link& link) {
   if (!config_.on_event) return;
   for (LinkEvent* const event : {&link.began, &link.over}) {
-    if (event->event) continue;
-    const auto queued = std::make_shared<QueuedEvent>(shared_from_this());
-    queued->event.connection = Connection(link.record);
-    event->callback = PreparedEvent([queued] { queued->run(); });
-    event->event = queued.get();
+    if (!event->event) *event = make_event(Connection(link.record));
   }
+}
+
+LinkEvent EndpointCore::make_event(const Connection& connection) {
+  const auto queued = std::make_shared<QueuedEvent>(shared_from_this());
+  queued->event.connection = connection;
+  return {queued.get(), PreparedEvent([queued] { queued->run(); })};
 }
 
 // Why no new client can be admitted now, if it cannot.
@@ -628,6 +630,21 @@ void EndpointCore::note_hang_up(Link& link, bool broken) noexcept {
   link.broken = broken;
   // If a read is under way, its read_ended() ends the connection.
   if (is_drained(link) && !is_to_be_answered(link)) end_drained_link(ended);
+}
+
+void EndpointCore::wait_until_over(const Link& link, Deadline deadline) {
+  const MutexLock lock(mutex_);
+  changed_.wait(mutex_, deadline, [this, &link]() TCPIP_REQUIRES(mutex_) {
+    return current_.get() != &link;
+  });
+}
+
+void EndpointCore::finish_hung_up(const Link& link) noexcept {
+  Ended ended(*this);
+  const MutexLock lock(mutex_);
+  if (current_.get() != &link) return;
+  link.socket->at_end();  // notes an error, if there is one
+  end_drained_link(ended);
 }
 
 void EndpointCore::read_ended(const Link& link, bool lost) noexcept {
@@ -812,10 +829,31 @@ void EndpointCore::post_event(LinkEvent& link_event) noexcept {
   --waiting_events_;
 }
 
+void EndpointCore::tell_failure(DisconnectReason reason,
+                                std::error_code error) {
+  if (!config_.on_event) return;
+  LinkEvent failure = make_event(Connection());
+  failure.event->event.reason = reason;
+  failure.event->event.error = error;
+  failure.event->event.time = std::chrono::steady_clock::now();
+  const MutexLock lock(mutex_);
+  if (!closing_) post_event(failure);
+}
+
+bool EndpointCore::wait_for_room_for_events() {
+  const MutexLock lock(mutex_);
+  changed_.wait(mutex_, {}, [this]() TCPIP_REQUIRES(mutex_) {
+    return closing_ || waiting_events_ <= kMaxWaitingEvents;
+  });
+  return !closing_;
+}
+
 void EndpointCore::event_is_gone() noexcept {
   const MutexLock lock(mutex_);
-  // The accept thread may wait for it.
-  if (waiting_events_-- == kMaxWaitingEvents + 1) waker_.signal();
+  if (waiting_events_-- != kMaxWaitingEvents + 1) return;
+  // The accept thread or the connect loop may wait for it.
+  waker_.signal();
+  changed_.notify_all();
 }
 
 void EndpointCore::run_event(const ConnectionEvent& event) noexcept {

@@ -206,6 +206,11 @@ class EndpointCore final : public LinkSource,
   // and no reply to write; else who reads or calls the handler ends it. Only in
   // the watching thread.
   void note_hang_up(Link& link, bool broken) noexcept;
+  // Waits until `link` is no longer current, or until the deadline.
+  void wait_until_over(const Link& link, Deadline deadline);
+  // Ends `link`, if it is still current, because its peer has gone. What is not
+  // read is dropped.
+  void finish_hung_up(const Link& link) noexcept;
   // Called when a read has ended: see ReadObserver.
   void read_ended(const Link& link, bool lost) noexcept;
   // Ends `link`, if it is still current, because this side wants to.
@@ -231,6 +236,12 @@ class EndpointCore final : public LinkSource,
   // `position`: see Heartbeats::heard().
   void note_heartbeat(Link& link, const char* operation,
                       std::uint64_t position);
+  // Queues an event that tells of a connection that could not be made. Throws
+  // std::bad_alloc; then nothing has changed.
+  void tell_failure(DisconnectReason reason, std::error_code error);
+  // Waits until a further connection may be admitted; see kEventsWaiting. False
+  // if the core is closing.
+  bool wait_for_room_for_events();
   // Hands over the sockets of ended connections. Their peers may still need our
   // last bytes, so the caller lingers for them.
   EndedSockets take_ended() noexcept;
@@ -261,6 +272,7 @@ class EndpointCore final : public LinkSource,
   std::optional<Admission> may_not_admit(bool force) const noexcept
       TCPIP_REQUIRES(mutex_);
   void send_heartbeat(Link& link);
+  LinkEvent make_event(const Connection& connection);
   void prepare_events(Link& link);
   void post_event(LinkEvent& event) noexcept TCPIP_REQUIRES(mutex_);
   friend class QueuedEvent;

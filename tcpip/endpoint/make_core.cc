@@ -48,9 +48,12 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
 
 }  // namespace
 
-std::shared_ptr<EndpointCore> make_core(const ClientOptions& options) {
-  check_port(options.connect.local_port, "Client", "local_port");
-  return make_core_of(options, "Client", {});
+std::shared_ptr<EndpointCore> make_core(const ClientOptions& options,
+                                        const char* what, bool has_reader) {
+  check_port(options.connect.local_port, what, "local_port");
+  return make_core_of(
+      options, what,
+      {.exists = has_reader, .greets = options.begin != nullptr});
 }
 
 std::shared_ptr<EndpointCore> make_core(const ServerOptions& options,

@@ -13,8 +13,9 @@
 namespace tcpip::internal {
 
 // Throw as the public constructors do; `what` is the class's name. has_reader:
-// the server has a client reader.
-std::shared_ptr<EndpointCore> make_core(const ClientOptions& options);
+// the client or server has a client reader.
+std::shared_ptr<EndpointCore> make_core(const ClientOptions& options,
+                                        const char* what, bool has_reader);
 std::shared_ptr<EndpointCore> make_core(const ServerOptions& options,
                                         const char* what, bool has_reader);
 

@@ -2106,3 +2106,51 @@ mutant("burst_one_more",
 mutant("quiet_time_saved",
        "if (free_at_ < now) free_at_ = now;", "",
        "a quiet time does not allow more than the burst")
+
+# --- The client that stays connected ---
+
+source("endpoint/connect_loop.cc", "reconnecting_client_test",
+       "reconnect_fault_test", "client_test")
+mutant("bytes_are_silence",
+       "if (arrived != arrived_) {", "if (false) {",
+       "what comes ends the silence")
+mutant("silence_never_ends",
+       "return now - since_ >= limit_;", "return false;",
+       "a silent server is left")
+mutant("silence_is_looked_at_late",
+       "return Deadline::after(std::max(limit_ / 8, milliseconds(1)));",
+       "return Deadline();", "the silence is looked at in time")
+mutant("refused_option_each_time",
+       "if (refused_options_.insert(option.name).second) {", "if (true) {",
+       "a refused option is logged once")
+mutant("outage_is_not_over",
+       "    failed_ = 0;\n    told_ = false;", "    failed_ = 0;",
+       "each outage is told")
+mutant("failures_add_up",
+       "    failed_ = 0;\n    told_ = false;", "    told_ = false;",
+       "the tries in a row count")
+mutant("each_failure_is_told",
+       "if (gives_up || !told_) {", "if (true) {",
+       "an outage is told once")
+mutant("gives_up_without_closing",
+       "if (gives_up) core_.close();", "", "the last try closes the client")
+mutant("finish_time_is_for_ever",
+       "core_.wait_until_over(link, Deadline::after(options_.finish_time));",
+       "core_.wait_until_over(link, {});",
+       "unread bytes do not keep a client from connecting anew")
+mutant("finish_time_is_none",
+       "core_.wait_until_over(link, Deadline::after(options_.finish_time));", "",
+       "what the server sent before it went can be read")
+mutant("pause_never_begins_anew",
+       "    pause_ = milliseconds(0);\n", "",
+       "the pause begins anew after a connection of use")
+mutant("pause_always_begins_anew",
+       "if (link.receiver->received() > 0 ||", "if (true || link.receiver->received() > 0 ||",
+       "the pause grows while nothing comes from the server")
+mutant("pause_has_no_bound",
+       "pause_ = pause_ > options_.longest / 2", "pause_ = false",
+       "the pause has a bound")
+mutant("no_lingering",
+       "  core_.linger_for_ended();\n}\n\nvoid ConnectLoop::note_failure",
+       "}\n\nvoid ConnectLoop::note_failure",
+       "sockets of ended connections are closed")
