@@ -60,8 +60,8 @@ inline constexpr std::chrono::milliseconds kFinishTime{1000};
 inline constexpr std::chrono::milliseconds kConnectTimeout{5000};
 inline constexpr std::chrono::milliseconds kFirstReconnectPause{100};
 inline constexpr std::chrono::milliseconds kLongestReconnectPause{10'000};
-// A server admits no client, and a ReconnectingClient does not connect, while more connection events than this wait for the
-// program to run them.
+// A server admits no client, and a ReconnectingClient does not connect, while
+// more connection events than this wait for the program to run them.
 inline constexpr std::size_t kMaxWaitingEvents = 1000;
 
 // How many connections the kernel keeps until the server accepts them.

@@ -25,10 +25,11 @@
 // alone, and go on with the next message. Reads that count bytes do not.
 //
 // A heartbeat is overdue once max_interval has passed since the last one came
-// (whenever it was read), or since the connection was made. It may still be among the bytes that came
-// before and that the program has not read. So the connection ends
-// (DisconnectReason::kHeartbeatLost) only when those bytes are read without a
-// heartbeat, or when no more bytes have come for another max_interval.
+// (whenever it was read), or since the connection was made. It may still be
+// among the bytes that came before and that the program has not read. So the
+// connection ends (DisconnectReason::kHeartbeatLost) only when those bytes are
+// read without a heartbeat, or when no more bytes have come for another
+// max_interval.
 #ifndef TCPIP_READ_WRITER_H_
 #define TCPIP_READ_WRITER_H_
 

@@ -790,9 +790,14 @@ mutant("event_counted_late",
        same="the window is the few instructions between two locks; a run of the "
        "event in it is too rare for a test")
 mutant("accept_thread_not_woken_by_events",
-       "if (waiting_events_-- == kMaxWaitingEvents + 1) waker_.signal();",
-       "--waiting_events_;",
+       "waker_.signal();\n  changed_.notify_all();\n}\n\nvoid EndpointCore::run_event",
+       "changed_.notify_all();\n}\n\nvoid EndpointCore::run_event",
        "a client that waits for events is admitted when they have run")
+mutant("connect_loop_not_woken_by_events",
+       "waker_.signal();\n  changed_.notify_all();\n}\n\nvoid EndpointCore::run_event",
+       "waker_.signal();\n}\n\nvoid EndpointCore::run_event",
+       "a client that waits for events connects when they have run",
+       tests=["reconnecting_client_test"])
 mutant("event_failure_swallowed",
        'return fmt::format("connect_callback failed: {}", what_of(e));\n    });',
        'return fmt::format("", what_of(e));\n    });',
