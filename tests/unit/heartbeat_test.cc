@@ -362,7 +362,7 @@ TEST_P(HeartbeatTest, AMillionInARowAreTakenOut) {
     send_all(pair->peer, "text\r\n");
   });
   // It is work, not waiting: a third of a core may take 20 s for it.
-  EXPECT_EQ(pair->endpoint().read_str(50s), "text");
+  EXPECT_EQ(pair->endpoint().read_str(std::chrono::seconds(50)), "text");
 }
 
 TEST(HeartbeatOptionsTest, TerminatorThatOccursInAHeartbeatIsRefused) {
