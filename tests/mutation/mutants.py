@@ -2159,3 +2159,32 @@ mutant("no_lingering",
        "  core_.linger_for_ended();\n}\n\nvoid ConnectLoop::note_failure",
        "}\n\nvoid ConnectLoop::note_failure",
        "sockets of ended connections are closed")
+
+# --- What the fuzzers must find by themselves ---
+
+source("stream/separator.cc", "reader_fuzz_test")
+mutant("fuzz_other_separators",
+       "if (!is_for(separators)) begin(separators);",
+       "if (sizes_.empty()) begin(separators);",
+       "the reader's fuzzer calls with one separator after another")
+
+source("endpoint/text.cc", "text_fuzz_test")
+mutant("fuzz_low_surrogate",
+       "if (!is_low_surrogate(low)) return {};", "",
+       "the text's fuzzer makes broken pairs of surrogates")
+
+source("json.cc", "json_fuzz_test")
+mutant("fuzz_position",
+       "fault_ = {position, std::move(reason)};",
+       "fault_ = {position + 1, std::move(reason)};",
+       "the JSON fuzzer compares the position of a fault")
+
+source("endpoint/heartbeats.cc", "heartbeat_fuzz_test")
+mutant("fuzz_beat_late",
+       "if (now >= next_beat_) {", "if (now > next_beat_) {",
+       "the heartbeats' fuzzer has a clock that meets each time exactly")
+
+source("byte_order.h", "struct_fuzz_test")
+mutant("fuzz_two_bytes",
+       "return __builtin_bswap16(x);", "return x;",
+       "the structs' fuzzer compares what the bytes mean")

@@ -291,6 +291,8 @@ async def closed_while_sending(port):
         while True:
             writer.write(b"x" * 65536)
             await writer.drain()
+            # The server waits for a second; what reads must get its turns.
+            await asyncio.sleep(0.005)
 
     sending = asyncio.create_task(send())
     same(await reader.readuntil(b"\r\n"), b"last words\r\n")
