@@ -2159,3 +2159,47 @@ mutant("no_lingering",
        "  core_.linger_for_ended();\n}\n\nvoid ConnectLoop::note_failure",
        "}\n\nvoid ConnectLoop::note_failure",
        "sockets of ended connections are closed")
+
+# --- Who may connect ---
+
+source("network.cc", "network_test", "admission_test")
+mutant("ipv4_in_all_of_ipv6",
+       "return is_mapped(*bytes) == is_ipv4 && agree(*bytes, bytes_, bits_);",
+       "return agree(*bytes, bytes_, bits_);",
+       "::/0 does not let IPv4 in")
+mutant("last_bits_do_not_count",
+       "return rest == 0 || ((a[whole] ^ b[whole]) >> (8 - rest)) == 0;",
+       "return true;", "the bits in the last byte count")
+mutant("bits_behind_are_taken",
+       'if (without_last_bits(bytes_, bits_) != bytes_) {', "if (false) {",
+       "a host with the bits of a network is a mistake")
+mutant("nul_is_cut_off",
+       """if (host.find('\\0') != std::string::npos) refuse(text, "it contains a NUL");""",
+       "", "a NUL ends no address")
+
+source("endpoint/endpoint_core.cc", "admission_test", "one_client_server_test")
+mutant("everybody_takes_over",
+       "case WhenBusy::kReject:\n      return false;",
+       "case WhenBusy::kReject:\n      return true;",
+       "a second client is turned away")
+mutant("nobody_is_silent",
+       "return silent_for && *silent_for >= config_.admission.silent_for;",
+       "return false;", "a silent client is replaced")
+mutant("everybody_is_silent",
+       "return silent_for && *silent_for >= config_.admission.silent_for;",
+       "return true;", "a client that sends keeps its place")
+mutant("take_over_is_peer_closed",
+       "if (unread == 0 && has_hung_up(*current_)) {", "if (unread == 0) {",
+       "the event of the one that is replaced says so")
+
+source("endpoint/accept_loop.cc", "admission_test")
+mutant("allow_is_not_asked",
+       "if (!allowed.empty() && std::ranges::none_of(allowed, has_peer)) {",
+       "if (false) {", "who is not allowed is closed")
+mutant("program_is_not_asked",
+       "return !asked || asked(peer);", "return true;",
+       "may_connect decides")
+mutant("failure_lets_in",
+       "what_of(e));\n    });\n  } catch (...) {\n    core_.peer_log().write(PeerLine::kCallbackFailed",
+       "what_of(e));\n    });\n    return true;\n  } catch (...) {\n    core_.peer_log().write(PeerLine::kCallbackFailed",
+       "an exception of may_connect lets nobody in")
