@@ -584,11 +584,11 @@ mutant("admit_when_closing",
        at="EndpointCore::may_not_admit(", same=
        "admit() looks again under the lock that makes the client current")
 mutant("admit_over_current",
-       "!current_->socket->peer_hung_up()) {", "false) {",
-       "a second client is turned away", at="EndpointCore::may_not_admit(")
+       "if (is_live && !may_be_replaced(*current_)) return Admission::kRefused;",
+       "", "a second client is turned away")
 mutant("admit_only_after_note",
-       "if (current_ && !current_->hung_up && !current_->socket->peer_hung_up())",
-       "if (current_ && !current_->hung_up)",
+       "return link.hung_up || link.socket->peer_hung_up();",
+       "return link.hung_up;",
        "a new client is admitted although the end of the old one was not seen "
        "yet", tests=["last_message_test", "wrong_client_test"])
 mutant("events_without_bound",
@@ -608,8 +608,8 @@ mutant("admit_during_read",
        "", "a new client waits for a read that takes the old one's last bytes",
        tests=["last_message_test"])
 mutant("admit_ignores_force",
-       "if (!current_ || force) return std::nullopt;",
-       "if (!current_) return std::nullopt;",
+       "if (!current_ || is_live || force) return std::nullopt;",
+       "if (!current_ || is_live) return std::nullopt;",
        "a new client waits for the handler for finish_time only",
        tests=["last_message_test", "one_client_read_loop_server_test"])
 mutant("admit_looks_once",
@@ -620,11 +620,11 @@ mutant("admit_looks_once",
        "alone admits, so current_ can only have ended, and closing_ is looked "
        "at once more")
 mutant("replaced_link_is_said_drained",
-       "if (unread == 0) {", "if (true) {",
+       "if (unread == 0 && has_hung_up(*current_)) {", "if (true) {",
        "a connection that is replaced with unread bytes says so",
        tests=["last_message_test"])
 mutant("drained_link_is_said_replaced",
-       "if (unread == 0) {", "if (false) {",
+       "if (unread == 0 && has_hung_up(*current_)) {", "if (false) {",
        "a connection whose bytes are all read says that the peer has closed",
        tests=["last_message_test"])
 mutant("admit_after_close",
@@ -2182,6 +2182,10 @@ mutant("everybody_takes_over",
        "case WhenBusy::kReject:\n      return false;",
        "case WhenBusy::kReject:\n      return true;",
        "a second client is turned away")
+mutant("take_over_waits",
+       "if (!current_ || is_live || force) return std::nullopt;",
+       "if (!current_ || force) return std::nullopt;",
+       "a take-over does not wait for a read of the old connection")
 mutant("nobody_is_silent",
        "return silent_for && *silent_for >= config_.admission.silent_for;",
        "return false;", "a silent client is replaced")
