@@ -22,8 +22,10 @@ enum class DisconnectReason {
   kTimedOut,       // the peer no longer answers (keepalive, user timeout)
   kHeartbeatLost,  // the peer's heartbeats stopped
   kClosedHere,     // close(), close_client(), or a read handler that threw
-  kReplaced,       // the peer had gone and left unread bytes; a new client came
-  kSilent,         // nothing came from the peer within silence_timeout
+  // A new client came: the old one had gone and left unread bytes, or the
+  // server lets the new one take its place (AdmissionOptions).
+  kReplaced,
+  kSilent,  // nothing came from the peer within silence_timeout
   // Not an end: a ReconnectingClient could not connect. Told once for each
   // outage, with the error of the first try that failed.
   kConnectFailed,

@@ -5,7 +5,8 @@
 //   while (auto client = server.wait_client()) echo(*client);
 //
 // While a client is connected, others are turned away: they read the end of the
-// stream, and the server logs it. A client that has gone does not block the
+// stream, and the server logs it; or they take its place, if AdmissionOptions
+// says so. A client that has gone does not block the
 // next one, even if some of its bytes are still unread. A client that has sent
 // FIN (`nc -N`) counts as gone once everything that it sent is read, as in
 // lsst.ts.tcpip: no reply reaches it.
@@ -16,6 +17,7 @@
 #ifndef TCPIP_ONE_CLIENT_SERVER_H_
 #define TCPIP_ONE_CLIENT_SERVER_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -69,6 +71,9 @@ class ServerBase : public BaseClientOrServer {
   // dispatcher, or if the calling thread is the one that drains the queue.
   // Otherwise the event is dropped.
   void close();
+
+  // How many clients were closed because AdmissionOptions does not let them in.
+  std::uint64_t not_allowed_count() const;
 
   const std::optional<std::string>& host() const noexcept { return host_; }
   // The port, the same on all sockets; before start() the one of the options.

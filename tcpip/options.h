@@ -16,6 +16,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "tcpip/address.h"
 #include "tcpip/constants.h"
@@ -63,6 +64,31 @@ struct ListenOptions {
   int backlog = kDefaultBacklog;
   bool reuse_address = true;
   bool reuse_port = false;
+};
+
+// What a server does with a client that comes while another one is connected.
+enum class WhenBusy {
+  kReject,    // closes it at once
+  kTakeOver,  // lets it in; the other's connection ends (kReplaced)
+  // The same if nothing has come from the other one for AdmissionOptions::
+  // silent_for, else kReject. For a controller that was rebooted: its old
+  // connection would keep it out until the kernel notices, two minutes later.
+  kTakeOverIfSilent
+};
+
+// Whom a server lets in.
+struct AdmissionOptions {
+  WhenBusy when_busy = WhenBusy::kReject;
+  // For kTakeOverIfSilent. Not negative.
+  std::chrono::milliseconds silent_for{10'000};
+  // Networks, such as "10.0.0.0/8", "fd00::/8" or "127.0.0.1" (see network.h),
+  // from which clients may come. Empty: from everywhere. Those that may not are
+  // closed before a byte is read, counted, and logged.
+  std::vector<std::string> allow = {};
+  // Asked of each client that `allow` lets in, on the accept thread, which
+  // serves nobody meanwhile. False, or an exception, closes the client as
+  // above. It must not call close() of its server.
+  std::function<bool(const Address& peer)> may_connect = {};
 };
 
 struct HeartbeatOptions {
@@ -169,6 +195,7 @@ struct ServerOptions {
   ListenOptions listen = {};
   SocketOptions socket = {};
   ThreadStartHook thread_start_hook = {};
+  AdmissionOptions admission = {};
 
   // For read-loop servers only; OneClientServer refuses them.
   //

@@ -464,6 +464,10 @@ void Socket::linger(Deadline deadline) noexcept {
   wake_receive();
 }
 
+std::optional<std::chrono::milliseconds> Socket::silent_for() const noexcept {
+  return internal::silent_for(fd_.get());
+}
+
 std::uint64_t Socket::arrived(std::uint64_t received) const noexcept {
   // The kernel's own count has those too that a receive() is just taking.
   if (const auto count = internal::bytes_arrived(fd_.get())) return *count;

@@ -145,6 +145,9 @@ class Socket {
   // How many bytes have come from the peer in all, `received` of which
   // receive() has returned before this call.
   std::uint64_t arrived(std::uint64_t received) const noexcept;
+  // How long ago the last bytes came from the peer, or the connection was made.
+  // Nothing where the kernel does not tell, as of a Unix-domain socket.
+  std::optional<std::chrono::milliseconds> silent_for() const noexcept;
   // How many bytes receive() would find now.
   std::size_t receivable() const noexcept;
   // How many sent bytes the peer has not acknowledged.

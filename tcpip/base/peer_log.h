@@ -32,6 +32,7 @@ enum class PeerLine {
   kConnected,
   kEnded,
   kTurnedAway,
+  kNotAllowed,
   kUnreadDropped,
   kEventsWaiting,
   kHeartbeatLost,

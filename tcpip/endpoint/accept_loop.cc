@@ -13,6 +13,7 @@
 #include "tcpip/base/log_line.h"
 #include "tcpip/base/poller.h"
 #include "tcpip/constants.h"
+#include "tcpip/network.h"
 
 namespace tcpip::internal {
 namespace {
@@ -147,7 +148,37 @@ void AcceptLoop::accept_all(std::size_t index) {
   }
 }
 
+// Looks at the address alone: nothing has been read.
+bool AcceptLoop::may_connect(const Address& peer) noexcept {
+  const std::vector<Network>& allowed = core_.config().allowed;
+  const auto has_peer = [&](const Network& n) { return n.contains(peer); };
+  if (!allowed.empty() && std::ranges::none_of(allowed, has_peer)) {
+    return false;
+  }
+  const auto& asked = core_.config().admission.may_connect;
+  try {
+    return !asked || asked(peer);
+  } catch (const std::exception& e) {
+    core_.peer_log().write(PeerLine::kCallbackFailed, LogLevel::kError, [&] {
+      return fmt::format("may_connect failed: {}", what_of(e));
+    });
+  } catch (...) {
+    core_.peer_log().write(PeerLine::kCallbackFailed, LogLevel::kError, [] {
+      return "may_connect failed with an unknown exception";
+    });
+  }
+  return false;
+}
+
 void AcceptLoop::receive_client(Listener::Accepted accepted) {
+  if (!may_connect(accepted.peer)) {
+    core_.count_not_allowed();
+    core_.peer_log().write(PeerLine::kNotAllowed, LogLevel::kWarning, [&] {
+      return fmt::format("closing the connection from {}: it is not allowed",
+                         accepted.peer.to_string());
+    });
+    return;  // closes it
+  }
   auto socket = std::make_shared<Socket>(std::move(accepted.fd));
   const auto link = core_.make_link(socket, accepted.peer);
   // Set the options before the program can see the connection. But do not spend

@@ -2,7 +2,8 @@
 // notices that the client has gone, and lingers for ended connections.
 //
 // Threads: only the accept thread uses the object. Of the program's code it
-// runs the log sink, and stop callbacks of a connection that it ends.
+// runs the log sink, may_connect, and stop callbacks of a connection that it
+// ends.
 #ifndef TCPIP_ENDPOINT_ACCEPT_LOOP_H_
 #define TCPIP_ENDPOINT_ACCEPT_LOOP_H_
 
@@ -14,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tcpip/address.h"
 #include "tcpip/endpoint/endpoint_core.h"
 #include "tcpip/io_result.h"
 #include "tcpip/listener.h"
@@ -42,6 +44,7 @@ class AcceptLoop {
   IoResult wait_for_work(Link* client);
   void rest(std::string_view why);
   void accept_all(std::size_t index);
+  bool may_connect(const Address& peer) noexcept;
   void receive_client(Listener::Accepted accepted);
   void set_options(Socket& socket);
   bool admit(const std::shared_ptr<Link>& link, bool force);

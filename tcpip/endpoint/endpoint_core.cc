@@ -26,6 +26,10 @@ std::size_t unread_bytes(const Link& link) noexcept {
   return receivable + static_cast<std::size_t>(link.receiver->unread());
 }
 
+bool has_hung_up(const Link& link) noexcept {
+  return link.hung_up || link.socket->peer_hung_up();
+}
+
 // True if everything that the peer sent before its end has been read, and no
 // read is under way. Looks at the socket, then at is_reading(), then at
 // unread(): in another order, bytes that a read takes from the socket in
@@ -475,17 +479,30 @@ LinkEvent EndpointCore::make_event(const Connection& connection) {
   return {queued.get(), PreparedEvent([queued] { queued->run(); })};
 }
 
+bool EndpointCore::may_be_replaced(const Link& link) const noexcept {
+  switch (config_.admission.when_busy) {
+    case WhenBusy::kReject:
+      return false;
+    case WhenBusy::kTakeOver:
+      return true;
+    case WhenBusy::kTakeOverIfSilent: {
+      const auto silent_for = link.socket->silent_for();
+      return silent_for && *silent_for >= config_.admission.silent_for;
+    }
+  }
+  return false;
+}
+
 // Why no new client can be admitted now, if it cannot.
 std::optional<EndpointCore::Admission> EndpointCore::may_not_admit(
     bool force) const noexcept {
   if (closing_) return Admission::kClosing;
   // The old peer may be gone without our having noticed, or may have left
   // unread bytes. Neither justifies rejecting the new one.
-  if (current_ && !current_->hung_up && !current_->socket->peer_hung_up()) {
-    return Admission::kRefused;
-  }
+  const bool is_live = current_ && !has_hung_up(*current_);
+  if (is_live && !may_be_replaced(*current_)) return Admission::kRefused;
   if (waiting_events_ > kMaxWaitingEvents) return Admission::kEventsWaiting;
-  if (!current_ || force) return std::nullopt;
+  if (!current_ || is_live || force) return std::nullopt;
   if (config_.reader.exists) {
     const bool is_done = is_drained(*current_) && !is_in_hand(*current_);
     if (!is_done) return Admission::kHandlerBusy;
@@ -515,7 +532,7 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
       current_->socket->at_end();     // notes an error, if there is one
       // One count for the reason and for the event that tells it.
       const std::size_t unread = unread_bytes(*current_);
-      if (unread == 0) {
+      if (unread == 0 && has_hung_up(*current_)) {
         end_drained_link(ended);
       } else {
         end_link(DisconnectReason::kReplaced, lost_error(*current_), ended,

@@ -46,6 +46,7 @@
 #ifndef TCPIP_ENDPOINT_ENDPOINT_CORE_H_
 #define TCPIP_ENDPOINT_ENDPOINT_CORE_H_
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -55,6 +56,7 @@
 #include <stop_token>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "tcpip/base/mutex.h"
 #include "tcpip/base/peer_log.h"
@@ -68,6 +70,7 @@
 #include "tcpip/endpoint/text.h"
 #include "tcpip/error.h"
 #include "tcpip/log.h"
+#include "tcpip/network.h"
 #include "tcpip/options.h"
 #include "tcpip/socket.h"
 #include "tcpip/thread_hook.h"
@@ -94,6 +97,9 @@ struct EndpointConfig {
   std::size_t write_limit = 0;
   SocketOptions socket;
   ReaderConfig reader;
+  // Of a server; what a client has refuses a second connection.
+  AdmissionOptions admission;
+  std::vector<Network> allowed;  // admission.allow
 };
 
 class EndpointCore final : public LinkSource,
@@ -184,7 +190,8 @@ class EndpointCore final : public LinkSource,
   //    sent. Nobody is told; it will not take long;
   //  * kEventsWaiting: until the program has run some of its connection events;
   //    waker() is signalled then.
-  // `force`: not for the first two reasons.
+  // `force`: not for the first two reasons. A client that is connected is ended
+  // at once if the options let `link` take its place.
   // Throws std::bad_alloc; then nothing has changed.
   enum class Admission {
     kAccepted,
@@ -195,6 +202,9 @@ class EndpointCore final : public LinkSource,
     kEventsWaiting
   };
   Admission admit(const std::shared_ptr<Link>& link, bool force = false);
+  // Clients that were closed since the options do not allow them.
+  void count_not_allowed() noexcept { ++not_allowed_; }
+  std::uint64_t not_allowed() const noexcept { return not_allowed_; }
   // Ends `link`, if it is still current, because the connection is lost.
   void lose(const Link& link, DisconnectReason reason,
             std::error_code error = {}) noexcept;
@@ -269,6 +279,8 @@ class EndpointCore final : public LinkSource,
   bool is_in_hand(const Link& link) const noexcept TCPIP_REQUIRES(mutex_);
   bool is_to_be_answered(const Link& link) const noexcept
       TCPIP_REQUIRES(mutex_);
+  // True if a new client takes the place of this one, which has not hung up.
+  bool may_be_replaced(const Link& link) const noexcept;
   std::optional<Admission> may_not_admit(bool force) const noexcept
       TCPIP_REQUIRES(mutex_);
   void send_heartbeat(Link& link);
@@ -295,6 +307,7 @@ class EndpointCore final : public LinkSource,
   const ProcessMark process_;
   PeerLog peer_log_;
   Waker waker_;
+  std::atomic<std::uint64_t> not_allowed_{0};
 
   mutable Mutex mutex_;
   mutable CondVar changed_;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "tcpip/endpoint/text.h"
@@ -22,7 +23,8 @@ void check_port(int port, const char* what, const char* option) {
 template <class Options>
 std::shared_ptr<EndpointCore> make_core_of(const Options& options,
                                            const char* what,
-                                           const ReaderConfig& reader) {
+                                           const ReaderConfig& reader,
+                                           AdmissionOptions admission = {}) {
   check_port(options.port, what, "port");
   check(options.socket, what);
   EndpointConfig config{
@@ -36,7 +38,12 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
       .write_limit = options.write_limit,
       .socket = options.socket,
       .reader = reader,
+      .admission = std::move(admission),
+      .allowed = {},
   };
+  for (const std::string& network : config.admission.allow) {
+    config.allowed.emplace_back(network);
+  }
   auto format = std::make_shared<const TextFormat>(
       std::make_shared<const TextCodec>(options.encoding), options.terminator);
   if (options.heartbeats.are_used()) format->check_heartbeats();
@@ -62,10 +69,15 @@ std::shared_ptr<EndpointCore> make_core(const ServerOptions& options,
     throw std::invalid_argument(
         fmt::format("{}: finish_time is negative", what));
   }
+  if (options.admission.silent_for < std::chrono::milliseconds::zero()) {
+    throw std::invalid_argument(
+        fmt::format("{}: silent_for is negative", what));
+  }
   return make_core_of(options, what,
                       {.exists = has_reader,
                        .greets = options.begin != nullptr,
-                       .finish_time = options.finish_time});
+                       .finish_time = options.finish_time},
+                      options.admission);
 }
 
 }  // namespace tcpip::internal

@@ -58,6 +58,18 @@ std::optional<std::uint64_t> bytes_arrived(int fd) noexcept {
   return info.tcpi_bytes_received;
 }
 
+std::optional<std::chrono::milliseconds> silent_for(int fd) noexcept {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  constexpr std::size_t kNeeded =
+      offsetof(tcp_info, tcpi_last_data_recv) + sizeof info.tcpi_last_data_recv;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+      size < kNeeded) {
+    return std::nullopt;
+  }
+  return std::chrono::milliseconds(info.tcpi_last_data_recv);
+}
+
 std::error_code system_error(int error_number) noexcept {
   return {error_number, std::generic_category()};
 }

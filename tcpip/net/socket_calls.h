@@ -6,6 +6,7 @@
 
 #include <sys/socket.h>
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <system_error>
@@ -31,6 +32,11 @@ std::error_code set_option(int fd, int level, int name, int value) noexcept;
 // How many bytes have come over a TCP connection, as the kernel counts them;
 // nothing for other sockets and on old kernels.
 std::optional<std::uint64_t> bytes_arrived(int fd) noexcept;
+
+// How long ago the last bytes of the peer came over a TCP connection, or the
+// connection was made, as the kernel counts it (in steps of its clock, some
+// milliseconds); nothing for other sockets.
+std::optional<std::chrono::milliseconds> silent_for(int fd) noexcept;
 
 // An errno as a value.
 std::error_code system_error(int error_number) noexcept;

@@ -584,11 +584,11 @@ mutant("admit_when_closing",
        at="EndpointCore::may_not_admit(", same=
        "admit() looks again under the lock that makes the client current")
 mutant("admit_over_current",
-       "!current_->socket->peer_hung_up()) {", "false) {",
-       "a second client is turned away", at="EndpointCore::may_not_admit(")
+       "if (is_live && !may_be_replaced(*current_)) return Admission::kRefused;",
+       "", "a second client is turned away")
 mutant("admit_only_after_note",
-       "if (current_ && !current_->hung_up && !current_->socket->peer_hung_up())",
-       "if (current_ && !current_->hung_up)",
+       "return link.hung_up || link.socket->peer_hung_up();",
+       "return link.hung_up;",
        "a new client is admitted although the end of the old one was not seen "
        "yet", tests=["last_message_test", "wrong_client_test"])
 mutant("events_without_bound",
@@ -608,8 +608,8 @@ mutant("admit_during_read",
        "", "a new client waits for a read that takes the old one's last bytes",
        tests=["last_message_test"])
 mutant("admit_ignores_force",
-       "if (!current_ || force) return std::nullopt;",
-       "if (!current_) return std::nullopt;",
+       "if (!current_ || is_live || force) return std::nullopt;",
+       "if (!current_ || is_live) return std::nullopt;",
        "a new client waits for the handler for finish_time only",
        tests=["last_message_test", "one_client_read_loop_server_test"])
 mutant("admit_looks_once",
@@ -620,11 +620,11 @@ mutant("admit_looks_once",
        "alone admits, so current_ can only have ended, and closing_ is looked "
        "at once more")
 mutant("replaced_link_is_said_drained",
-       "if (unread == 0) {", "if (true) {",
+       "if (unread == 0 && has_hung_up(*current_)) {", "if (true) {",
        "a connection that is replaced with unread bytes says so",
        tests=["last_message_test"])
 mutant("drained_link_is_said_replaced",
-       "if (unread == 0) {", "if (false) {",
+       "if (unread == 0 && has_hung_up(*current_)) {", "if (false) {",
        "a connection whose bytes are all read says that the peer has closed",
        tests=["last_message_test"])
 mutant("admit_after_close",
@@ -2188,3 +2188,50 @@ source("byte_order.h", "struct_fuzz_test")
 mutant("fuzz_two_bytes",
        "return __builtin_bswap16(x);", "return x;",
        "the structs' fuzzer compares what the bytes mean")
+# --- Who may connect ---
+
+source("network.cc", "network_test", "admission_test")
+mutant("ipv4_in_all_of_ipv6",
+       "return is_mapped(*bytes) == is_ipv4 && agree(*bytes, bytes_, bits_);",
+       "return agree(*bytes, bytes_, bits_);",
+       "::/0 does not let IPv4 in")
+mutant("last_bits_do_not_count",
+       "return rest == 0 || ((a[whole] ^ b[whole]) >> (8 - rest)) == 0;",
+       "return true;", "the bits in the last byte count")
+mutant("bits_behind_are_taken",
+       'if (without_last_bits(bytes_, bits_) != bytes_) {', "if (false) {",
+       "a host with the bits of a network is a mistake")
+mutant("nul_is_cut_off",
+       """if (host.find('\\0') != std::string::npos) refuse(text, "it contains a NUL");""",
+       "", "a NUL ends no address")
+
+source("endpoint/endpoint_core.cc", "admission_test", "one_client_server_test")
+mutant("everybody_takes_over",
+       "case WhenBusy::kReject:\n      return false;",
+       "case WhenBusy::kReject:\n      return true;",
+       "a second client is turned away")
+mutant("take_over_waits",
+       "if (!current_ || is_live || force) return std::nullopt;",
+       "if (!current_ || force) return std::nullopt;",
+       "a take-over does not wait for a read of the old connection")
+mutant("nobody_is_silent",
+       "return silent_for && *silent_for >= config_.admission.silent_for;",
+       "return false;", "a silent client is replaced")
+mutant("everybody_is_silent",
+       "return silent_for && *silent_for >= config_.admission.silent_for;",
+       "return true;", "a client that sends keeps its place")
+mutant("take_over_is_peer_closed",
+       "if (unread == 0 && has_hung_up(*current_)) {", "if (unread == 0) {",
+       "the event of the one that is replaced says so")
+
+source("endpoint/accept_loop.cc", "admission_test")
+mutant("allow_is_not_asked",
+       "if (!allowed.empty() && std::ranges::none_of(allowed, has_peer)) {",
+       "if (false) {", "who is not allowed is closed")
+mutant("program_is_not_asked",
+       "return !asked || asked(peer);", "return true;",
+       "may_connect decides")
+mutant("failure_lets_in",
+       "what_of(e));\n    });\n  } catch (...) {\n    core_.peer_log().write(PeerLine::kCallbackFailed",
+       "what_of(e));\n    });\n    return true;\n  } catch (...) {\n    core_.peer_log().write(PeerLine::kCallbackFailed",
+       "an exception of may_connect lets nobody in")
