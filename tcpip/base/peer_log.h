@@ -37,6 +37,8 @@ enum class PeerLine {
   kHeartbeatLost,
   kHandlerFailed,
   kCallbackFailed,
+  kSendQueueClosed,
+  kPeriodicFailed,
   kAcceptFailed  // the last
 };
 inline constexpr std::size_t kPeerLines =
