@@ -57,6 +57,8 @@ PRELUDE = """\
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
 #include "tcpip/pending_replies.h"
+#include "tcpip/periodic_sender.h"
+#include "tcpip/send_queue.h"
 #include "tcpip/testing/one_client_server_test_case.h"
 #include "tcpip/transactor.h"
 #include "tcpip/wait.h"
