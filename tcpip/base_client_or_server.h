@@ -31,7 +31,7 @@ class BaseClientOrServer;
 namespace internal {
 class EndpointCore;
 
-// For send_queue.h and periodic_sender.h, which outlive a client or server.
+// For SendQueue and PeriodicSender, which may outlive a client or server.
 std::shared_ptr<EndpointCore> core_of(const BaseClientOrServer& endpoint);
 
 }  // namespace internal

@@ -1,5 +1,5 @@
-// A bounded queue of messages for threads that must not wait: send_queue.h has
-// the use of it.
+// A bounded queue of messages for threads that must not wait: the heart of a
+// SendQueue.
 //
 // All memory is taken by the constructor. push() takes no lock, makes no system
 // call and allocates nothing. Several threads may push at once, and what one
@@ -70,9 +70,10 @@ class SlotRing {
   // Takes out the oldest message and copies its bytes to `out`, which has room
   // for max_size bytes. Nothing if there is none, or it is still being pushed.
   std::optional<Message> pop(char* out) noexcept;
-  // True if pop() would take one. A thread that makes this false known to
-  // others before (seq_cst), and then sleeps, misses no push(): a push() makes
-  // its message known before it returns (seq_cst).
+  // True if pop() would take one. For a thread that is about to sleep: it sets
+  // a flag first, then calls this; and others look at the flag when push() has
+  // returned. All these are sequentially consistent, so either this sees the
+  // message or the other thread sees the flag.
   bool has_next() const noexcept;
 
   // The position of the next message to be pushed, and of the next one to be
