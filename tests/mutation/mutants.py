@@ -345,10 +345,6 @@ source("endpoint/endpoint_core.cc", "endpoint_core_test",
 mutant("number_stays",
        "*current_number_ = 0;", "", "a SendQueue sees that the connection has ended",
        tests=["send_queue_test"])
-mutant("number_after_event",
-       "*current_number_ = link->record->number;\n  post_event(link->began);",
-       "post_event(link->began);\n  *current_number_ = link->record->number;",
-       "a connected callback may post to a SendQueue", tests=["send_queue_test"])
 mutant("unread_without_kernel",
        "return receivable + static_cast<std::size_t>(link.receiver->unread());",
        "return static_cast<std::size_t>(link.receiver->unread());",

@@ -296,6 +296,24 @@ TEST(SendQueueTest, NothingOfTheLastConnectionReachesTheNext) {
   }
 }
 
+// The writer thread looks for the connection only when another is there.
+TEST(SendQueueTest,
+     WhatAnEndedConnectionWasToGetIsNotSentToTheNextByALateWriter) {
+  ServedStage stage;
+  std::atomic<bool> next_is_there{false};
+  SendQueue queue(*stage, {.thread_start_hook = [&](ThreadRole) {
+    EXPECT_TRUE(eventually([&] { return next_is_there.load(); }));
+  }});
+  EXPECT_EQ(queue.post("old"), SendResult::kQueued);
+  stage.reconnect_after_close();
+  EXPECT_EQ(queue.post("new"), SendResult::kQueued);
+  next_is_there = true;
+  EXPECT_EQ(recv_exact(stage.peer, 3), "new");
+  queue.flush(kPatience);
+  EXPECT_EQ(queue.stats().dropped_stale, 1u);
+  EXPECT_EQ(queue.stats().sent, 1u);
+}
+
 // Each message says between which two connections it was posted. It must not
 // come out on another one, however fast they follow each other.
 TEST(SendQueueTest, EachMessageReachesTheConnectionOfItsPostOrNone) {

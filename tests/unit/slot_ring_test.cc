@@ -118,6 +118,8 @@ TEST(SlotRingTest, RefusesWhatMemoryCannotHold) {
   EXPECT_THROW(SlotRing(kMost, 1), std::bad_alloc);
   EXPECT_THROW(SlotRing(1, kMost), std::bad_alloc);
   EXPECT_THROW(SlotRing(kMost / 8, 8), std::bad_alloc);
+  // Twice as many bytes, but for an overflow, would be four.
+  EXPECT_THROW(SlotRing(1, kMost / 2 + 3), std::bad_alloc);
 }
 
 // --- Several threads ---
