@@ -8,6 +8,11 @@
 
 namespace tcpip {
 
+std::shared_ptr<internal::EndpointCore> internal::core_of(
+    const BaseClientOrServer& endpoint) {
+  return endpoint.core_;
+}
+
 BaseClientOrServer::BaseClientOrServer(
     std::shared_ptr<internal::EndpointCore> core)
     : ReadWriter(core), core_(std::move(core)) {}

@@ -26,9 +26,15 @@
 
 namespace tcpip {
 
+class BaseClientOrServer;
+
 namespace internal {
 class EndpointCore;
-}
+
+// For SendQueue and PeriodicSender, which may outlive a client or server.
+std::shared_ptr<EndpointCore> core_of(const BaseClientOrServer& endpoint);
+
+}  // namespace internal
 
 class BaseClientOrServer : public ReadWriter {
  public:
@@ -74,6 +80,9 @@ class BaseClientOrServer : public ReadWriter {
   internal::EndpointCore& core() const noexcept { return *core_; }
 
  private:
+  friend std::shared_ptr<internal::EndpointCore> internal::core_of(
+      const BaseClientOrServer& endpoint);
+
   const std::shared_ptr<internal::EndpointCore> core_;
 };
 

@@ -12,6 +12,10 @@ std::string_view to_string(ThreadRole role) noexcept {
       return "monitor";
     case ThreadRole::kDispatch:
       return "dispatch";
+    case ThreadRole::kSend:
+      return "send";
+    case ThreadRole::kPeriodic:
+      return "periodic";
     case ThreadRole::kResolve:
       return "resolve";
   }

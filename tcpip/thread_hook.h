@@ -18,6 +18,8 @@ enum class ThreadRole {
   kMonitor,   // monitor thread of a client: watches the server
   kDispatch,  // dispatcher: runs callbacks if the program gave no queue; also
               // the thread of a CallbackThread
+  kSend,      // writer thread of a SendQueue
+  kPeriodic,  // thread of a PeriodicSender: calls its function
   kResolve    // looks up one host name; never passed to a hook
 };
 

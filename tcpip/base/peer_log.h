@@ -40,6 +40,8 @@ enum class PeerLine {
   kConnectFailed,
   kHandlerFailed,
   kCallbackFailed,
+  kSendQueueClosed,
+  kPeriodicFailed,
   kAcceptFailed  // the last
 };
 inline constexpr std::size_t kPeerLines =

@@ -549,6 +549,8 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
     link->began.event->event.connected = true;
     link->began.event->event.time = now;
   }
+  // Before the event: what its callback posts to a SendQueue is for this one.
+  *current_number_ = link->record->number;
   post_event(link->began);
   ++count_;
   should_be_connected_ = true;
@@ -562,6 +564,7 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
                             Ended& ended,
                             std::optional<std::size_t> unread) noexcept {
   current_->record->over = true;  // so that no further read begins
+  *current_number_ = 0;
   ended.unread = unread ? *unread : unread_bytes(*current_);
   if (current_->over.event) {
     ConnectionEvent& event = current_->over.event->event;

@@ -165,6 +165,13 @@ class EndpointCore final : public LinkSource,
   bool should_be_connected() const;
   // How many connections there have been.
   std::uint64_t connection_count() const;
+  // The number of the current connection, 0 without one, for threads that must
+  // take no lock. Keeps nothing of the core alive. Is 0 before the disconnected
+  // event is queued, and has the new number before the connected event is.
+  std::shared_ptr<const std::atomic<std::uint64_t>> current_number()
+      const noexcept {
+    return current_number_;
+  }
   bool wait_connected(const Wait& wait);
   std::shared_ptr<Link> link() const override;
   std::string subject() const override { return config_.name; }
@@ -321,6 +328,9 @@ class EndpointCore final : public LinkSource,
   std::uint64_t told_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::uint64_t handed_out_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::shared_ptr<Link> current_ TCPIP_GUARDED_BY(mutex_);
+  // Changes under mutex_, together with current_.
+  const std::shared_ptr<std::atomic<std::uint64_t>> current_number_ =
+      std::make_shared<std::atomic<std::uint64_t>>(0);
   EndedSockets ended_ TCPIP_GUARDED_BY(mutex_);
   // How many connection events are queued or running.
   std::size_t waiting_events_ TCPIP_GUARDED_BY(mutex_) = 0;

@@ -59,6 +59,8 @@ PRELUDE = """\
 #include "tcpip/pending_replies.h"
 #include "tcpip/read_loop_client.h"
 #include "tcpip/reconnecting_client.h"
+#include "tcpip/periodic_sender.h"
+#include "tcpip/send_queue.h"
 #include "tcpip/testing/one_client_server_test_case.h"
 #include "tcpip/transactor.h"
 #include "tcpip/wait.h"

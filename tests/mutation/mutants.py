@@ -342,6 +342,9 @@ source("endpoint/endpoint_core.cc", "endpoint_core_test",
        "one_client_server_test", "base_client_or_server_test", "one_client_read_loop_server_test",
        "shutdown_test", "connection_test", "client_test", "link_test",
        "last_message_test")
+mutant("number_stays",
+       "*current_number_ = 0;", "", "a SendQueue sees that the connection has ended",
+       tests=["send_queue_test"])
 mutant("unread_without_kernel",
        "return receivable + static_cast<std::size_t>(link.receiver->unread());",
        "return static_cast<std::size_t>(link.receiver->unread());",
@@ -1129,6 +1132,130 @@ mutant("fail_all_fails_nobody",
 mutant("fail_all_connections",
        "if (connection != nullptr && item.entry->connection() != *connection) {",
        "if (false) {", "fail_all() of one connection leaves the others")
+
+source("base/slot_ring.cc", "slot_ring_test", "send_queue_test")
+mutant("one_more",
+       "head_.load()) >=", "head_.load()) >", "no more messages wait than the limit")
+mutant("outdated_stays",
+       "const bool is_outdated = front.tag.load(std::memory_order_relaxed) != tag;",
+       "const bool is_outdated = false;",
+       "messages of an ended connection make room for new ones")
+mutant("newest_drops_oldest",
+       "if (!is_outdated && when_full == WhenFull::kRefuse) {", "if (false) {",
+       "a full ring drops nothing unless it is told to")
+mutant("dropped_twice",
+       "if (!head_.compare_exchange_strong(position, position + 1)) {\n"
+       "    return Dropped::kChanged;\n  }",
+       "head_ = position + 1;",
+       "a message is dropped by one thread, and not popped as well")
+mutant("popped_twice",
+       "if (!head_.compare_exchange_weak(position, position + 1)) continue;",
+       "head_ = position + 1;", "a message that is popped is not dropped as well")
+mutant("pushed_into_one_slot",
+       "if (!tail_.compare_exchange_weak(position, position + 1,\n"
+       "                                     std::memory_order_relaxed)) {\n"
+       "      continue;\n    }",
+       "tail_ = position + 1;", "two threads do not fill the same slot")
+mutant("pops_what_is_being_pushed",
+       "if (turn < 0) return std::nullopt;", "",
+       "a message is popped once it is whole")
+mutant("drops_what_is_being_pushed",
+       "if (turn < 0) return Dropped::kNone;", "",
+       "a message is dropped once it is whole")
+mutant("too_many_slots",
+       "if (limit > kMostBytes) throw std::bad_alloc();", "",
+       "a number of slots that memory cannot hold is refused")
+mutant("too_many_bytes",
+       "if (max_size > kMostBytes / count) throw std::bad_alloc();", "",
+       "a size that memory cannot hold is refused")
+
+source("send_queue.cc", "send_queue_test", "send_queue_fault_test")
+mutant("any_connection",
+       "if (to_.number() != message.tag || !to_.connected()) return false;",
+       "if (!to_.connected()) return false;",
+       "a message reaches the connection of its post or none")
+mutant("old_connection_stays",
+       "to_ = link ? Connection(link->record) : Connection();", "",
+       "the writer finds the new connection")
+mutant("post_without_connection",
+       "if (tag == 0 || stop_.stop_requested())", "if (stop_.stop_requested())",
+       "nothing is taken while nobody is connected")
+mutant("post_after_close",
+       "if (tag == 0 || stop_.stop_requested())", "if (tag == 0)",
+       "a closed queue takes nothing")
+mutant("post_too_long",
+       "if (size > options_.max_size) {", "if (false) {",
+       "a message that is too long is refused")
+mutant("post_wakes_nobody",
+       "if (sleeps_ && sleeps_.exchange(false)) waker_.signal();", "",
+       "a post wakes the writer")
+mutant("post_always_wakes",
+       "if (sleeps_ && sleeps_.exchange(false)) waker_.signal();",
+       "waker_.signal();",
+       "a post makes no system call while the writer is at work",
+       tests=["send_queue_fault_test"])
+mutant("sleeps_without_a_look",
+       "if (!ring_.has_next() && !stop_.stop_requested()) {", "if (true) {",
+       "the writer looks for messages after it has said that it sleeps")
+mutant("overflow_not_noted",
+       "if (options_.when_full == WhenFull::kClose) {\n"
+       "      // Before", "if (false) {\n      // Before",
+       "a full queue closes the connection if it is told to")
+mutant("overflow_not_looked_for",
+       "if (options_.when_full == WhenFull::kClose) {\n      wait", "if (false) {\n      wait",
+       "a full queue closes a connection whose peer does not read")
+mutant("time_out_keeps_connection",
+       "if (deadline.has_passed()) {", "if (false) {",
+       "a connection that takes no message in time is closed")
+mutant("queued_twice",
+       "queued = queued || e.queued();", "",
+       "a message of which a part is sent is not written once more")
+mutant("interrupted_is_dropped",
+       "return queued || e.queued();", "return false;",
+       "a message that stays queued in the connection counts as sent")
+mutant("lost_without_memory",
+       "// The connection has not taken the message, or has ended.", "return false;",
+       "a message for which there is no memory is written later",
+       tests=["send_queue_fault_test"])
+mutant("done_not_told",
+       "note_done(message->position + 1);", "",
+       "flush() ends while messages come", same=
+       "the writer tells it once the queue is empty, and a queue that never is "
+       "empty would need a test that runs for ever")
+mutant("flush_of_a_closed_queue_waits",
+       "return done_ >= target || ended_;", "return done_ >= target;",
+       "close() ends a flush()")
+mutant("flush_of_a_closed_queue_returns",
+       'if (done_ < target) throw CancelledError("flush", name_);', "",
+       "flush() does not say that all is sent if it was dropped")
+mutant("rest_not_counted",
+       "while (ring_.pop(buffer_.get())) ++dropped_stale_;", "",
+       "what waits when the queue is closed is counted")
+mutant("close_waits_for_the_peer",
+       "stop_.request_stop();\n  waker_", "waker_", "close() ends the writer thread")
+mutant("close_wakes_nobody",
+       "stop_.request_stop();\n  waker_.signal();", "stop_.request_stop();",
+       "close() wakes a writer that sleeps")
+
+source("periodic_sender.cc", "periodic_sender_test")
+mutant("drifts",
+       "next.when() + options_.period;", "Clock::now() + options_.period;",
+       "the schedule does not drift")
+mutant("burst",
+       "if (due <= now) missed = (now - due) / options_.period + 1;", "",
+       "times that have passed are left out and counted")
+mutant("close_wakes_nobody",
+       "Wait(next, stop_.get_token()));", "Wait(next));",
+       "close() wakes a thread that waits for its time")
+mutant("calls_unconnected",
+       "if (!connection.connected()) {\n      next = Deadline();\n      continue;\n    }",
+       "", "the function is not called without a connection")
+mutant("busy_counts_as_sent",
+       "case SendResult::kBusy:\n        ++busy_;", "case SendResult::kBusy:\n        ++sent_;",
+       "what the peer does not take is counted apart")
+mutant("any_period",
+       "if (options.period.count() <= 0 || options.period > kLongestPeriod) {", "if (false) {",
+       "a period out of range is refused")
 
 # --- The streams ---
 

@@ -26,6 +26,8 @@
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/periodic_sender.h"
+#include "tcpip/send_queue.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
@@ -65,6 +67,10 @@ struct World {
     streams = tcpip::open_connection("127.0.0.1", listener->port(), kPatience);
     accepted = std::move(listener->accept(kPatience).fd);
     owner = std::make_unique<CallbackQueue::Owner>(*queue);
+    sends = std::make_unique<tcpip::SendQueue>(*client);
+    periodic = std::make_unique<tcpip::PeriodicSender>(
+        *client, tcpip::PeriodicSenderOptions{.period = 1ms},
+        [](const Connection&) { return tcpip::SendResult::kSent; });
   }
 
   std::string echo(const std::string& text) {
@@ -91,6 +97,8 @@ struct World {
   void destroy() {
     streams.reader = tcpip::StreamReader();
     streams.writer = tcpip::StreamWriter();
+    periodic.reset();
+    sends.reset();
     listener.reset();
     client.reset();
     server.reset();
@@ -109,6 +117,8 @@ struct World {
   std::unique_ptr<Listener> listener;
   tcpip::Streams streams;
   tcpip::UniqueFd accepted;
+  std::unique_ptr<tcpip::SendQueue> sends;
+  std::unique_ptr<tcpip::PeriodicSender> periodic;
 };
 
 // The exit status of a child that runs `work`, or minus the signal that has
@@ -262,6 +272,8 @@ TEST(ForkTest, ChildThatUsesAnythingGetsAnError) {
       [&] { world.owner->post([] {}); },
       [&] { world.owner->cancel(); },
       [&] { world.listener->accept(1s); },
+      [&] { world.sends->post("x"); },
+      [&] { world.sends->flush(1s); },
   };
   for (std::size_t i = 0; i < uses.size(); ++i) {
     SCOPED_TRACE(i);

@@ -415,6 +415,8 @@ TEST(ThreadRole, HasNames) {
   EXPECT_EQ(to_string(ThreadRole::kReader), "reader");
   EXPECT_EQ(to_string(ThreadRole::kMonitor), "monitor");
   EXPECT_EQ(to_string(ThreadRole::kDispatch), "dispatch");
+  EXPECT_EQ(to_string(ThreadRole::kSend), "send");
+  EXPECT_EQ(to_string(ThreadRole::kPeriodic), "periodic");
   EXPECT_EQ(to_string(ThreadRole::kResolve), "resolve");
 }
 
