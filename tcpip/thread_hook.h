@@ -10,6 +10,8 @@
 #include <functional>
 #include <string_view>
 
+#include "tcpip/error.h"
+
 namespace tcpip {
 
 enum class ThreadRole {
@@ -23,9 +25,25 @@ enum class ThreadRole {
 
 std::string_view to_string(ThreadRole role) noexcept;
 
-// For setting priority, affinity or another name (pthread_self() is the new
-// thread). An exception from the hook is logged, and the thread goes on.
+// For setting priority, affinity (realtime.h does that) or another name
+// (pthread_self() is the new thread).
+//
+// start(), or the constructor of a CallbackThread, returns when the hook has
+// returned in each thread. So the hook must not wait for the thread that calls
+// start().
+//
+// A ThreadStartError from the hook makes start() fail. Any other exception is
+// logged, and the thread goes on.
 using ThreadStartHook = std::function<void(ThreadRole role)>;
+
+// Thrown by a hook: the thread must not do its work. start() throws it, with
+// everything closed and no thread left, as after any error of start(). If the
+// hook waits for the thread that called start() (by a close(), say), it is
+// logged instead.
+class ThreadStartError final : public Error {
+ public:
+  using Error::Error;
+};
 
 }  // namespace tcpip
 

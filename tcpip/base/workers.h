@@ -37,8 +37,8 @@ struct ThreadOptions {
 // What a thread does.
 using ThreadWork = std::function<void()>;
 
-// Starts a thread that runs `work` and then destroys it. What `work` throws is
-// logged. Throws Error if there can be no thread; then `work` has not run.
+// Starts a thread that runs `work` and then destroys it. What the hook and
+// `work` throw is logged. Throws Error if there can be no thread; then `work` has not run.
 std::jthread start_thread(const ThreadOptions& options, ThreadWork work);
 
 class Workers {
@@ -54,8 +54,11 @@ class Workers {
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
-  // Starts a thread. False, and `work` has not run, after refuse().
-  // Throws Error if there can be no thread; then `work` has not run either.
+  // Starts a thread, and returns when its hook has returned. False, and `work`
+  // has not run, after refuse(). Throws Error if there can be no thread, and
+  // the hook's ThreadStartError; then `work` has not run either, and there is
+  // no thread. If the hook waits for the calling thread, start() does not wait,
+  // and what the hook then throws is logged.
   bool start(const ThreadOptions& options, ThreadWork work);
   // From now on no thread can be started. To tell those that run is up to their
   // object.
