@@ -6,6 +6,7 @@
 
 #include <sys/socket.h>
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <system_error>
@@ -31,6 +32,16 @@ std::error_code set_option(int fd, int level, int name, int value) noexcept;
 // How many bytes have come over a TCP connection, as the kernel counts them;
 // nothing for other sockets and on old kernels.
 std::optional<std::uint64_t> bytes_arrived(int fd) noexcept;
+
+// The last segment with data that has come over a TCP connection; nothing for
+// other sockets and on old kernels.
+struct LastSegment {
+  // In ticks of the kernel's clock: up to kTick too much or too little.
+  static constexpr std::chrono::milliseconds kTick{10};
+  std::chrono::milliseconds age;
+  std::uint32_t number;  // 1, 2, 3, ... modulo 2^32
+};
+std::optional<LastSegment> last_segment(int fd) noexcept;
 
 // An errno as a value.
 std::error_code system_error(int error_number) noexcept;
