@@ -37,6 +37,8 @@ enum class PeerLine {
   kHeartbeatLost,
   kHandlerFailed,
   kCallbackFailed,
+  kUnknownFrame,
+  kWrongLength,
   kAcceptFailed  // the last
 };
 inline constexpr std::size_t kPeerLines =
