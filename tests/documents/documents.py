@@ -34,6 +34,7 @@ MUST_HAVE_CPP = ("README.md", "PORTING.md", "docs/user_guide.md")
 # What statements and declarations may use without an #include.
 PRELUDE = """\
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <array>
 #include <chrono>
@@ -51,12 +52,14 @@ PRELUDE = """\
 #include "tcpip/connection_event.h"
 #include "tcpip/constants.h"
 #include "tcpip/error.h"
+#include "tcpip/frame_dispatcher.h"
 #include "tcpip/json.h"
 #include "tcpip/log.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
 #include "tcpip/pending_replies.h"
+#include "tcpip/realtime.h"
 #include "tcpip/testing/one_client_server_test_case.h"
 #include "tcpip/transactor.h"
 #include "tcpip/wait.h"

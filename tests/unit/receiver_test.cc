@@ -89,7 +89,7 @@ const std::vector<Read>& all_reads() {
        }},
       {"read_until_silence",
        [](auto& r, auto& w) {
-         r.read_until_silence({kName, w}, 1ms, 100);
+         r.read_until_silence({kName, w}, 1ms, 3);
        }},
       {"discard_until",
        [](auto& r, auto& w) {
@@ -116,8 +116,7 @@ const std::vector<Read>& all_reads() {
        },
        false},
       {"try_read_until_silence",
-       [](auto& r, auto&) { r.try_read_until_silence(kName, 1ms, 100); },
-       false},
+       [](auto& r, auto&) { r.try_read_until_silence(kName, 1ms, 3); }, false},
       {"skip", [](auto& r, auto&) { r.skip(kName, 1); }, false},
       {"discard", [](auto& r, auto&) { r.discard(kName); }, false},
   };
