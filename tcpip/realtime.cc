@@ -117,7 +117,7 @@ class SetScheduling {
 }  // namespace
 
 ThreadStartHook realtime(RealtimeOptions options) {
-  return SetScheduling(std::move(options));
+  return required(SetScheduling(std::move(options)));
 }
 
 }  // namespace tcpip

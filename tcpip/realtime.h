@@ -36,11 +36,14 @@ struct RealtimeOptions {
   std::vector<ThreadRole> roles = {};
 };
 
+// Returns a required() hook (thread_hook.h), for the option thread_start_hook.
+// It may also be called in a thread of the program's, to set up that one.
+//
 // Throws std::invalid_argument for a priority that the policy does not have,
 // and for a CPU that is not in 0...1023.
 //
-// What the kernel refuses, the hook throws as a ThreadStartError, and so
-// start() does. Its code() is the errno; its operation() is
+// What the kernel refuses, the hook throws as a ThreadStartError, and so does
+// start(). Its code() is the errno; its operation() is
 // "sched_setscheduler" (EPERM: the process needs CAP_SYS_NICE, or RLIMIT_RTPRIO
 // of at least the priority) or "sched_setaffinity" (EINVAL: the process may not
 // use one of the CPUs, or there is no such CPU).

@@ -60,7 +60,7 @@ void run_logged(const Log& log, std::string_view what, Function function) {
   }
 }
 
-// What has become of a thread's hook, for the thread that starts it.
+// What has become of a required() hook, for the thread that waits for it.
 class HookResult {
  public:
   // The hook has refused the thread. False if nobody waits for that any more;
@@ -194,7 +194,8 @@ class Workers::State {
 bool Workers::State::start(std::shared_ptr<State> self,
                            const ThreadOptions& options, ThreadWork work) {
   const ThreadNumber number = next_thread_number();
-  const auto result = options.hook ? std::make_shared<HookResult>() : nullptr;
+  const bool is_required = options.hook.target<RequiredHook>() != nullptr;
+  const auto result = is_required ? std::make_shared<HookResult>() : nullptr;
   ThreadWork body =
       make_body(options, number, result,
                 [self = std::move(self), number, result, log = options.log,

@@ -2045,10 +2045,15 @@ mutant("failed_hook_ends_process",
        'if (options.hook) run_hook(options, result.get());',
        "if (options.hook) options.hook(options.role);\n"
        "    if (result) result->set_done();", "a hook that throws is logged")
+mutant("every_hook_awaited",
+       "const bool is_required = options.hook.target<RequiredHook>() != nullptr;",
+       "const bool is_required = options.hook != nullptr;",
+       "start() does not wait for a hook that is not required",
+       tests=["callback_thread_test"])
 mutant("hook_not_awaited",
        "[this]() TCPIP_REQUIRES(mutex_) { return done_; });",
        "[this]() TCPIP_REQUIRES(mutex_) { return true; });",
-       "start() returns when the hook has returned")
+       "start() waits for a required hook")
 mutant("hook_wait_not_in_table",
        "if (wait.is_allowed()) {\n        changed_.wait", "if (true) {\n        changed_.wait",
        "start() does not wait for a hook that waits for it",

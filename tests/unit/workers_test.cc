@@ -410,7 +410,7 @@ TEST(Workers, HoldsNoLockWhileTheHookIsCopied) {
   EXPECT_TRUE(workers.join());
 }
 
-TEST(Workers, StartReturnsWhenTheHookHasReturned) {
+TEST(Workers, StartWaitsForARequiredHook) {
   Workers workers;
   for (int round = 0; round < 100; ++round) {
     std::atomic<bool> returned{false};
@@ -418,7 +418,7 @@ TEST(Workers, StartReturnsWhenTheHookHasReturned) {
       std::this_thread::yield();
       returned = true;
     };
-    EXPECT_TRUE(workers.start({.name = {}, .hook = hook}, [] {}));
+    EXPECT_TRUE(workers.start({.name = {}, .hook = required(hook)}, [] {}));
     EXPECT_TRUE(returned);
     EXPECT_TRUE(workers.join());
   }
@@ -428,7 +428,7 @@ ThreadStartError refusal() {
   return {std::make_error_code(std::errc::operation_not_permitted), "hook"};
 }
 
-TEST(Workers, AHookMayRefuseItsThread) {
+TEST(Workers, ARequiredHookMayRefuseItsThread) {
   const LogRecorder lines;
   std::atomic<int> ends{0};
   std::atomic<bool> worked{false};
@@ -436,7 +436,7 @@ TEST(Workers, AHookMayRefuseItsThread) {
   EXPECT_TRUE(workers.start({}, [] {}));
   try {
     workers.start({.name = {},
-                   .hook = [](ThreadRole) { throw refusal(); },
+                   .hook = required([](ThreadRole) { throw refusal(); }),
                    .log = lines.log()},
                   [&] { worked = true; });
     ADD_FAILURE();
@@ -457,27 +457,44 @@ TEST(Workers, NothingOfARefusedThreadIsLeft) {
   std::atomic<bool> destroyed{false};
   EXPECT_THROW(
       workers.start(
-          {.name = {}, .hook = [](ThreadRole) { throw refusal(); }},
+          {.name = {}, .hook = required([](ThreadRole) { throw refusal(); })},
           [keep = tcpip_tests::on_destruction([&] { destroyed = true; })] {}),
       ThreadStartError);
   EXPECT_TRUE(destroyed);
 }
 
-TEST(StartThread, NobodyWaitsForARefusalThere) {
-  std::vector<std::string> lines;
-  bool worked = false;
+// Its other exceptions are logged, as those of every hook; and so is a refusal
+// that nobody waits for.
+TEST(Workers, OtherRefusalsAreLoggedAndTheThreadGoesOn) {
+  const LogRecorder lines;
+  std::atomic<int> worked{0};
+  Workers workers;
+  EXPECT_TRUE(workers.start({.name = {},
+                             .hook = [](ThreadRole) { throw refusal(); },
+                             .log = lines.log()},
+                            [&] { ++worked; }));
+  EXPECT_TRUE(workers.start(
+      {.name = {},
+       .hook = required([](ThreadRole) { throw std::runtime_error("no"); }),
+       .log = lines.log()},
+      [&] { ++worked; }));
+  EXPECT_TRUE(workers.join());
   start_thread({.name = {},
-                .hook = [](ThreadRole) { throw refusal(); },
-                .log = collecting_log(lines)},
-               [&] { worked = true; })
+                .hook = required([](ThreadRole) { throw refusal(); }),
+                .log = lines.log()},
+               [&] { ++worked; })
       .join();
-  EXPECT_TRUE(worked);
-  EXPECT_EQ(lines.size(), 1u);
+  EXPECT_EQ(worked, 3);
+  EXPECT_EQ(lines.count("thread start hook failed"), 3u) << lines.text();
+}
+
+TEST(Workers, AnEmptyHookCannotBeRequired) {
+  EXPECT_THROW((void)required({}), std::invalid_argument);
 }
 
 // start() waits for the hook, which waits for the thread that is in start().
 // Whoever is the second does not wait.
-TEST(Workers, AHookThatWaitsForTheStartingThreadEnds) {
+TEST(Workers, ARequiredHookThatWaitsForTheStartingThreadEnds) {
   const LogRecorder lines;
   int refused = 0;
   int logged = 0;
@@ -490,11 +507,10 @@ TEST(Workers, AHookThatWaitsForTheStartingThreadEnds) {
       outer.start({}, [&] {
         try {
           inner.start({.name = {},
-                       .hook =
-                           [&](ThreadRole) {
-                             outer.join();
-                             throw refusal();
-                           },
+                       .hook = required([&](ThreadRole) {
+                         outer.join();
+                         throw refusal();
+                       }),
                        .log = lines.log()},
                       [&] { worked = true; });
         } catch (const ThreadStartError&) {
@@ -521,7 +537,7 @@ TEST(Workers, AThreadMayWaitForTheOneThatHasStartedIt) {
     Workers inner;
     Workers outer;
     outer.start({}, [&] {
-      inner.start({.name = {}, .hook = [](ThreadRole) {}}, [&] {
+      inner.start({.name = {}, .hook = required([](ThreadRole) {})}, [&] {
         outer.join();
         waited = ended.load();
       });
