@@ -50,6 +50,7 @@ struct Disturbance {
   }
 };
 
+// Each lets a recv() have a few bytes only, so that there are many of them.
 constexpr std::array kDisturbances{
     Disturbance{"Short",
                 [](faults::Plan& plan) {
@@ -57,22 +58,26 @@ constexpr std::array kDisturbances{
                 }},
     Disturbance{"Uneven",
                 [](faults::Plan& plan) {
-                  plan.add("recv", faults::sometimes(0.5, 1).at_most(7));
+                  plan.add("recv", faults::always().at_most(7));
+                  plan.add("recv", faults::sometimes(0.5, 1).at_most(3));
                 }},
     Disturbance{"Interrupted",
                 [](faults::Plan& plan) {
+                  plan.add("recv", faults::always().at_most(7));
                   for (const char* const call : {"recv", "poll", "ppoll"}) {
                     plan.add(call, faults::sometimes(0.3, 2).error(EINTR));
                   }
                 }},
     Disturbance{"Spurious",
                 [](faults::Plan& plan) {
+                  plan.add("recv", faults::always().at_most(7));
                   plan.add("ppoll", faults::sometimes(0.3, 3).ready());
                   plan.add("recv", faults::sometimes(0.2, 4).error(EAGAIN));
                 }},
     Disturbance{
         "NoMemory",
         [](faults::Plan& plan) {
+          plan.add("recv", faults::always().at_most(7).here());
           plan.add("new", faults::sometimes(0.2, 5).error(ENOMEM).here());
           plan.add("recv", faults::sometimes(0.2, 6).error(ENOMEM).here());
         }},
