@@ -17,6 +17,7 @@
 //   |-- UnexpectedHeartbeatError a heartbeat came, but heartbeats are not
 //   |                            expected; the connection lives
 //   |-- JsonDecodeError (json.h) the message is not JSON; the connection lives
+//   |-- ThreadStartError (thread_hook.h) a start hook has refused a thread
 //   `-- ResolveError             the host name has no address
 //   CancelledError               a stop was requested; not an Error, so that an
 //                                orderly stop is not handled as a fault

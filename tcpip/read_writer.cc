@@ -265,6 +265,11 @@ std::size_t discard_bytes(const ReadWriter& from, const char* operation) {
   return find_link(from.source_, operation)->receiver->discard(operation);
 }
 
+std::shared_ptr<Receiver> receiver_of(const ReadWriter& read_writer,
+                                      const char* operation) {
+  return find_link(read_writer.source_, operation)->receiver;
+}
+
 std::string subject_of(const ReadWriter& read_writer) {
   if (!read_writer.source_) return {};
   const std::shared_ptr<Link> link = read_writer.source_->link();
@@ -309,6 +314,14 @@ void ReadWriter::read_exactly(std::span<std::byte> out,
 void ReadWriter::read_struct(std::span<std::byte> out, const Wait& wait) const {
   const auto link = find_link(source_, "read_into");
   link->receiver->read_exactly({"read_into", wait}, out);
+}
+
+std::string ReadWriter::read_until_silence(std::chrono::microseconds silence,
+                                           std::size_t max,
+                                           const Wait& wait) const {
+  const Call call{"read_until_silence", wait};
+  const auto link = find_link(source_, call.operation);
+  return link->receiver->read_until_silence(call, silence, max);
 }
 
 std::string ReadWriter::read_line(const Wait& wait) const {
@@ -360,6 +373,13 @@ std::optional<std::string> ReadWriter::try_read_until(
 std::optional<std::string> ReadWriter::try_read_exactly(std::size_t n) const {
   const auto link = find_link(source_, "try_read_exactly");
   return link->receiver->try_read_exactly("try_read_exactly", n);
+}
+
+std::optional<std::string> ReadWriter::try_read_until_silence(
+    std::chrono::microseconds silence, std::size_t max) const {
+  constexpr const char* kOperation = "try_read_until_silence";
+  const auto link = find_link(source_, kOperation);
+  return link->receiver->try_read_until_silence(kOperation, silence, max);
 }
 
 std::optional<std::string> ReadWriter::try_read_str() const {

@@ -33,6 +33,7 @@
 #ifndef TCPIP_READ_WRITER_H_
 #define TCPIP_READ_WRITER_H_
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <initializer_list>
@@ -54,6 +55,7 @@ class ReadWriter;
 namespace internal {
 
 class LinkSource;
+class Receiver;
 
 // read_str(), write_str(), send_str() and their try_ forms under another name
 // in errors, for json.h. The reads give the text to `use`; if that throws
@@ -82,6 +84,11 @@ std::optional<std::string> try_read_bytes_until(const ReadWriter& from,
 void write_bytes(const ReadWriter& to, const char* operation,
                  std::string_view data, const Wait& wait);
 std::size_t discard_bytes(const ReadWriter& from, const char* operation);
+// What reads from its connection, for frame_dispatcher.h: it goes on to the end
+// of the stream also when the connection has ended meanwhile. Throws
+// ConnectionError without a connection.
+std::shared_ptr<Receiver> receiver_of(const ReadWriter& read_writer,
+                                      const char* operation);
 // The peer of its connection, or else the name of the client or server; for
 // error messages.
 std::string subject_of(const ReadWriter& read_writer);
@@ -103,6 +110,8 @@ class ReadWriter {
   std::string read_until(std::string_view separator = "\n",
                          const Wait& wait = {}) const;
   std::string read_until(Separators separators, const Wait& wait = {}) const;
+  std::string read_until_silence(std::chrono::microseconds silence,
+                                 std::size_t max, const Wait& wait = {}) const;
   // One text message without its terminator, in UTF-8. Throws as read_until();
   // DecodeError if the message is not text in the encoding;
   // UnexpectedHeartbeatError for a heartbeat if heartbeats are not expected.
@@ -121,6 +130,8 @@ class ReadWriter {
   std::optional<std::string> try_read_until(
       std::string_view separator = "\n") const;
   std::optional<std::string> try_read_exactly(std::size_t n) const;
+  std::optional<std::string> try_read_until_silence(
+      std::chrono::microseconds silence, std::size_t max) const;
   std::optional<std::string> try_read_str() const;
   template <class T>
   bool try_read_into(T& data) const {
@@ -272,6 +283,8 @@ class ReadWriter {
   friend void internal::write_bytes(const ReadWriter&, const char*,
                                     std::string_view, const Wait&);
   friend std::size_t internal::discard_bytes(const ReadWriter&, const char*);
+  friend std::shared_ptr<internal::Receiver> internal::receiver_of(
+      const ReadWriter&, const char*);
   friend std::string internal::subject_of(const ReadWriter&);
 
   void read_struct(std::span<std::byte> out, const Wait& wait) const;

@@ -465,7 +465,8 @@ void Socket::linger(Deadline deadline) noexcept {
 }
 
 std::optional<std::chrono::milliseconds> Socket::silent_for() const noexcept {
-  return internal::silent_for(fd_.get());
+  const auto last = internal::last_segment(fd_.get());
+  return last ? std::optional(last->age) : std::nullopt;
 }
 
 std::uint64_t Socket::arrived(std::uint64_t received) const noexcept {

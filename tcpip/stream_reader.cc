@@ -133,6 +133,19 @@ std::optional<std::string> StreamReader::try_read_exactly(std::size_t n) {
       .try_read_exactly("try_read_exactly", n);
 }
 
+std::string StreamReader::read_until_silence(std::chrono::microseconds silence,
+                                             std::size_t max,
+                                             const Wait& wait) {
+  return connected("read_until_silence", wait)
+      .read_until_silence({"read_until_silence", wait}, silence, max);
+}
+
+std::optional<std::string> StreamReader::try_read_until_silence(
+    std::chrono::microseconds silence, std::size_t max) {
+  return connected("try_read_until_silence", {})
+      .try_read_until_silence("try_read_until_silence", silence, max);
+}
+
 bool StreamReader::wait_readable(const Wait& wait) {
   return connected("wait_readable", wait)
       .wait_readable({"wait_readable", wait});

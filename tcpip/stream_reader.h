@@ -90,6 +90,26 @@ class StreamReader {
   std::string read_exactly(std::size_t n, const Wait& wait = {});
   // The same into the caller's memory, which is untouched after any failure.
   void read_exactly(std::span<std::byte> out, const Wait& wait = {});
+  // A message that ends by silence, for an instrument without a terminator: all
+  // bytes until none has come for `silence`. Also ends, at once, when `max`
+  // bytes have come: then the result has `max` bytes, and the message may go
+  // on. At the end of the stream it returns what came, which is empty if that
+  // is nothing. The Wait covers the silence too: at its deadline all stays in
+  // the reader.
+  //
+  // `silence` is counted from when the last byte came, not from when it was
+  // read (but for Unix-domain sockets). So a message that came a while ago is
+  // returned at once, also by try_. The time is known to some 10 ms: if this
+  // thread is late, the silence may be taken for so much shorter than it is,
+  // never for longer.
+  //
+  // Two messages that have both come before the reader has taken the first
+  // cannot be told apart. If it has taken the first, they can if the second
+  // came as one segment. So a loop that uses try_ looks again within `silence`.
+  //
+  // Throws std::invalid_argument for a `silence` or `max` that is not above 0.
+  std::string read_until_silence(std::chrono::microseconds silence,
+                                 std::size_t max, const Wait& wait = {});
 
   // The same without a copy: the view points into the reader's buffer and is
   // valid until the next call of a non-const member.
@@ -108,6 +128,8 @@ class StreamReader {
   std::optional<std::string> try_read_until(std::string_view separator = "\n");
   std::optional<std::string> try_read_until(Separators separators);
   std::optional<std::string> try_read_exactly(std::size_t n);
+  std::optional<std::string> try_read_until_silence(
+      std::chrono::microseconds silence, std::size_t max);
 
   // Waits until a read would find bytes, the end of the stream or an error.
   // False at the deadline.

@@ -1,5 +1,10 @@
 #include "tcpip/thread_hook.h"
 
+#include <stdexcept>
+#include <utility>
+
+#include "tcpip/base/workers.h"
+
 namespace tcpip {
 
 std::string_view to_string(ThreadRole role) noexcept {
@@ -20,6 +25,11 @@ std::string_view to_string(ThreadRole role) noexcept {
       return "resolve";
   }
   return "?";
+}
+
+ThreadStartHook required(ThreadStartHook hook) {
+  if (!hook) throw std::invalid_argument("required: the hook is empty");
+  return internal::RequiredHook{std::move(hook)};
 }
 
 }  // namespace tcpip

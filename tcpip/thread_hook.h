@@ -10,6 +10,8 @@
 #include <functional>
 #include <string_view>
 
+#include "tcpip/error.h"
+
 namespace tcpip {
 
 enum class ThreadRole {
@@ -25,9 +27,26 @@ enum class ThreadRole {
 
 std::string_view to_string(ThreadRole role) noexcept;
 
-// For setting priority, affinity or another name (pthread_self() is the new
-// thread). An exception from the hook is logged, and the thread goes on.
+// For setting priority, affinity (realtime.h does that) or another name
+// (pthread_self() is the new thread). An exception from the hook is logged, and
+// the thread goes on; unless the hook is a required() one.
 using ThreadStartHook = std::function<void(ThreadRole role)>;
+
+// Thrown by a required() hook: the thread must not do its work.
+class ThreadStartError final : public Error {
+ public:
+  using Error::Error;
+};
+
+// The same hook, but start(), or the constructor of a CallbackThread, waits
+// until it has returned in each thread, and throws its ThreadStartError, with
+// everything closed and no thread left, as after any error of start(). So the
+// hook must not wait for the thread that calls start(). (A close() in it is
+// fine: of two objects that wait for each other one does not wait. If that is
+// start(), a ThreadStartError is logged as any other exception.)
+//
+// Throws std::invalid_argument for an empty hook.
+[[nodiscard]] ThreadStartHook required(ThreadStartHook hook);
 
 }  // namespace tcpip
 

@@ -21,6 +21,8 @@ RateLimit limit_of(PeerLine kind) {
     case PeerLine::kTurnedAway:
     case PeerLine::kUnreadDropped:
     case PeerLine::kEventsWaiting:
+    case PeerLine::kUnknownFrame:
+    case PeerLine::kWrongLength:
     case PeerLine::kAcceptFailed:
       return RateLimit(PeerLog::kInterval);
     default:

@@ -42,6 +42,8 @@ enum class PeerLine {
   kCallbackFailed,
   kSendQueueClosed,
   kPeriodicFailed,
+  kUnknownFrame,
+  kWrongLength,
   kAcceptFailed  // the last
 };
 inline constexpr std::size_t kPeerLines =

@@ -8,6 +8,8 @@
 #include <array>
 #include <exception>
 #include <list>
+#include <memory>
+#include <optional>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -58,21 +60,79 @@ void run_logged(const Log& log, std::string_view what, Function function) {
   }
 }
 
+// What has become of a required() hook, for the thread that waits for it.
+class HookResult {
+ public:
+  // The hook has refused the thread. False if nobody waits for that any more;
+  // then the thread goes on.
+  bool refuse(const ThreadStartError& error) TCPIP_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    if (!is_awaited_) return false;
+    refusal_ = error;
+    return true;
+  }
+  bool is_refused() const TCPIP_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    return refusal_.has_value();
+  }
+  void set_done() TCPIP_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    done_ = true;
+    // The thread may go on and wait for the one that waits here.
+    ThreadWait::end(this);
+    changed_.notify_all();
+  }
+
+  // Waits until the hook has returned, and returns its refusal. But does not
+  // wait if the thread already waits for the calling one, in its hook.
+  std::optional<ThreadStartError> wait(ThreadNumber thread)
+      TCPIP_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    if (!done_) {
+      const ThreadWait wait(thread, this);
+      if (wait.is_allowed()) {
+        changed_.wait(mutex_, {},
+                      [this]() TCPIP_REQUIRES(mutex_) { return done_; });
+      }
+    }
+    is_awaited_ = false;
+    return refusal_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool is_awaited_ TCPIP_GUARDED_BY(mutex_) = true;
+  bool done_ TCPIP_GUARDED_BY(mutex_) = false;
+  std::optional<ThreadStartError> refusal_ TCPIP_GUARDED_BY(mutex_);
+};
+
+// Calls the hook. What it throws is logged, but for a refusal that `result`
+// (null: there is none) takes.
+void run_hook(const ThreadOptions& options, HookResult* result) {
+  run_logged(options.log, "thread start hook", [&] {
+    try {
+      options.hook(options.role);
+    } catch (const ThreadStartError& e) {
+      if (result == nullptr || !result->refuse(e)) throw;
+    }
+  });
+  if (result != nullptr) result->set_done();
+}
+
 // The function of the thread. Makes a copy of the hook here, where its copy
 // constructor (the program's code) runs with signals unblocked and may throw;
 // launch() only moves.
 ThreadWork make_body(const ThreadOptions& options, ThreadNumber number,
-                     ThreadWork work) {
-  return [options, number, work = std::move(work)]() mutable {
+                     std::shared_ptr<HookResult> result, ThreadWork work) {
+  return [options, number, result = std::move(result),
+          work = std::move(work)]() mutable {
     keep_module_loaded();
     adopt_thread_number(number);
     std::array<char, 16> name{};  // substr() would need memory
     options.name.copy(name.data(), name.size() - 1);
     ::pthread_setname_np(::pthread_self(), name.data());
-    if (options.hook) {
-      run_logged(options.log, "thread start hook",
-                 [&options] { options.hook(options.role); });
-    }
+    if (options.hook) run_hook(options, result.get());
     run_logged(options.log, "thread", [&work] { work(); });
     // The work may hold the last reference to its object. Destroy the work
     // here, as the last thing that the thread does for the object.
@@ -92,8 +152,8 @@ std::jthread launch(const std::string& name, ThreadWork body) {
 }  // namespace
 
 std::jthread start_thread(const ThreadOptions& options, ThreadWork work) {
-  return launch(options.name,
-                make_body(options, next_thread_number(), std::move(work)));
+  return launch(options.name, make_body(options, next_thread_number(), nullptr,
+                                        std::move(work)));
 }
 
 class Workers::State {
@@ -134,14 +194,18 @@ class Workers::State {
 bool Workers::State::start(std::shared_ptr<State> self,
                            const ThreadOptions& options, ThreadWork work) {
   const ThreadNumber number = next_thread_number();
-  ThreadWork body = make_body(options, number,
-                              [self = std::move(self), number,
-                               log = options.log, work = std::move(work)] {
-                                // Caught here, so that end() is called in any
-                                // case.
-                                run_logged(log, "thread", [&work] { work(); });
-                                self->end(number);
-                              });
+  const bool is_required = options.hook.target<RequiredHook>() != nullptr;
+  const auto result = is_required ? std::make_shared<HookResult>() : nullptr;
+  ThreadWork body =
+      make_body(options, number, result,
+                [self = std::move(self), number, result, log = options.log,
+                 work = std::move(work)] {
+                  // Caught here, so that end() is called in any case.
+                  if (!result || !result->is_refused()) {
+                    run_logged(log, "thread", [&work] { work(); });
+                  }
+                  self->end(number);
+                });
   Entries entry;
   entry.push_back({.number = number, .role = options.role});
   {
@@ -158,10 +222,17 @@ bool Workers::State::start(std::shared_ptr<State> self,
     remove(number);
     throw;
   }
-  const MutexLock lock(mutex_);
-  const auto place = find(number);
-  place->thread = std::move(thread);
-  changed_.notify_all();  // a join_one() may wait for the jthread
+  {
+    const MutexLock lock(mutex_);
+    const auto place = find(number);
+    place->thread = std::move(thread);
+    changed_.notify_all();  // a join_one() may wait for the jthread
+  }
+  if (!result) return true;
+  if (const auto refusal = result->wait(number)) {
+    join_one(number);
+    throw *refusal;
+  }
   return true;
 }
 

@@ -34,11 +34,19 @@ struct ThreadOptions {
   Log log = {};
 };
 
+// What required() makes.
+struct RequiredHook {
+  void operator()(ThreadRole role) const { hook(role); }
+
+  ThreadStartHook hook;
+};
+
 // What a thread does.
 using ThreadWork = std::function<void()>;
 
-// Starts a thread that runs `work` and then destroys it. What `work` throws is
-// logged. Throws Error if there can be no thread; then `work` has not run.
+// Starts a thread that runs `work` and then destroys it. What the hook and
+// `work` throw is logged. Throws Error if there can be no thread; then `work`
+// has not run.
 std::jthread start_thread(const ThreadOptions& options, ThreadWork work);
 
 class Workers {
@@ -56,6 +64,10 @@ class Workers {
 
   // Starts a thread. False, and `work` has not run, after refuse().
   // Throws Error if there can be no thread; then `work` has not run either.
+  //
+  // Waits for a required() hook, and throws its ThreadStartError; then there is
+  // no thread, and `work` has not run. If the hook waits for the calling
+  // thread, start() does not wait, and what the hook then throws is logged.
   bool start(const ThreadOptions& options, ThreadWork work);
   // From now on no thread can be started. To tell those that run is up to their
   // object.

@@ -18,6 +18,17 @@ Address ask_address(int fd, Call call) noexcept {
   return address_from(storage, size);
 }
 
+// TCP_INFO, if this kernel tells at least its first `needed` bytes.
+std::optional<tcp_info> info_of(int fd, std::size_t needed) noexcept {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+      size < needed) {
+    return std::nullopt;
+  }
+  return info;
+}
+
 }  // namespace
 
 Address address_from(const sockaddr_storage& storage, socklen_t size) noexcept {
@@ -47,27 +58,20 @@ std::error_code set_option(int fd, int level, int name, int value) noexcept {
 }
 
 std::optional<std::uint64_t> bytes_arrived(int fd) noexcept {
-  tcp_info info{};
-  socklen_t size = sizeof info;
   constexpr std::size_t kNeeded =
-      offsetof(tcp_info, tcpi_bytes_received) + sizeof info.tcpi_bytes_received;
-  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
-      size < kNeeded) {
-    return std::nullopt;
-  }
-  return info.tcpi_bytes_received;
+      offsetof(tcp_info, tcpi_bytes_received) + sizeof(std::uint64_t);
+  const auto info = info_of(fd, kNeeded);
+  return info ? std::optional<std::uint64_t>(info->tcpi_bytes_received)
+              : std::nullopt;
 }
 
-std::optional<std::chrono::milliseconds> silent_for(int fd) noexcept {
-  tcp_info info{};
-  socklen_t size = sizeof info;
+std::optional<LastSegment> last_segment(int fd) noexcept {
   constexpr std::size_t kNeeded =
-      offsetof(tcp_info, tcpi_last_data_recv) + sizeof info.tcpi_last_data_recv;
-  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
-      size < kNeeded) {
-    return std::nullopt;
-  }
-  return std::chrono::milliseconds(info.tcpi_last_data_recv);
+      offsetof(tcp_info, tcpi_data_segs_in) + sizeof(std::uint32_t);
+  const auto info = info_of(fd, kNeeded);
+  if (!info) return std::nullopt;
+  return LastSegment{std::chrono::milliseconds(info->tcpi_last_data_recv),
+                     info->tcpi_data_segs_in};
 }
 
 std::error_code system_error(int error_number) noexcept {

@@ -33,10 +33,16 @@ std::error_code set_option(int fd, int level, int name, int value) noexcept;
 // nothing for other sockets and on old kernels.
 std::optional<std::uint64_t> bytes_arrived(int fd) noexcept;
 
-// How long ago the last bytes of the peer came over a TCP connection, or the
-// connection was made, as the kernel counts it (in steps of its clock, some
-// milliseconds); nothing for other sockets.
-std::optional<std::chrono::milliseconds> silent_for(int fd) noexcept;
+// The last segment with data that has come over a TCP connection; before the
+// first one, its age is that of the connection. Nothing for other sockets and on
+// old kernels.
+struct LastSegment {
+  // In ticks of the kernel's clock: up to kTick too much or too little.
+  static constexpr std::chrono::milliseconds kTick{10};
+  std::chrono::milliseconds age;
+  std::uint32_t number;  // 1, 2, 3, ... modulo 2^32
+};
+std::optional<LastSegment> last_segment(int fd) noexcept;
 
 // An errno as a value.
 std::error_code system_error(int error_number) noexcept;

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "tcpip/error.h"
+#include "tcpip/net/socket_calls.h"
 
 namespace tcpip::internal {
 namespace {
@@ -18,6 +19,9 @@ namespace {
 // A read of at least this many bytes into the caller's memory first asks how
 // many the kernel holds, to save a copy. For fewer, asking costs more.
 constexpr std::size_t kDirect = 16 * 1024;
+
+// A silence that is longer is cut to this: no clock can add the longest ones.
+constexpr std::chrono::hours kLongestSilence{100 * 365 * 24};
 
 [[noreturn]] void throw_bad_size(std::size_t n, const Call& call) {
   throw std::invalid_argument(
@@ -28,6 +32,16 @@ void check_size(std::size_t n, const Call& call) {
   if (n <= static_cast<std::size_t>(PTRDIFF_MAX)) return;
   // A requested stop wins over a bad size: the caller checks for it next.
   if (!call.wait.stop.stop_requested()) throw_bad_size(n, call);
+}
+
+void check_silence(std::chrono::microseconds& silence, std::size_t max,
+                   const Call& call) {
+  check_size(max, call);
+  if (silence <= silence.zero() || max == 0) {
+    throw std::invalid_argument(fmt::format(
+        "{}: the silence and the size must be positive", call.operation));
+  }
+  silence = std::min<std::chrono::microseconds>(silence, kLongestSilence);
 }
 
 bool may_take_at_once(const Call& call) {
@@ -349,6 +363,94 @@ std::optional<std::size_t> Receiver::exactly(std::size_t n, Attempt& attempt) {
   return n;
 }
 
+// To be called right after the buffer was filled: notes when the last byte in
+// it came.
+void Receiver::note_arrival() {
+  const auto now = Deadline::Clock::now();
+  arrival_ = {buffer_.received(), now, std::nullopt};
+  if (const auto last = last_segment(socket_->native_handle())) {
+    using std::chrono::milliseconds;
+    arrival_.time -= std::max(last->age - LastSegment::kTick, milliseconds(0));
+    arrival_.segment = last->number;
+  }
+}
+
+// For bytes in the kernel that this thread finds only after `end`, when the
+// message in the buffer has ended if nothing came until then: true if they
+// certainly came later. That can be told only if one segment brought them.
+// Where it cannot, a message is rather taken together with the next one than
+// torn.
+bool Receiver::is_next_message(Deadline end) const {
+  if (!arrival_.segment) return false;
+  const auto now = Deadline::Clock::now();
+  const auto last = last_segment(socket_->native_handle());
+  return last && last->number == *arrival_.segment + 1 &&
+         now - last->age - LastSegment::kTick >= end.when();
+}
+
+// As fill(). But the error that has broken the connection is left to the next
+// operation, and counts as the end here: for a buffer that is not empty.
+Receiver::Fill Receiver::fill_at_end(const Call& call) {
+  Attempt attempt{call};
+  try {
+    return fill(attempt);
+  } catch (const ConnectionError&) {
+    if (error_number() == 0) throw;
+    return Fill::kEof;
+  }
+}
+
+std::optional<std::size_t> Receiver::until_silence(
+    std::chrono::microseconds silence, std::size_t max, const Call& call) {
+  check_stop(call);
+  if (buffer_.empty()) {
+    Attempt attempt{call};
+    const Fill first = fill(attempt);
+    if (first != Fill::kData) {
+      return first == Fill::kEof ? std::optional<std::size_t>(0) : std::nullopt;
+    }
+    note_arrival();
+  } else if (arrival_.position != buffer_.received()) {
+    // Another operation has filled the buffer.
+    top_up(call.operation);
+    note_arrival();
+  }
+  // As Attempt::budget.
+  std::optional<std::size_t> budget;
+  for (;;) {
+    check_stop(call);
+    const std::size_t size = buffer_.size();
+    if (size >= max) return max;
+    if (has_ended()) return size;
+    const Deadline end(arrival_.time + silence);
+    const auto is_over = [&] {
+      return end.has_passed() &&
+             (socket_->receivable() == 0 || is_next_message(end));
+    };
+    if (is_over()) return size;
+    if (!budget && call.wait.deadline.has_passed()) {
+      budget = socket_->receivable();
+    }
+    if (budget == 0 && !socket_->at_end()) return std::nullopt;
+    const Wait wait(std::min(end, call.wait.deadline), call.wait.stop);
+    // Not fill() alone: if this thread is late, it must look first whether the
+    // bytes that have come belong to this message.
+    socket_->wait_receivable(wait);
+    if (is_over()) return size;
+    switch (fill_at_end({call.operation, wait})) {
+      case Fill::kData:
+        note_arrival();
+        if (budget) *budget -= std::min(*budget, buffer_.size() - size);
+        break;
+      case Fill::kEof:
+        return size;
+      case Fill::kTimeout:
+        if (end.has_passed()) return size;
+        break;
+    }
+  }
+}
+
 // False, with `out` untouched, at the deadline.
 bool Receiver::exactly(std::span<std::byte> out, Attempt& attempt) {
   const char* const operation = attempt.call.operation;
@@ -582,6 +684,26 @@ bool Receiver::try_read_until(const char* name, std::string_view separator,
              },
              give_to(consumer))
       .has_value();
+}
+
+std::string Receiver::read_until_silence(const Call& call,
+                                         std::chrono::microseconds silence,
+                                         std::size_t max) {
+  check_silence(silence, max, call);
+  Operation operation(*this, call.operation);
+  return operation.run([&] {
+    return hand_out(value(until_silence(silence, max, call), call), kAsString);
+  });
+}
+std::optional<std::string> Receiver::try_read_until_silence(
+    const char* name, std::chrono::microseconds silence, std::size_t max) {
+  check_silence(silence, max, {name, {}});
+  return try_with(
+      name,
+      [=, this](Attempt& attempt) {
+        return until_silence(silence, max, attempt.call);
+      },
+      kAsString);
 }
 
 std::string_view Receiver::read_exactly_view(const Call& call, std::size_t n) {

@@ -87,6 +87,9 @@ class Receiver {
   std::string read_until(const Call& call, SeparatorSpan separators);
   std::string read_exactly(const Call& call, std::size_t n);
   void read_exactly(const Call& call, std::span<std::byte> out);
+  std::string read_until_silence(const Call& call,
+                                 std::chrono::microseconds silence,
+                                 std::size_t max);
 
   std::optional<std::string> try_read(const char* operation, std::size_t n);
   std::optional<std::string> try_read_line(const char* operation);
@@ -98,6 +101,9 @@ class Receiver {
                                               std::size_t n);
   // False, with `out` untouched, if not all bytes have come yet.
   bool try_read_exactly(const char* operation, std::span<std::byte> out);
+  std::optional<std::string> try_read_until_silence(
+      const char* operation, std::chrono::microseconds silence,
+      std::size_t max);
 
   // What becomes of a message, if it is not handed out as it is.
   class Consumer {
@@ -186,6 +192,8 @@ class Receiver {
                                    Attempt& attempt);
   std::optional<std::size_t> line(Attempt& attempt);
   std::optional<std::size_t> exactly(std::size_t n, Attempt& attempt);
+  std::optional<std::size_t> until_silence(std::chrono::microseconds silence,
+                                           std::size_t max, const Call& call);
 
   // The operations, over what they do with a message.
   template <class Consume>
@@ -200,6 +208,9 @@ class Receiver {
   template <class Find, class Consume>
   auto try_with(const char* name, Find find, Consume consume);
 
+  Fill fill_at_end(const Call& call);
+  void note_arrival();
+  bool is_next_message(Deadline end) const;
   bool drop_rest_of_line(Attempt& attempt);
   std::optional<Match> find(SeparatorSpan separators);
   bool exactly(std::span<std::byte> out, Attempt& attempt);
@@ -222,6 +233,15 @@ class Receiver {
   // The next byte is one of a line that read_line() has dropped the beginning
   // of, because the line was too long.
   bool in_dropped_line_ = false;
+  // What until_silence() knows of the last byte that was received when
+  // buffer_.received() was `position`: the latest time at which it can have
+  // come, and which segment brought it.
+  struct Arrival {
+    std::uint64_t position = 0;
+    Deadline::Clock::time_point time = {};
+    std::optional<std::uint32_t> segment = {};
+  };
+  Arrival arrival_;
   std::atomic<bool> eof_{false};
   std::atomic<int> error_{0};
 };

@@ -34,6 +34,7 @@ MUST_HAVE_CPP = ("README.md", "PORTING.md", "docs/user_guide.md")
 # What statements and declarations may use without an #include.
 PRELUDE = """\
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <array>
 #include <chrono>
@@ -51,6 +52,7 @@ PRELUDE = """\
 #include "tcpip/connection_event.h"
 #include "tcpip/constants.h"
 #include "tcpip/error.h"
+#include "tcpip/frame_dispatcher.h"
 #include "tcpip/json.h"
 #include "tcpip/log.h"
 #include "tcpip/one_client_read_loop_server.h"
@@ -61,6 +63,7 @@ PRELUDE = """\
 #include "tcpip/reconnecting_client.h"
 #include "tcpip/periodic_sender.h"
 #include "tcpip/send_queue.h"
+#include "tcpip/realtime.h"
 #include "tcpip/testing/one_client_server_test_case.h"
 #include "tcpip/transactor.h"
 #include "tcpip/wait.h"

@@ -248,6 +248,23 @@ TEST_F(GuideEchoServerTest, GoesOnAfterARudeClient) {
   EXPECT_EQ(server.news(), "connected");
 }
 
+using GuideSignalTest = GuideTest;
+
+TEST_F(GuideSignalTest, EndsInAnOrderlyWay) {
+  for (const int number : {SIGINT, SIGTERM}) {
+    Subprocess server(program("until_signal", {"0"}),
+                      Subprocess::Errors::kWithOutput);
+    const std::string port = server.read_line_after("listening on port ");
+    const UniqueFd client = connect_to(std::stoi(port));
+    send_all(client, "hello\r\n");
+    EXPECT_EQ(recv_exact(client, 7), "hello\r\n");
+    server.send_signal(number);
+    EXPECT_EQ(recv_until_eof(client), "");
+    EXPECT_EQ(server.read_line(), "ended by signal " + std::to_string(number));
+    EXPECT_EQ(server.wait(), 0);
+  }
+}
+
 using GuideEchoClientTest = GuideTest;
 
 TEST_F(GuideEchoClientTest, TalksToTheEchoServer) {

@@ -1256,6 +1256,52 @@ mutant("busy_counts_as_sent",
 mutant("any_period",
        "if (options.period.count() <= 0 || options.period > kLongestPeriod) {", "if (false) {",
        "a period out of range is refused")
+source("frame_dispatcher.cc", "frame_dispatcher_test", "frame_fault_test")
+mutant("second_reader",
+       "if (impl_.taken_.exchange(true, std::memory_order_acquire)) {",
+       "if (impl_.taken_.exchange(true, std::memory_order_acquire) && false) {",
+       "a second reader, and a handler that reads, are refused")
+mutant("old_connections_frame",
+       "connection_ = connection;\n    place_ = Place::kHeader;",
+       "connection_ = connection;", "a new connection begins with a header")
+mutant("header_read_again",
+       "place_ = Place::kBody;\n  }", "}", "a header is read once")
+mutant("place_after_handler",
+       "place_ = Place::kHeader;\n      count(&FrameCounts::frames);\n"
+       "      handler->call(connection_);",
+       "count(&FrameCounts::frames);\n      handler->call(connection_);\n"
+       "      place_ = Place::kHeader;",
+       "behind a handler that throws the next frame is read")
+mutant("any_length_fits",
+       "frame.length.value_or(body.size()) == body.size()) {", "true) {",
+       "a body of another length than its struct is skipped")
+mutant("short_frame_fits",
+       "if (handler != nullptr && frame.is_length_possible &&",
+       "if (handler != nullptr &&",
+       "a frame shorter than its header is an error")
+mutant("empty_body_is_read",
+       "if (!body.empty()) receiver.read_exactly(call, body);",
+       "receiver.read_exactly(call, body);",
+       "a frame without a body may be the last that comes", same=
+       "the reader takes an empty body of what it has, which is nothing")
+mutant("any_length_is_skipped",
+       "if (frame.length && *frame.length > max_body_) {", "if (false) {",
+       "a body beyond max_body is an error")
+mutant("length_of_max_is_an_error",
+       "*frame.length > max_body_) {", "*frame.length >= max_body_) {",
+       "a body of max_body bytes is skipped")
+mutant("nothing_is_flushed",
+       "count(&FrameCounts::flushed_bytes, receiver.discard(kName));", "",
+       "without a length all that has come is dropped")
+mutant("skip_is_one_read",
+       "*to_skip_ -= dropped;", "to_skip_ = 0;",
+       "a body that comes in pieces is skipped whole")
+mutant("end_is_skipped",
+       "if (dropped == 0) {", "if (false) {",
+       "the end in a body that is skipped is an error")
+mutant("last_lines_lost",
+       "~Impl() { log_.write_rest(); }", "~Impl() {}",
+       "what is held back of the log is written at the end")
 
 # --- The streams ---
 
@@ -1592,6 +1638,40 @@ mutant("at_eof_with_error",
 mutant("at_eof_after_reset",
        "return socket_->at_end() && socket_->lost_error() == 0;",
        "return socket_->at_end();", "at_eof() is false on a broken connection")
+
+mutant("silence_without_end",
+       "return end.has_passed() &&\n             (socket_->receivable() == 0 || is_next_message(end));",
+       "return end.has_passed() && is_next_message(end);",
+       "a message has ended when nothing has come for the silence")
+mutant("silence_from_the_read",
+       "arrival_.time -= std::max(last->age - LastSegment::kTick, milliseconds(0));",
+       "", "the silence is counted from when the bytes came")
+mutant("late_reader_merges",
+       "return last && last->number == *arrival_.segment + 1 &&", "return false &&",
+       "a late reader does not take two messages for one")
+mutant("late_reader_tears",
+       "return last && last->number == *arrival_.segment + 1 &&", "return last &&",
+       "a late reader does not tear a message")
+mutant("silence_ignores_max",
+       "if (size >= max) return max;", "", "a message ends when the most has come")
+mutant("silence_ignores_the_end",
+       "if (has_ended()) return size;", "",
+       "what came before the end of the stream is a message", same=
+       "fill() finds the end again, and that returns the same")
+mutant("silence_without_budget",
+       "if (budget == 0 && !socket_->at_end()) return std::nullopt;",
+       "",
+       "a call whose deadline has passed ends while bytes come")
+mutant("silence_loses_the_loss",
+       "if (error_number() == 0) throw;\n    return Fill::kEof;", "throw;",
+       "what came before a reset is returned first")
+mutant("silence_forgets_when",
+       "} else if (arrival_.position != buffer_.received()) {", "} else if (true) {",
+       "a loop counts the silence from when the last byte came, not from its "
+       "last look", tests=["stream_reader_test"])
+mutant("silence_of_other_reads",
+       "} else if (arrival_.position != buffer_.received()) {", "} else if (false) {",
+       "what another read has left in the buffer counts from when it came")
 
 source("stream/receive_buffer.cc", "receive_buffer_test", "stream_reader_test",
        "receiver_test")
@@ -2093,9 +2173,36 @@ mutant("signals_stay_blocked",
        "~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &saved_, nullptr); }",
        "~SignalsBlocked() {}", "the thread that starts another keeps its mask")
 mutant("failed_hook_ends_process",
-       'run_logged(options.log, "thread start hook",\n'
-       "                 [&options] { options.hook(options.role); });",
-       "options.hook(options.role);", "a hook that throws is logged")
+       'if (options.hook) run_hook(options, result.get());',
+       "if (options.hook) options.hook(options.role);\n"
+       "    if (result) result->set_done();", "a hook that throws is logged")
+mutant("every_hook_awaited",
+       "const bool is_required = options.hook.target<RequiredHook>() != nullptr;",
+       "const bool is_required = options.hook != nullptr;",
+       "start() does not wait for a hook that is not required",
+       tests=["callback_thread_test"])
+mutant("hook_not_awaited",
+       "[this]() TCPIP_REQUIRES(mutex_) { return done_; });",
+       "[this]() TCPIP_REQUIRES(mutex_) { return true; });",
+       "start() waits for a required hook")
+mutant("hook_wait_not_in_table",
+       "if (wait.is_allowed()) {\n        changed_.wait", "if (true) {\n        changed_.wait",
+       "start() does not wait for a hook that waits for it",
+       at="std::optional<ThreadStartError> wait(ThreadNumber thread)")
+mutant("hook_still_waited_for",
+       "ThreadWait::end(this);", "",
+       "a thread whose hook has returned may wait for the one that has started it")
+mutant("refusal_ignored",
+       "throw *refusal;", "", "start() throws what a hook refuses")
+mutant("refused_thread_works",
+       "if (!result || !result->is_refused()) {", "if (true) {",
+       "a thread that its hook refuses does not work")
+mutant("refused_thread_left",
+       "join_one(number);\n    throw *refusal;", "throw *refusal;",
+       "nothing is left of a refused thread when start() throws")
+mutant("refusal_lost",
+       "if (!is_awaited_) return false;", "",
+       "a refusal that nobody waits for is logged, and the thread works")
 mutant("number_not_adopted",
        "adopt_thread_number(number);", "", "a thread has the number it was given")
 mutant("module_not_kept",
@@ -2120,7 +2227,7 @@ mutant("failed_start_stays",
        "join() does not wait for a thread that could not be started",
        tests=["fault_test", "fail_nth_test"])
 mutant("start_wakes_no_join",
-       "place->thread = std::move(thread);\n  changed_.notify_all();",
+       "place->thread = std::move(thread);\n    changed_.notify_all();",
        "place->thread = std::move(thread);",
        "a join() that came before the jthread was stored is woken")
 mutant("end_not_noted",
@@ -2167,6 +2274,29 @@ mutant("join_without_reference",
        "return state_->join();",
        "join() survives the destruction of its object", same=
        "a use after free; the lane with ASan notices it")
+
+source("realtime.cc", "realtime_test")
+mutant("priority_not_checked",
+       "if (priority_ < lowest || priority_ > highest) {", "if (false) {",
+       "a priority that the policy does not have is refused")
+mutant("cpu_not_checked",
+       "if (cpu < 0 || cpu >= CPU_SETSIZE) {", "if (false) {",
+       "a CPU that there cannot be is refused")
+mutant("roles_ignored",
+       "if (!roles.empty() &&", "if (false &&",
+       "threads of other roles are left alone")
+mutant("affinity_refusal_ignored",
+       "if (::sched_setaffinity(0, sizeof cpus_, &cpus_) != 0) {",
+       "if (::sched_setaffinity(0, sizeof cpus_, &cpus_) != 0 && false) {",
+       "refused CPUs are an error", same=
+       "the look at what the kernel has set finds it too")
+mutant("some_cpus_are_enough",
+       "if (!CPU_EQUAL(&got, &cpus_)) {", "if (false) {",
+       "CPUs that the kernel has left out are an error")
+mutant("scheduler_refusal_ignored",
+       "if (::sched_setscheduler(0, policy_.value, &parameters) == 0) return;",
+       "::sched_setscheduler(0, policy_.value, &parameters);\n    return;",
+       "a refused priority is an error")
 
 source("base/thread_number.cc", "thread_number_test", "workers_test",
        "callback_queue_test", "shutdown_test")

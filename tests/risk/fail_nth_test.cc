@@ -11,6 +11,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -40,6 +41,7 @@
 #include "tcpip/error.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/realtime.h"
 #include "tcpip/testing/connection_events.h"
 #include "tcpip/testing/leak_guard.h"
 #include "tcpip/unique_fd.h"
@@ -274,6 +276,19 @@ void turn_away(const Trial& trial, int port) {
 enum class When { kWhileItServes, kWhileItCloses };
 enum class Callbacks { kQueue, kDispatcher };
 
+// Asks the kernel for what the threads have anyway.
+ThreadStartHook as_ordinary_threads() {
+  const Exempt mine;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  ::sched_getaffinity(0, sizeof set, &set);
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(static_cast<std::size_t>(cpu), &set)) cpus.push_back(cpu);
+  }
+  return realtime({.policy = SchedulingPolicy::kOther, .cpus = cpus});
+}
+
 // start, connect, echo, struct, reply, close.
 void server_life(Trial& trial, Callbacks callbacks, When when) {
   const ConnectionEvents server_events;
@@ -291,7 +306,8 @@ void server_life(Trial& trial, Callbacks callbacks, When when) {
               .host = "127.0.0.1",
               .log = Log([](LogLevel, std::string_view, std::string_view) {}),
               .callbacks = callbacks == Callbacks::kQueue ? &queue : nullptr,
-              .connect_callback = recording(server_events)},
+              .connect_callback = recording(server_events),
+              .thread_start_hook = as_ordinary_threads()},
           serve);
       server->start(trial.limit());
       started = true;
@@ -619,6 +635,9 @@ const std::vector<Faulty>& faulty() {
       {"recv",
        {EINTR, EAGAIN, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENOMEM},
        {ECONNRESET, EHOSTUNREACH, ENOMEM, EAGAIN}},
+      {"sched_getaffinity", {EINVAL}, {EINVAL}},
+      {"sched_setaffinity", {EINVAL, EPERM}, {EINVAL}},
+      {"sched_setscheduler", {EPERM}, {EPERM}},
       {"send",
        {EINTR, EAGAIN, EPIPE, ECONNRESET, ENOBUFS, ENOMEM, ENETDOWN, EPERM},
        {EPIPE, ECONNRESET, ENOBUFS, EAGAIN}},

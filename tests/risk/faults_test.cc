@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -166,6 +167,22 @@ const std::map<std::string_view, std::function<int()>>& calls() {
          send_all(pair.peer, "a");
          char byte = 0;
          return error_of(::recv(pair.ours.get(), &byte, 1, MSG_DONTWAIT));
+       }},
+      {"sched_getaffinity",
+       [=] {
+         cpu_set_t cpus;
+         return error_of(::sched_getaffinity(0, sizeof cpus, &cpus));
+       }},
+      {"sched_setaffinity",
+       [=] {
+         cpu_set_t cpus;
+         ::sched_getaffinity(0, sizeof cpus, &cpus);
+         return error_of(::sched_setaffinity(0, sizeof cpus, &cpus));
+       }},
+      {"sched_setscheduler",
+       [=] {
+         const sched_param parameters{};
+         return error_of(::sched_setscheduler(0, SCHED_OTHER, &parameters));
        }},
       {"send",
        [=] {

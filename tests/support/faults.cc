@@ -80,6 +80,9 @@ enum Call {
   kPpoll,
   kRead,
   kRecv,
+  kSchedGetaffinity,
+  kSchedSetaffinity,
+  kSchedSetscheduler,
   kSend,
   kSendmsg,
   kSetsockopt,
@@ -91,12 +94,34 @@ enum Call {
 };
 
 // In the order of Call.
-constexpr std::array<std::string_view, kCalls> kNames{
-    "accept4",    "bind",        "close",       "connect",     "eventfd",
-    "fcntl",      "getaddrinfo", "getpeername", "getsockname", "getsockopt",
-    "iconv_open", "ioctl",       "listen",      "new",         "poll",
-    "ppoll",      "read",        "recv",        "send",        "sendmsg",
-    "setsockopt", "shutdown",    "socket",      "thread",      "write"};
+constexpr std::array<std::string_view, kCalls> kNames{"accept4",
+                                                      "bind",
+                                                      "close",
+                                                      "connect",
+                                                      "eventfd",
+                                                      "fcntl",
+                                                      "getaddrinfo",
+                                                      "getpeername",
+                                                      "getsockname",
+                                                      "getsockopt",
+                                                      "iconv_open",
+                                                      "ioctl",
+                                                      "listen",
+                                                      "new",
+                                                      "poll",
+                                                      "ppoll",
+                                                      "read",
+                                                      "recv",
+                                                      "sched_getaffinity",
+                                                      "sched_setaffinity",
+                                                      "sched_setscheduler",
+                                                      "send",
+                                                      "sendmsg",
+                                                      "setsockopt",
+                                                      "shutdown",
+                                                      "socket",
+                                                      "thread",
+                                                      "write"};
 constexpr std::array<std::string_view, 9> kInterruptible{
     "accept4", "close", "connect", "poll",   "ppoll",
     "read",    "recv",  "send",    "sendmsg"};
@@ -487,6 +512,30 @@ ssize_t __wrap_recv(int fd, void* data, size_t size, int flags) {
   if (verdict.fails()) return -1;
   if ((flags & MSG_TRUNC) == 0) size = verdict.shortened(size);
   return __real_recv(fd, data, size, flags);
+}
+
+int __real_sched_getaffinity(pid_t thread, std::size_t size, cpu_set_t* cpus);
+int __wrap_sched_getaffinity(pid_t thread, std::size_t size, cpu_set_t* cpus) {
+  const Verdict verdict(kSchedGetaffinity, -1);
+  return verdict.fails() ? -1 : __real_sched_getaffinity(thread, size, cpus);
+}
+
+int __real_sched_setaffinity(pid_t thread, std::size_t size,
+                             const cpu_set_t* cpus);
+int __wrap_sched_setaffinity(pid_t thread, std::size_t size,
+                             const cpu_set_t* cpus) {
+  const Verdict verdict(kSchedSetaffinity, -1);
+  return verdict.fails() ? -1 : __real_sched_setaffinity(thread, size, cpus);
+}
+
+int __real_sched_setscheduler(pid_t thread, int policy,
+                              const sched_param* parameters);
+int __wrap_sched_setscheduler(pid_t thread, int policy,
+                              const sched_param* parameters) {
+  const Verdict verdict(kSchedSetscheduler, -1);
+  return verdict.fails()
+             ? -1
+             : __real_sched_setscheduler(thread, policy, parameters);
 }
 
 ssize_t __real_send(int fd, const void* data, size_t size, int flags);

@@ -68,6 +68,8 @@ std::vector<Member> other_reads() {
       {"read_all", [](auto& c, auto& wait) { c.read_all(wait); }},
       {"read_all", [](auto& c, auto& wait) { c.read_all(100, wait); }},
       {"read_line", [](auto& c, auto& wait) { c.read_line(wait); }},
+      {"read_until_silence",
+       [](auto& c, auto& wait) { c.read_until_silence(1h, 100, wait); }},
       {"discard_until",
        [](auto& c, auto& wait) { c.discard_until(";", wait); }},
   };
@@ -107,6 +109,8 @@ std::vector<Member> others() {
   return {
       {"try_read", [](auto& c, auto&) { c.try_read(1); }},
       {"try_read_line", [](auto& c, auto&) { c.try_read_line(); }},
+      {"try_read_until_silence",
+       [](auto& c, auto&) { c.try_read_until_silence(1h, 100); }},
       {"wait_readable", [](auto& c, auto& wait) { c.wait_readable(wait); }},
       {"skip", [](auto& c, auto&) { c.skip(1); }},
       {"discard", [](auto& c, auto&) { c.discard(); }},

@@ -87,6 +87,10 @@ const std::vector<Read>& all_reads() {
          std::vector<std::byte> out(100'000);
          r.read_exactly({kName, w}, std::span(out));
        }},
+      {"read_until_silence",
+       [](auto& r, auto& w) {
+         r.read_until_silence({kName, w}, 1ms, 3);
+       }},
       {"discard_until",
        [](auto& r, auto& w) {
          r.discard_until({kName, w}, "\n");
@@ -111,6 +115,8 @@ const std::vector<Read>& all_reads() {
          r.try_read_exactly(kName, std::span<std::byte>(out));
        },
        false},
+      {"try_read_until_silence",
+       [](auto& r, auto&) { r.try_read_until_silence(kName, 1ms, 3); }, false},
       {"skip", [](auto& r, auto&) { r.skip(kName, 1); }, false},
       {"discard", [](auto& r, auto&) { r.discard(kName); }, false},
   };

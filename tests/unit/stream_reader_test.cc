@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "tcpip/error.h"
+#include "tcpip/net/socket_calls.h"
 #include "tcpip/open_connection.h"
 #include "tcpip/stream_writer.h"
 #include "tests/support/blocked_call.h"
@@ -76,7 +77,7 @@ void operator delete[](void* memory, std::size_t) noexcept {
 namespace tcpip {
 namespace {
 
-using namespace std::chrono_literals;
+using namespace std::literals;  // NOLINT(google-build-using-namespace)
 using tcpip_tests::await_hang_up;
 using tcpip_tests::await_receivable;
 using tcpip_tests::BlockedCall;
@@ -152,6 +153,8 @@ const std::vector<Read>& all_reads() {
          std::vector<std::byte> out(100'000);
          r.read_exactly(std::span(out), w);
        }},
+      {"read_until_silence",
+       [](auto& r, auto& w) { r.read_until_silence(1ms, 100, w); }},
       {"discard_until", [](auto& r, auto& w) { r.discard_until("\n", w); }},
       {"wait_readable", [](auto& r, auto& w) { r.wait_readable(w); }},
       {"try_read", [](auto& r, auto&) { r.try_read(1); }, false},
@@ -164,6 +167,8 @@ const std::vector<Read>& all_reads() {
        false},
       {"try_read_exactly", [](auto& r, auto&) { r.try_read_exactly(3); },
        false},
+      {"try_read_until_silence",
+       [](auto& r, auto&) { r.try_read_until_silence(1ms, 100); }, false},
   };
   return kReads;
 }
@@ -561,6 +566,213 @@ TEST(StreamReader, FloodDoesNotHoldACallWhoseDeadlineHasPassed) {
   flood.get();
   if (!in_time) half_close(pair.peer);
   reading.get();
+}
+
+// --- Messages that end by silence ---
+
+using Clock = std::chrono::steady_clock;
+
+// Until the last segment came so long ago.
+void await_age(const LoopbackPair& pair, std::chrono::milliseconds age) {
+  ASSERT_TRUE(tcpip_tests::wait_until([&] {
+    const auto last = internal::last_segment(pair.writer.native_handle());
+    return last && last->age >= age;
+  }));
+}
+
+TEST(ReadUntilSilence, ReturnsWhatCameOnceNothingMoreHasComeForThatTime) {
+  for (const Transport transport : kTransports) {
+    LoopbackPair pair = loopback_pair(transport);
+    const auto start = Clock::now();
+    send_all(pair.peer, "12.5 V");
+    EXPECT_EQ(pair.reader.read_until_silence(50ms, 100, kPatience), "12.5 V");
+    EXPECT_GE(Clock::now() - start, 50ms);
+    EXPECT_EQ(pair.reader.buffered(), 0u);
+  }
+}
+
+TEST(ReadUntilSilence, PiecesWithinTheSilenceAreOneMessage) {
+  for (const Transport transport : kTransports) {
+    LoopbackPair pair = loopback_pair(transport);
+    BlockedCall read([&] {
+      return pair.reader.read_until_silence(kPatience, 100, kPatience);
+    });
+    std::uint64_t sent = 0;
+    for (const std::string_view piece : {"1", "2.", "5 V"}) {
+      send_all(pair.peer, piece);
+      sent += piece.size();
+      EXPECT_TRUE(tcpip_tests::wait_until(
+          [&] { return pair.reader.received() == sent; }));
+    }
+    half_close(pair.peer);
+    EXPECT_EQ(read.get(), "12.5 V");
+    EXPECT_EQ(pair.reader.read_until_silence(1h, 100, kPatience), "");
+  }
+}
+
+TEST(ReadUntilSilence, EndsAtOnceWhenTheMostHasCome) {
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  send_all(pair.peer, "abcdef");
+  await_receivable(pair.writer.native_handle(), 6);
+  EXPECT_EQ(pair.reader.read_until_silence(1h, 4, Wait::none()), "abcd");
+  EXPECT_EQ(pair.reader.try_read_until_silence(1h, 2), "ef");
+  EXPECT_EQ(pair.reader.try_read_until_silence(1h, 2), std::nullopt);
+  const std::string large = pattern(300'000);
+  BlockedCall sending([&] { send_all(pair.peer, large); });
+  EXPECT_EQ(pair.reader.read_until_silence(1h, large.size(), kPatience), large);
+}
+
+TEST(ReadUntilSilence, DeadlineAndStopLeaveAllInTheReader) {
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  EXPECT_THROW(pair.reader.read_until_silence(1ms, 100, 5ms), TimeoutError)
+      << "nothing has come";
+  send_all(pair.peer, "12");
+  EXPECT_THROW(pair.reader.read_until_silence(1h, 100, 5ms), TimeoutError);
+  send_all(pair.peer, ".5");
+  std::stop_source stop;
+  BlockedCall stopped([&] {
+    EXPECT_THROW(pair.reader.read_until_silence(1h, 100, stop.get_token()),
+                 CancelledError);
+  });
+  EXPECT_TRUE(tcpip_tests::wait_until(
+      [&] { return pair.reader.received() == 4 && !stopped.is_done(); }));
+  stop.request_stop();
+  stopped.get();
+  EXPECT_THROW(pair.reader.read_until_silence(1ms, 100, stop.get_token()),
+               CancelledError);
+  EXPECT_EQ(pair.reader.buffered(), 4u);
+  EXPECT_EQ(pair.reader.read_until_silence(20ms, 100, kPatience), "12.5");
+}
+
+// Counted from when the bytes came, not from when they are read.
+TEST(ReadUntilSilence, WhatCameAWhileAgoIsReturnedWithoutWaiting) {
+  const std::string large = pattern(100'000);
+  for (const std::string& message : {"12.5 V"s, large}) {
+    LoopbackPair pair = loopback_pair(Transport::kIpv4);
+    send_all(pair.peer, message);
+    await_receivable(pair.writer.native_handle(), message.size());
+    await_age(pair, 200ms);
+    EXPECT_EQ(pair.reader.try_read_until_silence(1h, 1'000'000), std::nullopt);
+    EXPECT_EQ(pair.reader.read_until_silence(100ms, 1'000'000, Wait::none()),
+              message);
+  }
+}
+
+TEST(ReadUntilSilence, ALoopFindsTheMessageWithoutWaiting) {
+  for (const Transport transport : kTransports) {
+    LoopbackPair pair = loopback_pair(transport);
+    EXPECT_EQ(pair.reader.try_read_until_silence(20ms, 100), std::nullopt);
+    send_all(pair.peer, "12.5 V");
+    std::optional<std::string> message;
+    EXPECT_TRUE(tcpip_tests::wait_until([&] {
+      message = pair.reader.try_read_until_silence(20ms, 100);
+      return message.has_value();
+    }));
+    EXPECT_EQ(message, "12.5 V");
+  }
+}
+
+// A reader that has taken a message, and is then late, finds the next one.
+TEST(ReadUntilSilence, ALateReaderDoesNotTakeTwoMessagesForOne) {
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  bool late = false;
+  for (int tries = 0; tries < 100 && !late; ++tries) {
+    send_all(pair.peer, "first");
+    await_receivable(pair.writer.native_handle(), 5);
+    // On a busy machine the silence may be over here.
+    late = !pair.reader.try_read_until_silence(100ms, 100);
+    if (!late) continue;
+    await_age(pair, 200ms);
+    send_all(pair.peer, "second");
+    await_receivable(pair.writer.native_handle(), 6);
+    EXPECT_EQ(pair.reader.read_until_silence(100ms, 100, kPatience), "first");
+    EXPECT_EQ(pair.reader.read_until_silence(100ms, 100, kPatience), "second");
+  }
+  EXPECT_TRUE(late);
+}
+
+// Bytes that came in time are never torn off, however late the reader is.
+TEST(ReadUntilSilence, ALateReaderDoesNotTearAMessage) {
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  send_all(pair.peer, "12");
+  await_receivable(pair.writer.native_handle(), 2);
+  EXPECT_EQ(pair.reader.try_read_until_silence(1h, 100), std::nullopt);
+  for (const std::string_view piece : {".", "5", " V"}) {
+    await_age(pair, 50ms);
+    send_all(pair.peer, piece);
+  }
+  await_receivable(pair.writer.native_handle(), 4);
+  EXPECT_EQ(pair.reader.read_until_silence(80ms, 100, kPatience), "12.5 V");
+}
+
+TEST(ReadUntilSilence, TakesWhatAnotherReadHasLeft) {
+  for (const Transport transport : kTransports) {
+    LoopbackPair pair = loopback_pair(transport);
+    send_all(pair.peer, "OK\n12.");
+    EXPECT_EQ(pair.reader.read_line(kPatience), "OK\n");
+    EXPECT_EQ(pair.reader.try_read_until_silence(1h, 100), std::nullopt)
+        << "it has just come";
+    send_all(pair.peer, "5 V");
+    await_receivable(pair.writer.native_handle(), 3);
+    EXPECT_EQ(pair.reader.read_until_silence(30ms, 100, kPatience), "12.5 V");
+  }
+}
+
+TEST(ReadUntilSilence, WhatCameBeforeALossIsReturnedFirst) {
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  send_all(pair.peer, "12.5");
+  EXPECT_EQ(pair.reader.try_read_until_silence(1h, 100), std::nullopt);
+  tcpip_tests::reset(std::move(pair.peer));
+  EXPECT_EQ(pair.reader.read_until_silence(1h, 100, kPatience), "12.5");
+  EXPECT_THROW(pair.reader.read_until_silence(1h, 100, kPatience),
+               ConnectionResetError);
+}
+
+TEST(ReadUntilSilence, RefusesWhatIsNotPositive) {
+  LoopbackPair pair = loopback_pair(Transport::kIpv4);
+  send_all(pair.peer, "x");
+  StreamReader& reader = pair.reader;
+  EXPECT_THROW(reader.read_until_silence(0ms, 100), std::invalid_argument);
+  EXPECT_THROW(reader.read_until_silence(-1ms, 100), std::invalid_argument);
+  EXPECT_THROW(reader.read_until_silence(1ms, 0), std::invalid_argument);
+  EXPECT_THROW(reader.read_until_silence(1ms, kNegative),
+               std::invalid_argument);
+  EXPECT_THROW(reader.try_read_until_silence(0ms, 1), std::invalid_argument);
+  EXPECT_THROW(reader.try_read_until_silence(1ms, kTooLarge),
+               std::invalid_argument);
+  EXPECT_EQ(
+      reader.read_until_silence(std::chrono::microseconds::max(), 1, kPatience),
+      "x");
+}
+
+TEST(ReadUntilSilence, FloodDoesNotHoldACallWhoseDeadlineHasPassed) {
+  for (const Transport transport : {Transport::kIpv4, Transport::kUnix}) {
+    LoopbackPair pair = loopback_pair(transport);
+    std::atomic<bool> done{false};
+    BlockedCall flood([&] {
+      const std::string chunk(65536, 'x');
+      while (!done) {
+        ::send(pair.peer.get(), chunk.data(), chunk.size(),
+               MSG_NOSIGNAL | MSG_DONTWAIT);
+      }
+    });
+    BlockedCall reading([&] {
+      // More than comes while a test is patient.
+      constexpr std::size_t kMost = std::size_t{1} << 28;
+      for (int i = 0; i < 20; ++i) {
+        pair.reader.try_read_until_silence(1us, kMost);
+        EXPECT_EQ(pair.reader.try_read_until_silence(1h, kMost), std::nullopt);
+        pair.reader.discard();
+      }
+    });
+    const bool in_time =
+        tcpip_tests::wait_until([&] { return reading.is_done(); }, kPatience);
+    done = true;
+    EXPECT_TRUE(in_time);
+    flood.get();
+    if (!in_time) half_close(pair.peer);
+    reading.get();
+  }
 }
 
 // --- The end, errors and closing ---

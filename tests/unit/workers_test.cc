@@ -410,6 +410,145 @@ TEST(Workers, HoldsNoLockWhileTheHookIsCopied) {
   EXPECT_TRUE(workers.join());
 }
 
+TEST(Workers, StartWaitsForARequiredHook) {
+  Workers workers;
+  for (int round = 0; round < 100; ++round) {
+    std::atomic<bool> returned{false};
+    const auto hook = [&](ThreadRole) {
+      std::this_thread::yield();
+      returned = true;
+    };
+    EXPECT_TRUE(workers.start({.name = {}, .hook = required(hook)}, [] {}));
+    EXPECT_TRUE(returned);
+    EXPECT_TRUE(workers.join());
+  }
+}
+
+ThreadStartError refusal() {
+  return {std::make_error_code(std::errc::operation_not_permitted), "hook"};
+}
+
+TEST(Workers, ARequiredHookMayRefuseItsThread) {
+  const LogRecorder lines;
+  std::atomic<int> ends{0};
+  std::atomic<bool> worked{false};
+  Workers workers([&] { ++ends; });
+  EXPECT_TRUE(workers.start({}, [] {}));
+  try {
+    workers.start({.name = {},
+                   .hook = required([](ThreadRole) { throw refusal(); }),
+                   .log = lines.log()},
+                  [&] { worked = true; });
+    ADD_FAILURE();
+  } catch (const ThreadStartError& e) {
+    EXPECT_EQ(e.operation(), "hook");
+    EXPECT_EQ(e.code(), std::errc::operation_not_permitted);
+  }
+  EXPECT_TRUE(workers.join());
+  EXPECT_TRUE(workers.all_ended());
+  EXPECT_FALSE(worked);
+  EXPECT_EQ(ends, 2);
+  EXPECT_EQ(lines.size(), 0u) << lines.text();
+}
+
+// The thread of the refused work has ended when start() throws.
+TEST(Workers, NothingOfARefusedThreadIsLeft) {
+  Workers workers;
+  std::atomic<bool> destroyed{false};
+  EXPECT_THROW(
+      workers.start(
+          {.name = {}, .hook = required([](ThreadRole) { throw refusal(); })},
+          [keep = tcpip_tests::on_destruction([&] { destroyed = true; })] {}),
+      ThreadStartError);
+  EXPECT_TRUE(destroyed);
+}
+
+// Its other exceptions are logged, as those of every hook; and so is a refusal
+// that nobody waits for.
+TEST(Workers, OtherRefusalsAreLoggedAndTheThreadGoesOn) {
+  const LogRecorder lines;
+  std::atomic<int> worked{0};
+  Workers workers;
+  EXPECT_TRUE(workers.start({.name = {},
+                             .hook = [](ThreadRole) { throw refusal(); },
+                             .log = lines.log()},
+                            [&] { ++worked; }));
+  EXPECT_TRUE(workers.start(
+      {.name = {},
+       .hook = required([](ThreadRole) { throw std::runtime_error("no"); }),
+       .log = lines.log()},
+      [&] { ++worked; }));
+  EXPECT_TRUE(workers.join());
+  start_thread({.name = {},
+                .hook = required([](ThreadRole) { throw refusal(); }),
+                .log = lines.log()},
+               [&] { ++worked; })
+      .join();
+  EXPECT_EQ(worked, 3);
+  EXPECT_EQ(lines.count("thread start hook failed"), 3u) << lines.text();
+}
+
+TEST(Workers, AnEmptyHookCannotBeRequired) {
+  EXPECT_THROW((void)required({}), std::invalid_argument);
+}
+
+// start() waits for the hook, which waits for the thread that is in start().
+// Whoever is the second does not wait.
+TEST(Workers, ARequiredHookThatWaitsForTheStartingThreadEnds) {
+  const LogRecorder lines;
+  int refused = 0;
+  int logged = 0;
+  for (int round = 0; round < 200; ++round) {
+    std::atomic<bool> worked{false};
+    std::atomic<bool> thrown{false};
+    {
+      Workers inner;
+      Workers outer;
+      outer.start({}, [&] {
+        try {
+          inner.start({.name = {},
+                       .hook = required([&](ThreadRole) {
+                         outer.join();
+                         throw refusal();
+                       }),
+                       .log = lines.log()},
+                      [&] { worked = true; });
+        } catch (const ThreadStartError&) {
+          thrown = true;
+        }
+      });
+      outer.join();
+      inner.join();
+    }
+    EXPECT_NE(worked, thrown);
+    ++(thrown ? refused : logged);
+  }
+  EXPECT_EQ(lines.count("thread start hook failed"),
+            static_cast<std::size_t>(logged));
+  RecordProperty("refused", refused);
+}
+
+// A thread that has returned from its hook is not waited for any more: it may
+// wait for the one that has started it.
+TEST(Workers, AThreadMayWaitForTheOneThatHasStartedIt) {
+  for (int round = 0; round < 200; ++round) {
+    std::atomic<bool> ended{false};
+    std::atomic<bool> waited{false};
+    Workers inner;
+    Workers outer;
+    outer.start({}, [&] {
+      inner.start({.name = {}, .hook = required([](ThreadRole) {})}, [&] {
+        outer.join();
+        waited = ended.load();
+      });
+      ended = true;
+    });
+    EXPECT_TRUE(outer.join());
+    EXPECT_TRUE(inner.join());
+    EXPECT_TRUE(waited);
+  }
+}
+
 TEST(ThreadRole, HasNames) {
   EXPECT_EQ(to_string(ThreadRole::kAccept), "accept");
   EXPECT_EQ(to_string(ThreadRole::kReader), "reader");
