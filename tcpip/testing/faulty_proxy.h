@@ -93,9 +93,11 @@ class FaultyProxy final {
   void reset();
   void drop();
 
-  // From here on a connection is refused (ECONNREFUSED), and then accepted
-  // again, on the same port. Connections that there are go on.
+  // From here on a connection is refused (ECONNREFUSED). Connections that there
+  // are go on; those that wait to be accepted are reset.
   void refuse_connections();
+  // Accepts connections again, on the same port. Throws tcpip::Error if it
+  // cannot (EMFILE); then connections are still refused.
   void accept_connections();
 
   // --- What has happened ---

@@ -2,12 +2,16 @@
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <optional>
 #include <random>
 #include <stdexcept>
@@ -579,6 +583,30 @@ TEST_F(FaultyProxyTest, MembersMayBeCalledWhileBytesPass) {
     }
   });
   expect_transfer(ends.client, ends.server, bytes, 1);
+}
+
+TEST_F(FaultyProxyTest, ChildOfForkMayDestroyItAndNotUseIt) {
+  start();
+  const Ends ends = connect();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int status = 1;
+    try {
+      proxy_->stall();
+    } catch (const std::logic_error&) {
+      proxy_.reset();
+      status = 0;
+    } catch (...) {
+    }
+    std::_Exit(status);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  send_all(ends.client, "hello");
+  EXPECT_EQ(recv_exact(ends.server, 5), "hello");
+  half_close(ends.server);
+  EXPECT_EQ(recv_until_eof(ends.client), "");
 }
 
 TEST_F(FaultyProxyTest, StartsOnce) {
