@@ -84,8 +84,8 @@ class FaultyProxy final {
   // later ones. A client can still connect.
   void stall(Direction direction);
   void stall();
-  // Ends every stall of that direction, or of both, also those of scripts.
-  // What was held back passes.
+  // Ends every stall of that direction, or of both, that has begun, also those
+  // of scripts. What was held back passes.
   void resume(Direction direction);
   void resume();
   // What the faults of these names do; what is held back is dropped.

@@ -325,7 +325,8 @@ class Forwarder::Relay {
         break;
       }
       case Fault::Kind::kStall:
-        line.stalled_until = step.time() ? now + *step.time() : Time::max();
+        line.stalled_until =
+            step.time() ? Clock::now() + *step.time() : Time::max();
         break;
       case Fault::Kind::kCut:
         cut(d);
@@ -364,13 +365,15 @@ class Forwarder::Relay {
         line.sent_end ? kReadSize : kMostHeld - line.held_bytes;
     const IoResult result =
         sockets_[d]->receive_now(buffer.data(), std::min(buffer.size(), room));
+    // Not `now`: it may lie well before the arrival of what was read.
+    const Time came = Clock::now();
     if (result.status == IoStatus::kOk && result.count > 0) {
       if (line.sent_end) return;
-      line.held.push_back({now, std::string(buffer.data(), result.count)});
+      line.held.push_back({came, std::string(buffer.data(), result.count)});
       line.held_bytes += result.count;
     } else if (result.status == IoStatus::kOk) {
       line.got_end = true;
-      line.end_came = now;
+      line.end_came = came;
     } else if (result.status == IoStatus::kError) {
       if (tcpip::internal::is_shortage(result.error_number)) {
         line.read_again = now + kShortagePause;
@@ -378,7 +381,7 @@ class Forwarder::Relay {
         return;
       }
       line.got_end = true;
-      line.end_came = now;
+      line.end_came = came;
       line.was_reset = true;
       // Nobody is left to get what comes the other way.
       break_line(lines_[1 - d]);
@@ -399,11 +402,15 @@ class Forwarder::Relay {
     }
   }
 
+  static Time due_after(const Line& line, Time came) {
+    return line.delay.count() > 0 ? came + line.delay : Time::min();
+  }
+
   // False if nothing can be passed on now.
   bool pass_piece(std::size_t d, Time now) {
     Line& line = lines_[d];
     Chunk& chunk = line.held.front();
-    const Time due = std::max(chunk.came + line.delay, line.next_piece);
+    const Time due = std::max(due_after(line, chunk.came), line.next_piece);
     if (now < due) {
       wake_at(due);
       return false;
@@ -437,13 +444,13 @@ class Forwarder::Relay {
     chunk.passed += result.count;
     line.held_bytes -= result.count;
     if (chunk.passed == chunk.bytes.size()) line.held.pop_front();
-    if (line.piece > 0) line.next_piece = now + line.gap;
+    if (line.piece > 0) line.next_piece = Clock::now() + line.gap;
     return true;
   }
 
   void pass_end(std::size_t d, Time now) {
     Line& line = lines_[d];
-    const Time due = line.end_came + line.delay;
+    const Time due = due_after(line, line.end_came);
     if (now < due) {
       wake_at(due);
       return;

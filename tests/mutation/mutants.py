@@ -2125,7 +2125,7 @@ mutant("step_comes_late",
        "if (at > line.passed)", "if (false)",
        "a step is taken behind exactly so many bytes")
 mutant("end_without_delay",
-       "const Time due = line.end_came + line.delay;",
+       "const Time due = due_after(line, line.end_came);",
        "const Time due = line.end_came;",
        "a delay holds for the end of the stream too")
 mutant("reset_becomes_fin",
@@ -2163,7 +2163,7 @@ mutant("old_pace_stays",
        "line.next_piece = Time::min();  // not", "// not",
        "a new pace does not wait for the old one's next piece")
 mutant("pieces_without_gap",
-       "if (line.piece > 0) line.next_piece = now + line.gap;", "",
+       "if (line.piece > 0) line.next_piece = Clock::now() + line.gap;", "",
        "pieces are apart")
 mutant("resume_does_not_wake",
        "waker_.signal();", "", "resume() wakes the thread",

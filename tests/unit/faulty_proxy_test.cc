@@ -814,6 +814,7 @@ TEST_F(ProxiedClientTest, LosesNothingByATimeoutWhileStalled) {
   start({Fault::stall().after_bytes(3)});
   tcpip::Client& client = connect();
   client.write_str("hello", kPatience);
+  ASSERT_TRUE(wait_until([&] { return proxy_->bytes_passed(kToClient) == 3; }));
   EXPECT_THROW(client.read_str(30ms), tcpip::TimeoutError);
   EXPECT_TRUE(client.connected());
   proxy_->resume();
