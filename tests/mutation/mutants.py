@@ -2492,3 +2492,107 @@ mutant("failure_lets_in",
        "what_of(e));\n    });\n  } catch (...) {\n    core_.peer_log().write(PeerLine::kCallbackFailed",
        "what_of(e));\n    });\n    return true;\n  } catch (...) {\n    core_.peer_log().write(PeerLine::kCallbackFailed",
        "an exception of may_connect lets nobody in")
+
+# --- The testing kit's proxy, recordings and replay ---
+
+source("testing/fault.cc", "faulty_proxy_test")
+mutant("no_longest_time",
+       "time < microseconds(0) || time > std::chrono::hours(24)",
+       "time < microseconds(0)",
+       "a time that the clock could not add is refused")
+mutant("nothing_behind_a_reset",
+       "(before->kind() == Kind::kReset ||", "(false ||",
+       "a step behind reset() is refused")
+
+source("testing/forwarder.cc", "faulty_proxy_test", "recorder_test",
+       "proxy_fault_test")
+mutant("step_comes_late",
+       "if (at > line.passed)", "if (false)",
+       "a step is taken behind exactly so many bytes")
+mutant("end_without_delay",
+       "const Time due = due_after(line, line.end_came);",
+       "const Time due = line.end_came;",
+       "a delay holds for the end of the stream too")
+mutant("reset_becomes_fin",
+       "if (!line.was_reset) {", "if (true) {",
+       "a reset is passed on as a reset")
+mutant("stall_never_ends",
+       "if (line.stalled_until != Time::max()) wake_at(line.stalled_until);", "",
+       "the thread wakes up when a stall for a time ends")
+mutant("holds_any_amount",
+       "line.held_bytes < kMostHeld && !line.held_up", "!line.held_up",
+       "a direction holds back a bounded number of bytes",
+       at="static bool wants_to_read(")
+mutant("reset_behind_fin_is_missed",
+       "from.got_end && !to.sent_end && !to.broken;", "false;",
+       "a side that has sent FIN is watched for a reset")
+mutant("sender_is_not_told",
+       "if (lines_[d].broken && (back.is_over() || back.broken)) {",
+       "if (false) {",
+       "who sends to a peer that has closed is reset")
+mutant("shortage_is_a_loss",
+       "if (tcpip::internal::is_shortage(result.error_number)) {",
+       "if (false) {",
+       "a read that the kernel refuses for lack of memory is repeated",
+       at="  void read(std::size_t d, Time now) {", tests=("proxy_fault_test",))
+mutant("shortage_breaks_a_line",
+       "if (tcpip::internal::is_shortage(result.error_number)) {",
+       "if (false) {",
+       "a write that the kernel refuses for lack of memory is repeated",
+       at="  bool pass_piece(std::size_t d, Time now) {",
+       tests=("proxy_fault_test",))
+mutant("drop_lasts_for_ever",
+       "if (over_at_.is_never()) over_at_ = Deadline(now + kDropTime);", "",
+       "drop() closes the connection, whatever the peers do")
+mutant("old_pace_stays",
+       "line.next_piece = Time::min();  // not", "// not",
+       "a new pace does not wait for the old one's next piece")
+mutant("pieces_without_gap",
+       "if (line.piece > 0) line.next_piece = Clock::now() + line.gap;", "",
+       "pieces are apart")
+mutant("resume_does_not_wake",
+       "waker_.signal();", "", "resume() wakes the thread",
+       at="void Forwarder::resume(")
+mutant("close_does_not_wake",
+       "waker_.signal();", "", "close() wakes the thread",
+       at="void Forwarder::close() {")
+mutant("accept_failure_is_repeated",
+       "accept_fails_ = true;", "", "a failure to accept is logged once",
+       tests=("proxy_fault_test",))
+
+source("testing/recording.cc", "recording_test")
+mutant("time_runs_back",
+       "if (piece.time < time_) {", "if (false) {",
+       "a time before the one before is refused")
+mutant("goes_on_behind_the_end",
+       'if (ended) return "that side has ended before";', "",
+       "nothing comes behind a side's end")
+mutant("quote_stays_open",
+       'if (rest_.empty()) throw Malformed{"the bytes have no closing \\""};', "",
+       "bytes without a closing quote are refused")
+mutant("control_characters_pass",
+       "if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {",
+       "if (false) {", "control characters are refused")
+
+source("testing/replay_server.cc", "replay_server_test", "proxy_fault_test")
+mutant("differs_unseen",
+       "if (same == got.size()) return std::nullopt;", "return std::nullopt;",
+       "a byte that differs is a mismatch")
+mutant("may_close_early",
+       "if (play.received < expected.size()) {", "if (false) {",
+       "a client that closes too early is a mismatch")
+mutant("forgets_what_was_required",
+       "play.required += piece.bytes.size();", "",
+       "an answer waits for all requests before it")
+mutant("answers_part_of_a_request",
+       "play.received < play.required + piece.bytes.size()",
+       "play.received <= play.required",
+       "an answer waits for the whole request")
+mutant("times_do_not_add_up",
+       "play.last_done = due;", "", "recorded times are counted one after another")
+mutant("close_does_not_wake",
+       "waker_.signal();", "", "close() wakes the thread",
+       at="void ReplayServer::Impl::close() {")
+mutant("mismatch_without_a_reset",
+       "internal::close_with_reset(state.socket);", "",
+       "the client is reset after a mismatch")

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "tcpip/testing/assertion.h"
+#include "tcpip/testing/faulty_proxy.h"
 
 namespace {
 
@@ -23,6 +24,12 @@ TEST_F(FailingTest, FailsInAHelper) {
 
 TEST_F(FailingTest, LeavesADescriptor) {
   EXPECT_GE(::open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
+}
+
+TEST_F(FailingTest, FailsBehindAProxy) {
+  const tcpip_testing::FaultyProxy proxy(
+      {.server_port = 1, .random = tcpip_testing::RandomFaults{.seed = 4711}});
+  FAIL();
 }
 
 }  // namespace

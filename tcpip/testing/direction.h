@@ -1,0 +1,16 @@
+// The two ways in which bytes pass between a client and a server.
+//
+// Threads: values.
+#ifndef TCPIP_TESTING_DIRECTION_H_
+#define TCPIP_TESTING_DIRECTION_H_
+
+namespace tcpip_testing {
+
+enum class Direction {
+  kToServer,  // what the client sends
+  kToClient   // what the server sends
+};
+
+}  // namespace tcpip_testing
+
+#endif  // TCPIP_TESTING_DIRECTION_H_
