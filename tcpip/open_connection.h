@@ -28,9 +28,9 @@ struct OpenConnectionOptions {
   SocketOptions socket = {};
 };
 
-// Resolves the host and connects to the first of its addresses that answers.
-// The wait covers all of that. An empty host means this machine, as None does
-// in asyncio.
+// Resolves the host and connects to the first of its addresses that answers; a
+// dead one costs a quarter of a second (see connect.h). The wait covers all of
+// that. An empty host means this machine, as None does in asyncio.
 //
 // Throws std::invalid_argument for a port outside 0...65535, a limit of 0, or a
 // socket option that options.h does not allow;

@@ -1848,6 +1848,66 @@ mutant("child_closes_parents",
        "close() in a forked child leaves the parent's socket",
        tests=["fork_test"])
 
+source("connect.cc", "connect_test", "net_fault_test", "open_connection_test",
+       "client_test")
+mutant("families_in_a_row",
+       "if (other != order.end()) std::rotate(next, other, other + 1);", "",
+       "IPv4 and IPv6 addresses are tried by turns")
+mutant("next_begins_late",
+       "kAttemptDelay, deadline.remaining() / left));",
+       "deadline.remaining(), deadline.remaining() / left));",
+       "a dead address costs a quarter of a second")
+mutant("deadline_is_not_shared",
+       "kAttemptDelay, deadline.remaining() / left));",
+       "kAttemptDelay, deadline.remaining()));",
+       "every address is tried before the deadline")
+mutant("next_waits_for_its_turn",
+       "attempt.error = error;\n  next_at_ = "
+       "Deadline::after(std::chrono::seconds(0));",
+       "attempt.error = error;", "an address that fails costs nothing")
+mutant("pending_not_polled",
+       "fds_.push_back({attempts_[i].fd.get(), POLLOUT, 0});",
+       "fds_.push_back({i + 1 < begun_ ? -1 : attempts_[i].fd.get(), POLLOUT, 0});",
+       "an address that was tried first may still answer")
+mutant("connect_ignores_stop",
+       'if (wait.stop.stop_requested()) throw CancelledError("connect", peer);\n'
+       "    if (begun_", "if (begun_", "a stop ends connecting")
+mutant("passed_deadline_gets_no_look",
+       "const bool is_last_look = all_have_begun && wait.deadline.has_passed();",
+       "if (all_have_begun && wait.deadline.has_passed()) raise(peer);\n"
+       "    const bool is_last_look = false;",
+       "with a deadline that has passed an address is tried all the same")
+mutant("poll_failure_ignored",
+       "if (ready.status == IoStatus::kError) {\n      for (Attempt",
+       "if (false) {\n      for (Attempt",
+       "a poll that fails is an error, not a busy loop",
+       tests=["net_fault_test"])
+mutant("error_not_fetched",
+       "if (error_number != 0) {\n    fail(attempt,", "if (false) {\n    fail(attempt,",
+       "an address that refuses is not connected")
+mutant("connects_without_bound",
+       "if (attempt.connects == kMaxConnects) {", "if (false) {",
+       "a connect() that is always interrupted is no busy loop",
+       tests=["net_fault_test"])
+mutant("connected_to_itself",
+       "if (connected == internal::local_address_of(fd)) {", "if (false) {",
+       "a socket that is connected to itself is refused")
+mutant("self_connect_at_once_final",
+       "if (++attempt.self_connects == kMaxSelfConnects) {", "if (true) {",
+       "one that has met itself is tried from another port")
+mutant("stays_non_blocking",
+       "::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0", "false",
+       "a connected socket is in blocking mode")
+mutant("local_family_ignored",
+       "if (local.family() == peer.family()) return local;", "return local;",
+       "each address is bound to a local one of its family")
+mutant("local_port_not_shared",
+       "::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);",
+       "static_cast<void>(on);", "all addresses may be tried from one local port")
+mutant("answers_left_out",
+       "if (attempts_.size() == 1 || !differ) answers.clear();", "answers.clear();",
+       "the error says what each address said")
+
 source("base/poller.cc", "poller_test", "socket_test", "wait_test",
        "stream_reader_test")
 mutant("waker_opened_twice",
