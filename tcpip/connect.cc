@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <optional>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -30,6 +31,9 @@ namespace {
 // How long one address is tried alone before the next one is tried too: RFC
 // 8305's Connection Attempt Delay.
 constexpr std::chrono::milliseconds kAttemptDelay{250};
+// How often one looks whether a Unix-domain server whose queue is full has
+// room: there is no poll() for that.
+constexpr std::chrono::milliseconds kLookAgain{10};
 // How often one attempt calls connect().
 constexpr int kMaxConnects = 16;
 // How often one attempt begins again after it has met itself.
@@ -77,6 +81,7 @@ struct Attempt {
   Address peer;
   UniqueFd fd = {};            // while it is pending
   std::error_code error = {};  // once it has failed
+  Deadline connect_at = {};  // when to call connect() again, instead of a poll
   int connects = 0;
   int self_connects = 0;
 };
@@ -103,8 +108,8 @@ class Race {
   void begin_next(Deadline deadline);
   void fail(Attempt& attempt, std::error_code error);
   bool is_connected(Attempt& attempt);
-  void connect_again(Attempt& attempt);
-  IoResult wait_for_any(const Wait& wait);
+  void connect(Attempt& attempt);
+  IoResult wait_for_any(Deadline until, const std::stop_token& stop);
   [[noreturn]] void raise(std::string_view peer) const;
 
   const std::vector<Address>& locals_;
@@ -139,7 +144,7 @@ UniqueFd Race::run(const Wait& wait, std::string_view peer) {
     if (!some_are_pending) continue;  // begins the next one
     const Deadline until =
         all_have_begun ? wait.deadline : std::min(wait.deadline, next_at_);
-    const IoResult ready = wait_for_any({until, wait.stop});
+    const IoResult ready = wait_for_any(until, wait.stop);
     if (ready.status == IoStatus::kError) {
       for (Attempt& attempt : attempts_) {
         if (attempt.fd) {
@@ -154,17 +159,23 @@ UniqueFd Race::run(const Wait& wait, std::string_view peer) {
         }
       }
     }
+    for (Attempt& attempt : attempts_) {
+      if (attempt.fd && attempt.connect_at.has_passed()) connect(attempt);
+    }
     if (is_last_look) raise(peer);
   }
 }
 
-IoResult Race::wait_for_any(const Wait& wait) {
+IoResult Race::wait_for_any(Deadline until, const std::stop_token& stop) {
   fds_.clear();
   for (std::size_t i = 0; i < begun_; ++i) {
-    fds_.push_back({attempts_[i].fd.get(), POLLOUT, 0});  // poll() skips a -1
+    const Attempt& attempt = attempts_[i];
+    const bool polls = attempt.connect_at.is_never();
+    fds_.push_back({polls ? attempt.fd.get() : -1, POLLOUT, 0});  // -1: skipped
+    if (attempt.fd) until = std::min(until, attempt.connect_at);
   }
   fds_.push_back({});
-  return internal::wait_any_ready(fds_, wait, waker_);
+  return internal::wait_any_ready(fds_, {until, stop}, waker_);
 }
 
 // Each that is still to begin is sure to do so before the deadline.
@@ -198,11 +209,12 @@ void Race::begin(Attempt& attempt) {
     }
   }
   attempt.connects = 0;
-  connect_again(attempt);
+  connect(attempt);
 }
 
-void Race::connect_again(Attempt& attempt) {
+void Race::connect(Attempt& attempt) {
   ++attempt.connects;
+  attempt.connect_at = {};
   if (::connect(attempt.fd.get(), internal::raw(attempt.peer),
                 internal::raw_size(attempt.peer)) == 0) {
     return;
@@ -213,6 +225,14 @@ void Race::connect_again(Attempt& attempt) {
     case EALREADY:
     case EISCONN:
       return;
+    case EAGAIN:
+      // Of TCP it means that there is no port: an error.
+      if (attempt.peer.family() == AddressFamily::kUnix) {
+        --attempt.connects;  // bounded by the deadline alone
+        attempt.connect_at = Deadline::after(kLookAgain);
+        return;
+      }
+      [[fallthrough]];
     default:
       fail(attempt, internal::system_error(errno));
   }
@@ -239,7 +259,7 @@ bool Race::is_connected(Attempt& attempt) {
     if (attempt.connects == kMaxConnects) {
       fail(attempt, internal::system_error(ENOTCONN));
     } else {
-      connect_again(attempt);
+      connect(attempt);
     }
     return false;
   }
@@ -298,6 +318,11 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
   // Before the peer sees a connection.
   if (wait.stop.stop_requested()) throw CancelledError("connect", peer);
   std::vector<Address> locals;
+  if (connect.local_host.starts_with("unix:")) {
+    // Its file would stay behind.
+    throw std::invalid_argument(
+        "connect_socket: local_host cannot be a Unix-domain socket");
+  }
   if (!connect.local_host.empty() || connect.local_port != 0) {
     locals = resolve(connect.local_host, connect.local_port, wait,
                      connect.family, EmptyHost::kAllInterfaces);

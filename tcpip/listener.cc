@@ -4,13 +4,16 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <stop_token>
+#include <string>
 #include <system_error>
 #include <utility>
 
@@ -18,6 +21,7 @@
 #include "tcpip/base/poller.h"
 #include "tcpip/error.h"
 #include "tcpip/net/socket_calls.h"
+#include "tcpip/net/socket_file.h"
 
 namespace tcpip {
 namespace {
@@ -56,7 +60,28 @@ struct Listening {
   Address address = {};
   std::error_code error = {};
   const char* operation = "listen";
+  const char* detail = "";
+  std::unique_ptr<internal::SocketFile> file = {};  // of a Unix-domain socket
 };
+
+// bind(), once more where a Unix-domain server that has ended left its file.
+// Returns why that was not possible, too.
+std::pair<std::error_code, const char*> bind_to(const Address& address,
+                                                int fd) noexcept {
+  const auto bind_once = [&] {
+    return ::bind(fd, internal::raw(address), internal::raw_size(address)) == 0
+               ? std::error_code()
+               : system_error(errno);
+  };
+  const std::error_code error = bind_once();
+  if (error != std::errc::address_in_use ||
+      address.family() != AddressFamily::kUnix) {
+    return {error, ""};
+  }
+  const char* const obstacle = internal::remove_stale_file(address);
+  if (*obstacle != '\0') return {error, obstacle};
+  return {bind_once(), ""};
+}
 
 Listening listen_on(const Address& address, const ListenOptions& options) {
   UniqueFd fd = internal::adopt_descriptor(
@@ -69,20 +94,31 @@ Listening listen_on(const Address& address, const ListenOptions& options) {
     int name;
     const char* text;
   };
+  const bool is_unix = address.family() == AddressFamily::kUnix;
   const bool six = address.family() == AddressFamily::kIpv6;
   for (const Option& option :
        {Option{options.reuse_address, SOL_SOCKET, SO_REUSEADDR, "SO_REUSEADDR"},
         Option{options.reuse_port, SOL_SOCKET, SO_REUSEPORT, "SO_REUSEPORT"},
         Option{six, IPPROTO_IPV6, IPV6_V6ONLY, "IPV6_V6ONLY"}}) {
-    if (!option.wanted) continue;
+    if (!option.wanted || is_unix) continue;
     if (const std::error_code error =
             internal::set_option(fd.get(), option.level, option.name, 1)) {
       return {.error = error, .operation = option.text};
     }
   }
-  if (::bind(fd.get(), internal::raw(address), internal::raw_size(address)) !=
-          0 ||
-      ::listen(fd.get(), options.backlog) != 0) {
+  std::unique_ptr<internal::SocketFile> file;
+  if (std::string path = internal::path_of(address); !path.empty()) {
+    file = std::make_unique<internal::SocketFile>(std::move(path));
+  }
+  const auto [error, detail] = bind_to(address, fd.get());
+  if (error) return {.error = error, .detail = detail};
+  if (file) file->note_made();
+  // Before listen(): until then nobody can connect.
+  if (file && options.mode != 0 &&
+      ::chmod(file->path().c_str(), static_cast<mode_t>(options.mode)) != 0) {
+    return {.error = system_error(errno), .operation = "chmod"};
+  }
+  if (::listen(fd.get(), options.backlog) != 0) {
     return {.error = system_error(errno)};
   }
   // With port 0 the kernel has chosen one.
@@ -90,7 +126,7 @@ Listening listen_on(const Address& address, const ListenOptions& options) {
   if (chosen.empty()) {
     return {.error = system_error(errno), .operation = "getsockname"};
   }
-  return {.fd = std::move(fd), .address = chosen};
+  return {.fd = std::move(fd), .address = chosen, .file = std::move(file)};
 }
 
 // A listening socket for each address, and the addresses that they have. After
@@ -99,8 +135,10 @@ Listening listen_on(const Address& address, const ListenOptions& options) {
 struct Bound {
   std::vector<UniqueFd> sockets = {};
   std::vector<Address> addresses = {};
+  std::unique_ptr<internal::SocketFile> file = {};
   std::error_code error = {};
   const char* operation = "";
+  std::string detail = {};
   Address refused = {};
 };
 
@@ -115,6 +153,7 @@ Bound bind_all(std::vector<Address> addresses, bool any_port,
     if (!listening.error) {
       bound.addresses.push_back(listening.address);
       bound.sockets.push_back(std::move(listening.fd));
+      bound.file = std::move(listening.file);
       continue;
     }
     // This machine lacks the address family: use the other addresses.
@@ -126,6 +165,10 @@ Bound bind_all(std::vector<Address> addresses, bool any_port,
     if (no_family && !last_chance) continue;
     bound.error = listening.error;
     bound.operation = listening.operation;
+    if (*listening.detail != '\0') {
+      bound.detail =
+          fmt::format("{}: {}", bound.error.message(), listening.detail);
+    }
     bound.refused = address;
     break;
   }
@@ -140,6 +183,10 @@ Listener::Listener(const std::optional<std::string>& host, int port,
   if (options.backlog < 1) {
     throw std::invalid_argument(
         fmt::format("Listener: backlog {} is not positive", options.backlog));
+  }
+  if (options.mode < 0 || options.mode > 0777) {
+    throw std::invalid_argument(fmt::format(
+        "Listener: mode {:o} is not in 0...777 (octal)", options.mode));
   }
   const std::vector<Address> addresses = resolve(
       host.value_or(""), port, wait, options.family, EmptyHost::kAllInterfaces);
@@ -157,8 +204,9 @@ Listener::Listener(const std::optional<std::string>& host, int port,
     throw_os_error(bound.error.value(), bound.operation,
                    again ? host_and_port(host.value_or(""), port)
                          : bound.refused.to_string(),
-                   again ? "no port is free on every address" : "");
+                   again ? "no port is free on every address" : bound.detail);
   }
+  file_ = std::move(bound.file);
   sockets_ = std::move(bound.sockets);
   addresses_ = std::move(bound.addresses);
   name_ = addresses_.front().to_string();
@@ -258,6 +306,8 @@ void Listener::close() noexcept {
     for (UniqueFd& socket : sockets_) socket.reset();
     return;
   }
+  // While this one still counts as bound: nobody else replaces the file.
+  if (file_) file_->remove();
   for (const UniqueFd& socket : sockets_) {
     ::shutdown(socket.get(), SHUT_RDWR);
   }

@@ -26,8 +26,9 @@
 namespace tcpip {
 
 namespace internal {
+class SocketFile;
 class Waker;
-}
+}  // namespace internal
 
 // One listening socket for each address of a host.
 class Listener {
@@ -37,9 +38,16 @@ class Listener {
   // on every socket. On a machine without IPv6 there is the IPv4 socket alone.
   // The wait is for resolving the host.
   //
-  // Throws std::invalid_argument for a port outside 0...65535 or a backlog
-  // below 1; what resolve() throws; Error, naming the address, if the address
-  // is in use or does not belong to this machine.
+  // With a "unix:" host (see address.h) there is one socket. A file at its path
+  // is replaced if it is a socket that no process has bound, as a server leaves
+  // it that was killed. A file that another server listens on, or that is not a
+  // socket, is an error (EADDRINUSE) and stays as it is. close() or the
+  // destructor removes the file, if it is still the one that was made here; a
+  // child that fork() has made never does.
+  //
+  // Throws std::invalid_argument for a port outside 0...65535, a backlog below
+  // 1, or a mode outside 0...0777; what resolve() throws; Error, naming the
+  // address, if the address is in use or does not belong to this machine.
   Listener(const std::optional<std::string>& host, int port,
            const ListenOptions& options = {}, const Wait& wait = {});
   ~Listener();
@@ -70,6 +78,7 @@ class Listener {
   // descriptors and nothing else.
   void close() noexcept;
 
+  // 0 for a Unix-domain socket.
   std::uint16_t port() const noexcept { return addresses_.front().port(); }
   const std::vector<Address>& addresses() const noexcept { return addresses_; }
   std::span<const UniqueFd> sockets() const noexcept { return sockets_; }
@@ -80,6 +89,7 @@ class Listener {
   const internal::ProcessMark process_;
   std::vector<UniqueFd> sockets_;
   std::vector<Address> addresses_;
+  std::unique_ptr<internal::SocketFile> file_;  // of a Unix-domain socket
   std::string name_;
   std::atomic<bool> closed_{false};
   const std::unique_ptr<internal::Waker> waker_;

@@ -63,6 +63,9 @@ struct ListenOptions {
   int backlog = kDefaultBacklog;
   bool reuse_address = true;
   bool reuse_port = false;
+  // The permissions of a Unix-domain socket's file, 0660 for instance; who may
+  // write to it may connect. 0: what the process's umask leaves.
+  int mode = 0;
 };
 
 struct HeartbeatOptions {
@@ -107,7 +110,8 @@ struct HeartbeatOptions {
 //   thread_start_hook  See thread_hook.h.
 
 struct ClientOptions {
-  // A name or a numeric address. Absent: this machine, as host=None in Python.
+  // A name, a numeric address, or "unix:/path" or "unix:@name" (see address.h;
+  // the port is then 0). Absent: this machine, as host=None in Python.
   // Empty: the client never connects and is closed from the beginning.
   std::optional<std::string> host = {};
   int port = 0;
@@ -126,7 +130,8 @@ struct ClientOptions {
 };
 
 struct ServerOptions {
-  // A name or a numeric address to listen on. Empty: all interfaces. Absent:
+  // A name or a numeric address to listen on, or "unix:/path" or "unix:@name"
+  // (see listener.h; the port is then 0). Empty: all interfaces. Absent:
   // all interfaces for a OneClientServer, 127.0.0.1 for read-loop servers, as
   // in lsst.ts.tcpip.
   std::optional<std::string> host = {};

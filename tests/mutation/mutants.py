@@ -1842,6 +1842,17 @@ mutant("close_wakes_nobody",
        "waker_->signal();\n}\n\n}  // namespace tcpip", "}\n\n}  // namespace tcpip",
        "close() wakes accept()", same=
        "the shutdown of the listening sockets wakes it too")
+mutant("file_stays_at_close",
+       "if (file_) file_->remove();", "", "close() removes a Unix-domain file",
+       tests=["unix_socket_test"])
+mutant("mode_not_set",
+       "if (file && options.mode != 0 &&", "if (false &&",
+       "a Unix-domain file has the permissions of the options",
+       tests=["unix_socket_test"])
+mutant("stale_file_stays",
+       "if (*obstacle != '\\0') return {error, obstacle};", "return {error, obstacle};",
+       "the file of a server that was killed is replaced",
+       tests=["unix_socket_test"])
 mutant("child_closes_parents",
        "if (!process_.is_here()) {\n    for (UniqueFd& socket : sockets_) "
        "socket.reset();\n    return;\n  }", "",
@@ -1907,6 +1918,44 @@ mutant("local_port_not_shared",
 mutant("answers_left_out",
        "if (attempts_.size() == 1 || !differ) answers.clear();", "answers.clear();",
        "the error says what each address said")
+
+mutant("full_unix_queue_is_error",
+       "case EAGAIN:\n", "case ENOTUNIQ:\n",
+       "a client waits for a Unix-domain server whose queue is full",
+       tests=["unix_socket_test"])
+mutant("full_unix_queue_busy_loop",
+       "const bool polls = attempt.connect_at.is_never();", "const bool polls = true;",
+       "waiting for room in a Unix-domain queue is no busy loop",
+       tests=["unix_socket_test"])
+mutant("unix_local_host",
+       'if (connect.local_host.starts_with("unix:")) {', "if (false) {",
+       "a client makes no Unix-domain file", tests=["unix_socket_test"])
+
+source("net/socket_file.cc", "socket_file_test", "unix_socket_test")
+mutant("regular_file_removed",
+       'if (!S_ISSOCK(file.st_mode)) return "the file is not a socket";', "",
+       "a file that is not a socket stays")
+mutant("live_file_removed",
+       'if (is_bound(address)) return "a process is listening there";', "",
+       "a server that listens keeps its file")
+mutant("probe_connects",
+       "SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK", "SOCK_STREAM | SOCK_CLOEXEC",
+       "a server does not notice that it is looked for")
+mutant("abstract_name_has_file",
+       "if (path[0] == '\\0') return", "if (false) return",
+       "an abstract name has no file")
+mutant("replaced_meanwhile",
+       "(again.st_dev != file.st_dev || again.st_ino != file.st_ino)", "false",
+       "a file that another server has just made stays", same=
+       "only a server that starts between two system calls comes here")
+mutant("successor_loses_file",
+       "file.st_dev == device_ &&\n      file.st_ino == inode_", "true",
+       "the file of a successor stays")
+mutant("child_removes_file",
+       "if (!process_.is_here() || ", "if (", "a child leaves its parent's file")
+mutant("removed_twice",
+       "!std::exchange(exists_, false)", "!exists_",
+       "a file is removed once")
 
 source("base/poller.cc", "poller_test", "socket_test", "wait_test",
        "stream_reader_test")
