@@ -90,8 +90,9 @@ struct Attempt {
 // soon as one has failed; all go on until one connects.
 class Race {
  public:
-  Race(std::span<const Address> addresses, const std::vector<Address>& locals)
-      : locals_(locals) {
+  Race(std::span<const Address> addresses, const std::vector<Address>& locals,
+       const ConnectOptions& options)
+      : locals_(locals), options_(options) {
     for (Address& address : interleaved(addresses)) {
       attempts_.push_back({std::move(address)});
     }
@@ -113,6 +114,7 @@ class Race {
   [[noreturn]] void raise(std::string_view peer) const;
 
   const std::vector<Address>& locals_;
+  const ConnectOptions& options_;
   std::vector<Attempt> attempts_;  // in the order in which they begin
   std::size_t begun_ = 0;
   Deadline next_at_ = Deadline::after(std::chrono::seconds(0));
@@ -199,6 +201,7 @@ void Race::begin(Attempt& attempt) {
                SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const int fd = attempt.fd.get();
   if (fd < 0) return fail(attempt, internal::system_error(errno));
+  if (options_.prepare) options_.prepare(fd);
   if (!locals_.empty()) {
     const auto local = local_address_for(attempt.peer, locals_);
     if (!local) return fail(attempt, internal::system_error(EAFNOSUPPORT));
@@ -327,8 +330,8 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
     locals = resolve(connect.local_host, connect.local_port, wait,
                      connect.family, EmptyHost::kAllInterfaces);
   }
-  auto socket =
-      std::make_shared<Socket>(Race(addresses, locals).run(wait, peer));
+  auto socket = std::make_shared<Socket>(
+      Race(addresses, locals, connect).run(wait, peer));
   const RefusedOptions all = socket->set_options(options);
   // On a connection that is already lost the kernel refuses every option; the
   // first read tells the program about that.

@@ -29,7 +29,7 @@ namespace tcpip {
 // what each address said, if there are several and they differ, or did not
 // answer. CancelledError; std::invalid_argument if there is no address, or for
 // a socket option that options.h does not allow, or a Unix-domain local_host.
-// Nothing is left open after a failure.
+// What connect.prepare throws. Nothing is left open after a failure.
 std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
                                        const ConnectOptions& connect,
                                        const SocketOptions& socket,

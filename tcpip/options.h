@@ -16,6 +16,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "tcpip/address.h"
 #include "tcpip/constants.h"
@@ -55,6 +56,11 @@ struct ConnectOptions {
   AddressFamily family = AddressFamily::kAny;
   std::string local_host = {};  // bind to this address first, if not empty
   int local_port = 0;           // and to this port, if not 0
+  // Called with each new socket before it is bound or connected, for options
+  // that this library does not have (SO_MARK, SO_BINDTODEVICE, IP_TOS). A host
+  // with several addresses has a socket for each that is tried. What it throws
+  // leaves the call that connects, and nothing stays open.
+  std::function<void(int fd)> prepare = {};
 };
 
 // How to listen.
@@ -66,6 +72,21 @@ struct ListenOptions {
   // The permissions of a Unix-domain socket's file, 0660 for instance; who may
   // write to it may connect. 0: what the process's umask leaves.
   int mode = 0;
+  // IP_FREEBIND: listens on an address that this machine does not have yet.
+  bool free_bind = false;
+  // While this machine has no address of the host, as at boot, start() tries
+  // again and again instead of throwing, for as long as its Wait allows.
+  bool wait_for_address = false;
+  // Sockets that listen already, in place of the host and port, as a service
+  // manager hands them over; see inherited_descriptors(). The server makes
+  // duplicates and puts the sockets into non-blocking mode. The descriptors
+  // stay the program's: close them after start() if the sockets are to stop
+  // listening when the server is closed, else clients go on waiting there for
+  // the next server. `free_bind`, `prepare` and the like do not concern them.
+  std::vector<int> descriptors = {};
+  // Called with each new socket before it is bound; else as
+  // ConnectOptions::prepare.
+  std::function<void(int fd)> prepare = {};
 };
 
 struct HeartbeatOptions {

@@ -51,6 +51,7 @@ PRELUDE = """\
 #include "tcpip/connection_event.h"
 #include "tcpip/constants.h"
 #include "tcpip/error.h"
+#include "tcpip/inherited_descriptors.h"
 #include "tcpip/json.h"
 #include "tcpip/log.h"
 #include "tcpip/one_client_read_loop_server.h"

@@ -1789,7 +1789,7 @@ mutant("nothing_is_bound",
        "a listener without any socket is an error",
        tests=["listener_test", "net_fault_test"])
 mutant("port_in_use_not_tried_again",
-       "again = port == 0 && !bound.sockets.empty() &&",
+       "again = any_port && !bound.sockets.empty() &&",
        "again = false &&", "another port is tried if one is half in use",
        tests=["fault_test"])
 mutant("bind_error_swallowed",
@@ -1836,12 +1836,38 @@ mutant("stop_signal_stays",
        "if (!closed_.load()) waker_->clear();", "",
        "a stop does not make the next accept() a busy loop")
 mutant("close_leaves_port",
-       "::shutdown(socket.get(), SHUT_RDWR);", "static_cast<void>(socket);",
+       "if (!is_adopted_) ::shutdown(socket.get(), SHUT_RDWR);",
+       "static_cast<void>(socket);",
        "a closed listener refuses clients")
 mutant("close_wakes_nobody",
        "waker_->signal();\n}\n\n}  // namespace tcpip", "}\n\n}  // namespace tcpip",
        "close() wakes accept()", same=
        "the shutdown of the listening sockets wakes it too")
+mutant("absent_address_not_told",
+       "if (absent) bound.absent.push_back(address);", "",
+       "an address of the host that is not there is named in the log",
+       tests=["connect_fault_test"])
+mutant("does_not_wait_for_address",
+       "while (options.wait_for_address &&", "while (false &&",
+       "a listener waits for an address that is not there yet")
+mutant("waits_for_address_past_deadline",
+       "if (!wait.stop.stop_requested() && wait.deadline.has_passed()) {",
+       "if (false) {", "waiting for an address ends at the deadline")
+mutant("waiting_for_address_ignores_stop",
+       "if (result.status == IoStatus::kStopped) {\n    throw Cancelled",
+       "if (false) {\n    throw Cancelled", "a stop ends waiting for an address")
+mutant("adopts_deaf_socket",
+       "option_of(fd, SO_ACCEPTCONN, listens) != 0 || listens == 0", "false",
+       "a socket that does not listen is refused")
+mutant("adopts_datagrams",
+       'if (type != SOCK_STREAM) refuse(EPROTOTYPE, "not a stream socket");', "",
+       "a datagram socket is refused")
+mutant("adopted_in_blocking_mode",
+       "::fcntl(mine.get(), F_SETFL, flags | O_NONBLOCK) != 0", "false",
+       "accepting from an adopted socket does not block")
+mutant("adopted_socket_shut_down",
+       "if (!is_adopted_) ::shutdown", "::shutdown",
+       "an adopted socket goes on listening")
 mutant("file_stays_at_close",
        "if (file_) file_->remove();", "", "close() removes a Unix-domain file",
        tests=["unix_socket_test"])
@@ -1877,8 +1903,8 @@ mutant("next_waits_for_its_turn",
        "Deadline::after(std::chrono::seconds(0));",
        "attempt.error = error;", "an address that fails costs nothing")
 mutant("pending_not_polled",
-       "fds_.push_back({attempts_[i].fd.get(), POLLOUT, 0});",
-       "fds_.push_back({i + 1 < begun_ ? -1 : attempts_[i].fd.get(), POLLOUT, 0});",
+       "fds_.push_back({polls ? attempt.fd.get() : -1,",
+       "fds_.push_back({polls && i + 1 == begun_ ? attempt.fd.get() : -1,",
        "an address that was tried first may still answer")
 mutant("connect_ignores_stop",
        'if (wait.stop.stop_requested()) throw CancelledError("connect", peer);\n'

@@ -439,6 +439,13 @@ void unix_life(Trial& trial) {
     client.close();
     server.close();
   });
+  trial.attempt([&] {
+    auto [here, there] = connected_pair();
+    here.writer.write("ping\n");
+    here.writer.drain(trial.limit());
+    trial.expect_equal(there.reader.read_line(trial.limit()), "ping\n"s,
+                       "wrong line");
+  });
   trial.lift();
   check_events(trial, events, "server");
   // What has failed leaves at most a file that the next server replaces.
@@ -673,6 +680,7 @@ const std::vector<Faulty>& faulty() {
       {"socket",
        {EMFILE, ENFILE, ENOBUFS, ENOMEM, EACCES, EAFNOSUPPORT},
        {EMFILE, EAFNOSUPPORT}},
+      {"socketpair", {EMFILE, ENOBUFS}, {EMFILE}},
       {"thread", {EAGAIN}, {EAGAIN}},
       {"unlink", {EACCES}, {EACCES}},
       {"write", {EINTR}, {}}};

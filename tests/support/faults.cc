@@ -87,6 +87,7 @@ enum Call {
   kSetsockopt,
   kShutdown,
   kSocket,
+  kSocketpair,
   kThread,
   kUnlink,
   kWrite,
@@ -100,7 +101,7 @@ constexpr std::array<std::string_view, kCalls> kNames{
     "getsockopt", "iconv_open", "ioctl",       "listen",      "lstat",
     "new",        "poll",       "ppoll",       "read",        "recv",
     "send",       "sendmsg",    "setsockopt",  "shutdown",    "socket",
-    "thread",     "unlink",     "write"};
+    "socketpair", "thread",     "unlink",      "write"};
 constexpr std::array<std::string_view, 9> kInterruptible{
     "accept4", "close", "connect", "poll",   "ppoll",
     "read",    "recv",  "send",    "sendmsg"};
@@ -559,6 +560,14 @@ int __wrap_socket(int family, int type, int protocol) {
   if (verdict.fails()) return -1;
   note_made((type & SOCK_CLOEXEC) != 0);
   return __real_socket(family, type, protocol);
+}
+
+int __real_socketpair(int family, int type, int protocol, int* fds);
+int __wrap_socketpair(int family, int type, int protocol, int* fds) {
+  const Verdict verdict(kSocketpair, -1);
+  if (verdict.fails()) return -1;
+  note_made((type & SOCK_CLOEXEC) != 0);
+  return __real_socketpair(family, type, protocol, fds);
 }
 
 int __real_unlink(const char* path);

@@ -395,6 +395,44 @@ TEST(ConnectSocket, TriesAllAddressesFromOneLocalPort) {
   EXPECT_EQ(socket->local_address().port(), port);
 }
 
+TEST(ConnectSocket, PreparesEachSocketBeforeItConnects) {
+  const RefusingAddress refusing;
+  Listener listener("127.0.0.1", 0);
+  std::vector<Address> addresses{refusing.address(), address_of(listener)};
+  int calls = 0;
+  const auto socket = connect_socket(
+      addresses,
+      {.prepare =
+           [&](int fd) {
+             ++calls;
+             const int priority = 3;
+             ::setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority,
+                          sizeof priority);
+             sockaddr_storage peer{};
+             socklen_t size = sizeof peer;
+             EXPECT_LT(
+                 ::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size),
+                 0);
+           }},
+      {}, kPatience, "");
+  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(option_of<int>(socket->native_handle(), SOL_SOCKET, SO_PRIORITY),
+            3);
+}
+
+TEST(ConnectSocket, LetsOutWhatPreparingThrows) {
+  const SilentAddress silent;
+  Listener listener("127.0.0.1", 0);
+  const std::vector<Address> addresses{silent.address(), address_of(listener)};
+  int calls = 0;
+  const ConnectOptions options{.prepare = [&](int) {
+    if (++calls == 2) throw std::runtime_error("no");
+  }};
+  EXPECT_THROW(connect_socket(addresses, options, {}, kPatience, ""),
+               std::runtime_error);
+  EXPECT_THROW(listener.accept(Wait::none()), TimeoutError);
+}
+
 TEST(ConnectSocket, BindsToALocalPortAlone) {
   Listener listener("127.0.0.1", 0);
   std::uint16_t port = 0;
