@@ -32,6 +32,7 @@
 #include "tcpip/connection_event.h"
 #include "tcpip/constants.h"
 #include "tcpip/error.h"
+#include "tcpip/inherited_descriptors.h"
 #include "tcpip/json.h"
 #include "tcpip/listener.h"
 #include "tcpip/log.h"
