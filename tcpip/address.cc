@@ -21,6 +21,8 @@
 namespace tcpip {
 namespace {
 
+constexpr std::string_view kUnixPrefix = "unix:";
+
 template <class Sockaddr>
 Sockaddr as(const Address& address) noexcept {
   Sockaddr result{};
@@ -31,6 +33,36 @@ Sockaddr as(const Address& address) noexcept {
 int raw_family(const Address& address) noexcept {
   return address.empty() ? AF_UNSPEC
                          : static_cast<int>(as<sockaddr>(address).sa_family);
+}
+
+// The address that "unix:..." stands for.
+Address unix_address(std::string_view host, int port) {
+  const std::string_view name = host.substr(kUnixPrefix.size());
+  sockaddr_un un{};
+  un.sun_family = AF_UNIX;
+  constexpr std::size_t kRoom = sizeof un.sun_path;
+  if (port != 0) {
+    throw std::invalid_argument(
+        fmt::format("resolve: port {} for {}, which has no port", port, host));
+  }
+  if (name.empty() || name == "@") {
+    throw std::invalid_argument(
+        fmt::format("resolve: {} without a path or a name", host));
+  }
+  if (name.size() > kRoom) {
+    throw std::invalid_argument(fmt::format(
+        "resolve: {} is too long: {} bytes behind \"unix:\" instead "
+        "of {} at most",
+        host, name.size(), kRoom));
+  }
+  std::memcpy(un.sun_path, name.data(), name.size());
+  std::size_t used = name.size();
+  if (name.front() == '@') {
+    un.sun_path[0] = '\0';
+  } else if (used < kRoom) {
+    ++used;  // the NUL
+  }
+  return Address(&un, offsetof(sockaddr_un, sun_path) + used);
 }
 
 }  // namespace
@@ -113,6 +145,8 @@ AddressFamily Address::family() const noexcept {
       return AddressFamily::kIpv4;
     case AF_INET6:
       return AddressFamily::kIpv6;
+    case AF_UNIX:
+      return AddressFamily::kUnix;
     default:
       return AddressFamily::kAny;
   }
@@ -120,7 +154,7 @@ AddressFamily Address::family() const noexcept {
 
 std::string Address::to_string() const {
   if (empty()) return {};
-  if (family() != AddressFamily::kAny) return host_and_port(host(), port());
+  if (family() != AddressFamily::kUnix) return host_and_port(host(), port());
   const std::string path = host();
   return path.empty() ? "unix socket" : path;
 }
@@ -138,6 +172,15 @@ std::vector<Address> resolve(std::string_view host, int port, const Wait& wait,
   if (host.find('\0') != std::string_view::npos) {
     throw std::invalid_argument("resolve: host name with a NUL byte");
   }
+  const bool is_unix = host.starts_with(kUnixPrefix);
+  if (family != AddressFamily::kAny &&
+      is_unix != (family == AddressFamily::kUnix)) {
+    throw std::invalid_argument(
+        fmt::format("resolve: \"{}\" is {}a Unix-domain socket, and the family "
+                    "excludes that",
+                    host, is_unix ? "" : "not "));
+  }
+  if (is_unix) return {unix_address(host, port)};
   const std::string peer = host_and_port(host, port);
   internal::LookupRequest request{
       .host = std::string(host),
@@ -165,6 +208,7 @@ std::vector<Address> resolve(std::string_view host, int port, const Wait& wait,
 }
 
 std::string host_and_port(std::string_view host, int port) {
+  if (host.starts_with(kUnixPrefix)) return std::string(host);
   return host.find(':') == std::string_view::npos
              ? fmt::format("{}:{}", host, port)
              : fmt::format("[{}]:{}", host, port);

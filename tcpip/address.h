@@ -16,7 +16,7 @@
 
 namespace tcpip {
 
-enum class AddressFamily { kAny, kIpv4, kIpv6 };
+enum class AddressFamily { kAny, kIpv4, kIpv6, kUnix };
 
 // The address of one end of a connection: IPv4, IPv6 or Unix-domain.
 class Address {
@@ -33,7 +33,7 @@ class Address {
   // 0 if it is not an internet address; set_port() then does nothing.
   std::uint16_t port() const noexcept;
   void set_port(std::uint16_t port) noexcept;
-  AddressFamily family() const noexcept;  // kAny if not an internet address
+  AddressFamily family() const noexcept;  // kAny if empty or of another kind
   // "127.0.0.1:4000", "[::1]:4000", a path; "" if empty.
   std::string to_string() const;
 
@@ -53,6 +53,11 @@ enum class EmptyHost { kLoopback, kAllInterfaces };
 
 // All addresses of `host`, in the order in which to try them; at least one.
 //
+// "unix:/run/dome.sock" is the Unix-domain socket with that path, "unix:@dome"
+// the one with the abstract name "dome", which has no file. A path has at most
+// 108 bytes, a name 107. The port must be 0. A relative path is meant from the
+// working directory of the process.
+//
 // A numeric host needs no name server. A name is looked up in a thread of its
 // own, because getaddrinfo() cannot be interrupted. At the deadline or stop
 // this function returns, and that thread goes on until getaddrinfo() gives up
@@ -60,15 +65,17 @@ enum class EmptyHost { kLoopback, kAllInterfaces };
 // name share one such thread. A process has at most 16 of them: a call for a
 // 17th name waits until one has ended, and its TimeoutError says so.
 //
-// Throws std::invalid_argument if port is not in 0...65535 or host contains a
-// NUL; ResolveError; TimeoutError; CancelledError; Error if there can be no
-// thread.
+// Throws std::invalid_argument if port is not in 0...65535, host contains a
+// NUL, a "unix:" host is empty or too long or has a port, or `family` excludes
+// the host's kind; ResolveError; TimeoutError; CancelledError; Error if there
+// can be no thread.
 std::vector<Address> resolve(std::string_view host, int port,
                              const Wait& wait = {},
                              AddressFamily family = AddressFamily::kAny,
                              EmptyHost empty_host = EmptyHost::kLoopback);
 
-// "host:port" for messages, with brackets around a host that has colons.
+// "host:port" for messages, with brackets around a host that has colons; a
+// "unix:" host as it is.
 std::string host_and_port(std::string_view host, int port);
 
 }  // namespace tcpip

@@ -6,9 +6,13 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <cstddef>
 #include <optional>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -24,18 +28,29 @@
 namespace tcpip {
 namespace {
 
-// How often try_connect() begins again.
-constexpr int kMaxTries = 16;
+// How long one address is tried alone before the next one is tried too: RFC
+// 8305's Connection Attempt Delay.
+constexpr std::chrono::milliseconds kAttemptDelay{250};
+// How often one looks whether a Unix-domain server whose queue is full has
+// room: there is no poll() for that.
+constexpr std::chrono::milliseconds kLookAgain{10};
+// How often one attempt calls connect().
+constexpr int kMaxConnects = 16;
+// How often one attempt begins again after it has met itself.
+constexpr int kMaxSelfConnects = 3;
 
-// The result of trying one address.
-struct Attempt {
-  UniqueFd fd;
-  IoStatus status = IoStatus::kOk;
-  std::error_code error = {};
-};
-
-Attempt failed(int error_number) {
-  return {{}, IoStatus::kError, internal::system_error(error_number)};
+// RFC 8305's order: the families by turns, each in the order given, so that a
+// family that does not work costs one delay and not one for each address.
+std::vector<Address> interleaved(std::span<const Address> addresses) {
+  std::vector<Address> order(addresses.begin(), addresses.end());
+  for (auto next = order.begin() + 1; next < order.end(); ++next) {
+    const AddressFamily before = std::prev(next)->family();
+    const auto other = std::find_if(next, order.end(), [&](const Address& a) {
+      return a.family() != before;
+    });
+    if (other != order.end()) std::rotate(next, other, other + 1);
+  }
+  return order;
 }
 
 std::optional<Address> local_address_for(const Address& peer,
@@ -44,82 +59,6 @@ std::optional<Address> local_address_for(const Address& peer,
     if (local.family() == peer.family()) return local;
   }
   return std::nullopt;
-}
-
-Attempt try_connect(const Address& peer, const std::vector<Address>& locals,
-                    const Wait& wait) {
-  UniqueFd fd = internal::adopt_descriptor(
-      ::socket(internal::raw(peer)->sa_family,
-               SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return failed(errno);
-  if (!locals.empty()) {
-    const std::optional<Address> local = local_address_for(peer, locals);
-    if (!local) return failed(EAFNOSUPPORT);
-    const int on = 1;
-    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (::bind(fd.get(), internal::raw(*local), internal::raw_size(*local)) !=
-        0) {
-      return failed(errno);
-    }
-  }
-  if (::connect(fd.get(), internal::raw(peer), internal::raw_size(peer)) != 0) {
-    // EINTR leaves the attempt running, as EINPROGRESS does.
-    if (errno != EINPROGRESS && errno != EINTR) return failed(errno);
-  }
-  internal::Waker waker;
-  for (int tries = 1;; ++tries) {
-    const IoResult ready = internal::wait_ready(fd.get(), POLLOUT, wait, waker);
-    if (ready.status == IoStatus::kError) return failed(ready.error_number);
-    if (ready.status != IoStatus::kOk) return {{}, ready.status};
-    int error_number = 0;
-    socklen_t size = sizeof error_number;
-    if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error_number, &size) !=
-        0) {
-      return failed(errno);
-    }
-    if (error_number != 0) return failed(error_number);
-    const Address connected = internal::peer_address_of(fd.get());
-    if (connected.empty()) {
-      // Writable, without an error, but not connected: a signal interrupted
-      // connect() before it began. Begin again; but a poll that is ready each
-      // time must neither outlast the deadline nor become a busy loop.
-      if (wait.deadline.has_passed()) return {{}, IoStatus::kTimeout};
-      if (tries == kMaxTries) return failed(ENOTCONN);
-      if (::connect(fd.get(), internal::raw(peer), internal::raw_size(peer)) !=
-              0 &&
-          errno != EINPROGRESS && errno != EALREADY && errno != EINTR &&
-          errno != EISCONN) {
-        return failed(errno);
-      }
-      continue;
-    }
-    // If nobody listens on a port of the ephemeral range, the kernel may give
-    // the socket that very port: it then connects to itself (TCP's simultaneous
-    // open).
-    if (connected == internal::local_address_of(fd.get())) {
-      // Reset it. A normal close would keep the port in TIME_WAIT for a minute,
-      // and the server that should listen there could not bind.
-      const linger at_once{1, 0};
-      ::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-      return {{}, IoStatus::kError, Errc::kSelfConnect};
-    }
-    break;
-  }
-  const int flags = ::fcntl(fd.get(), F_GETFL);
-  if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) {
-    return failed(errno);
-  }
-  return {std::move(fd)};
-}
-
-Attempt try_connect_elsewhere(const Address& peer,
-                              const std::vector<Address>& locals,
-                              const Wait& wait) {
-  constexpr int kTries = 3;
-  for (int i = 1;; ++i) {
-    Attempt attempt = try_connect(peer, locals, wait);
-    if (i == kTries || attempt.error != Errc::kSelfConnect) return attempt;
-  }
 }
 
 [[noreturn]] void throw_connect_error(std::error_code error,
@@ -131,30 +70,242 @@ Attempt try_connect_elsewhere(const Address& peer,
   throw_os_error(error.value(), "connect", peer, detail);
 }
 
-// What each address said, for messages.
-class Answers {
- public:
-  void add(const Address& address, const Attempt& attempt) {
-    const bool silent = attempt.status == IoStatus::kTimeout;
-    const std::error_code error =
-        silent ? std::make_error_code(std::errc::timed_out) : attempt.error;
-    differ_ = differ_ || (!text_.empty() && (silent || error != last_));
-    last_ = error;
-    text_ += fmt::format(
-        "{}{}: {}", text_.empty() ? "" : "; ", address.to_string(),
-        silent ? std::string("no answer (timed out)") : error.message());
-  }
+// Makes close() reset the connection.
+void reset_at_close(int fd) noexcept {
+  const linger at_once{1, 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
 
-  // Throws for the last one.
-  [[noreturn]] void raise(std::string_view peer) const {
-    throw_connect_error(last_, peer, differ_ ? text_ : std::string_view());
+// One address that is tried.
+struct Attempt {
+  Address peer;
+  UniqueFd fd = {};            // while it is pending
+  std::error_code error = {};  // once it has failed
+  Deadline connect_at = {};  // when to call connect() again, instead of a poll
+  int connects = 0;
+  int self_connects = 0;
+};
+
+// RFC 8305's attempts: each begins kAttemptDelay behind the one before, or as
+// soon as one has failed; all go on until one connects.
+class Race {
+ public:
+  Race(std::span<const Address> addresses, const std::vector<Address>& locals,
+       const ConnectOptions& options)
+      : locals_(locals), options_(options) {
+    for (Address& address : interleaved(addresses)) {
+      attempts_.push_back({std::move(address)});
+    }
   }
+  ~Race();
+  Race(const Race&) = delete;
+  Race& operator=(const Race&) = delete;
+
+  // The first that connects, in blocking mode.
+  UniqueFd run(const Wait& wait, std::string_view peer);
 
  private:
-  std::error_code last_;
-  bool differ_ = false;
-  std::string text_;
+  void begin(Attempt& attempt);
+  void begin_next(Deadline deadline);
+  void fail(Attempt& attempt, std::error_code error);
+  bool is_connected(Attempt& attempt);
+  void connect(Attempt& attempt);
+  IoResult wait_for_any(Deadline until, const std::stop_token& stop);
+  [[noreturn]] void raise(std::string_view peer) const;
+
+  const std::vector<Address>& locals_;
+  const ConnectOptions& options_;
+  std::vector<Attempt> attempts_;  // in the order in which they begin
+  std::size_t begun_ = 0;
+  Deadline next_at_ = Deadline::after(std::chrono::seconds(0));
+  std::vector<pollfd> fds_;  // of all that have begun; then the waker's
+  internal::Waker waker_;
 };
+
+// One that has connected a moment too late is reset: a normal close would keep
+// its port, which may be the program's local_port, in TIME_WAIT for a minute.
+Race::~Race() {
+  for (const Attempt& attempt : attempts_) {
+    if (attempt.fd) reset_at_close(attempt.fd.get());
+  }
+}
+
+UniqueFd Race::run(const Wait& wait, std::string_view peer) {
+  for (;;) {
+    if (wait.stop.stop_requested()) throw CancelledError("connect", peer);
+    if (begun_ < attempts_.size() && next_at_.has_passed()) {
+      begin_next(wait.deadline);
+    }
+    const bool all_have_begun = begun_ == attempts_.size();
+    // Look before the poll: so a deadline that has passed still gets one.
+    const bool is_last_look = all_have_begun && wait.deadline.has_passed();
+    const bool some_are_pending =
+        std::any_of(attempts_.begin(), attempts_.end(),
+                    [](const Attempt& attempt) { return bool(attempt.fd); });
+    if (!some_are_pending && all_have_begun) raise(peer);
+    if (!some_are_pending) continue;  // begins the next one
+    const Deadline until =
+        all_have_begun ? wait.deadline : std::min(wait.deadline, next_at_);
+    const IoResult ready = wait_for_any(until, wait.stop);
+    if (ready.status == IoStatus::kError) {
+      for (Attempt& attempt : attempts_) {
+        if (attempt.fd) {
+          fail(attempt, internal::system_error(ready.error_number));
+        }
+      }
+    }
+    if (ready.status == IoStatus::kOk) {
+      for (std::size_t i = 0; i < begun_; ++i) {
+        if (fds_[i].revents != 0 && is_connected(attempts_[i])) {
+          return std::move(attempts_[i].fd);
+        }
+      }
+    }
+    for (Attempt& attempt : attempts_) {
+      if (attempt.fd && attempt.connect_at.has_passed()) connect(attempt);
+    }
+    if (is_last_look) raise(peer);
+  }
+}
+
+IoResult Race::wait_for_any(Deadline until, const std::stop_token& stop) {
+  fds_.clear();
+  for (std::size_t i = 0; i < begun_; ++i) {
+    const Attempt& attempt = attempts_[i];
+    const bool polls = attempt.connect_at.is_never();
+    fds_.push_back({polls ? attempt.fd.get() : -1, POLLOUT, 0});  // -1: skipped
+    if (attempt.fd) until = std::min(until, attempt.connect_at);
+  }
+  fds_.push_back({});
+  return internal::wait_any_ready(fds_, {until, stop}, waker_);
+}
+
+// Each that is still to begin is sure to do so before the deadline.
+void Race::begin_next(Deadline deadline) {
+  const auto left =
+      static_cast<Deadline::Clock::rep>(attempts_.size() - begun_);
+  next_at_ = Deadline::after(std::min<Deadline::Clock::duration>(
+      kAttemptDelay, deadline.remaining() / left));
+  begin(attempts_[begun_++]);
+}
+
+void Race::fail(Attempt& attempt, std::error_code error) {
+  attempt.fd.reset();
+  attempt.error = error;
+  next_at_ = Deadline::after(std::chrono::seconds(0));
+}
+
+void Race::begin(Attempt& attempt) {
+  attempt.fd = internal::adopt_descriptor(
+      ::socket(internal::raw(attempt.peer)->sa_family,
+               SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const int fd = attempt.fd.get();
+  if (fd < 0) return fail(attempt, internal::system_error(errno));
+  if (options_.prepare) options_.prepare(fd);
+  if (!locals_.empty()) {
+    const auto local = local_address_for(attempt.peer, locals_);
+    if (!local) return fail(attempt, internal::system_error(EAFNOSUPPORT));
+    const int on = 1;
+    ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (::bind(fd, internal::raw(*local), internal::raw_size(*local)) != 0) {
+      return fail(attempt, internal::system_error(errno));
+    }
+  }
+  attempt.connects = 0;
+  connect(attempt);
+}
+
+void Race::connect(Attempt& attempt) {
+  ++attempt.connects;
+  attempt.connect_at = {};
+  if (::connect(attempt.fd.get(), internal::raw(attempt.peer),
+                internal::raw_size(attempt.peer)) == 0) {
+    return;
+  }
+  switch (errno) {
+    case EINPROGRESS:
+    case EINTR:  // leaves the attempt running, as EINPROGRESS does
+    case EALREADY:
+    case EISCONN:
+      return;
+    case EAGAIN:
+      // Of TCP it means that there is no port: an error.
+      if (attempt.peer.family() == AddressFamily::kUnix) {
+        --attempt.connects;  // bounded by the deadline alone
+        attempt.connect_at = Deadline::after(kLookAgain);
+        return;
+      }
+      [[fallthrough]];
+    default:
+      fail(attempt, internal::system_error(errno));
+  }
+}
+
+// For an attempt that poll() calls ready. If this is false, it has failed or is
+// still pending.
+bool Race::is_connected(Attempt& attempt) {
+  const int fd = attempt.fd.get();
+  int error_number = 0;
+  socklen_t size = sizeof error_number;
+  if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error_number, &size) != 0) {
+    error_number = errno;
+  }
+  if (error_number != 0) {
+    fail(attempt, internal::system_error(error_number));
+    return false;
+  }
+  const Address connected = internal::peer_address_of(fd);
+  if (connected.empty()) {
+    // Writable, without an error, but not connected: a signal interrupted
+    // connect() before it began. Begin again; but a poll that is ready each
+    // time must not become a busy loop.
+    if (attempt.connects == kMaxConnects) {
+      fail(attempt, internal::system_error(ENOTCONN));
+    } else {
+      connect(attempt);
+    }
+    return false;
+  }
+  // If nobody listens on a port of the ephemeral range, the kernel may give the
+  // socket that very port: it then connects to itself (TCP's simultaneous
+  // open).
+  if (connected == internal::local_address_of(fd)) {
+    // Reset it: in TIME_WAIT it would keep the server that should listen there
+    // from binding.
+    reset_at_close(fd);
+    attempt.fd.reset();
+    if (++attempt.self_connects == kMaxSelfConnects) {
+      fail(attempt, Errc::kSelfConnect);
+    } else {
+      begin(attempt);
+    }
+    return false;
+  }
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0 || ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0) {
+    fail(attempt, internal::system_error(errno));
+    return false;
+  }
+  return true;
+}
+
+// Throws for the last one, with what each has said if they differ.
+void Race::raise(std::string_view peer) const {
+  const auto silence = std::make_error_code(std::errc::timed_out);
+  const auto error_of = [&](const Attempt& attempt) {
+    return attempt.fd ? silence : attempt.error;
+  };
+  std::string answers;
+  bool differ = false;
+  for (const Attempt& attempt : attempts_) {
+    differ = differ || attempt.fd || attempt.error != attempts_.front().error;
+    answers += fmt::format(
+        "{}{}: {}", answers.empty() ? "" : "; ", attempt.peer.to_string(),
+        attempt.fd ? "no answer (timed out)" : attempt.error.message());
+  }
+  if (attempts_.size() == 1 || !differ) answers.clear();
+  throw_connect_error(error_of(attempts_.back()), peer, answers);
+}
 
 }  // namespace
 
@@ -170,35 +321,24 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
   // Before the peer sees a connection.
   if (wait.stop.stop_requested()) throw CancelledError("connect", peer);
   std::vector<Address> locals;
+  if (connect.local_host.starts_with("unix:")) {
+    // Its file would stay behind.
+    throw std::invalid_argument(
+        "connect_socket: local_host cannot be a Unix-domain socket");
+  }
   if (!connect.local_host.empty() || connect.local_port != 0) {
     locals = resolve(connect.local_host, connect.local_port, wait,
                      connect.family, EmptyHost::kAllInterfaces);
   }
-  Answers answers;
-  for (std::size_t i = 0; i < addresses.size(); ++i) {
-    Wait share = wait;
-    if (!wait.deadline.is_never() && !wait.deadline.has_passed()) {
-      share.deadline = Deadline::after(
-          wait.deadline.remaining() /
-          static_cast<Deadline::Clock::rep>(addresses.size() - i));
-    }
-    Attempt attempt = try_connect_elsewhere(addresses[i], locals, share);
-    if (attempt.status == IoStatus::kStopped) {
-      throw CancelledError("connect", peer);
-    }
-    if (attempt.status == IoStatus::kOk) {
-      auto socket = std::make_shared<Socket>(std::move(attempt.fd));
-      const RefusedOptions all = socket->set_options(options);
-      // On a connection that is already lost the kernel refuses every option;
-      // the first read tells the program about that.
-      if (refused != nullptr) {
-        *refused = socket->peer_hung_up() ? RefusedOptions() : all;
-      }
-      return socket;
-    }
-    answers.add(addresses[i], attempt);
+  auto socket = std::make_shared<Socket>(
+      Race(addresses, locals, connect).run(wait, peer));
+  const RefusedOptions all = socket->set_options(options);
+  // On a connection that is already lost the kernel refuses every option; the
+  // first read tells the program about that.
+  if (refused != nullptr) {
+    *refused = socket->peer_hung_up() ? RefusedOptions() : all;
   }
-  answers.raise(peer);
+  return socket;
 }
 
 }  // namespace tcpip

@@ -15,16 +15,21 @@
 
 namespace tcpip {
 
-// Connects to the first of `addresses` that answers. The wait covers all of
-// them: an address that does not answer gets an equal share of the time that is
-// left. Never returns a socket that is connected to itself. `peer` is for
-// messages. A socket option that the kernel refuses is left out; `refused`, if
-// given, gets those.
+// Connects to the first of `addresses` that answers, as RFC 8305 ("happy
+// eyeballs") says. IPv4 and IPv6 addresses take turns, beginning with the
+// family of the first. Each address is tried 250 ms after the one before, or as
+// soon as one has failed; all go on until one connects or the deadline passes,
+// and the others are closed. If the deadline is near, the 250 ms are shortened,
+// so that every address is tried. The wait covers all of that. Never returns a
+// socket that is connected to itself. `peer` is for messages. A socket option
+// that the kernel refuses is left out; `refused`, if given, gets those.
 //
-// Throws ConnectionRefusedError, or Error with the errno (EHOSTUNREACH,
-// EADDRNOTAVAIL...); TimeoutError. what() has what each address said, if there
-// are several and they differ. CancelledError; std::invalid_argument if there
-// is no address, or for a socket option that options.h does not allow.
+// Throws for the last address that was tried: ConnectionRefusedError, or Error
+// with the errno (EHOSTUNREACH, EADDRNOTAVAIL...); TimeoutError. what() has
+// what each address said, if there are several and they differ, or did not
+// answer. CancelledError; std::invalid_argument if there is no address, or for
+// a socket option that options.h does not allow, or a Unix-domain local_host.
+// What connect.prepare throws. Nothing is left open after a failure.
 std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
                                        const ConnectOptions& connect,
                                        const SocketOptions& socket,

@@ -26,8 +26,9 @@
 namespace tcpip {
 
 namespace internal {
+class SocketFile;
 class Waker;
-}
+}  // namespace internal
 
 // One listening socket for each address of a host.
 class Listener {
@@ -35,11 +36,27 @@ class Listener {
   // Binds and listens. An absent or empty host means all interfaces: one socket
   // for IPv4 and one for IPv6 (IPV6_V6ONLY). Port 0 takes a free port, the same
   // on every socket. On a machine without IPv6 there is the IPv4 socket alone.
-  // The wait is for resolving the host.
+  // Addresses that this machine does not have are left out, as long as there is
+  // another one; absent() has them. The wait is for resolving the host, and for
+  // options.wait_for_address.
   //
-  // Throws std::invalid_argument for a port outside 0...65535 or a backlog
-  // below 1; what resolve() throws; Error, naming the address, if the address
-  // is in use or does not belong to this machine.
+  // With a "unix:" host (see address.h) there is one socket. A file at its path
+  // is replaced if it is a socket that no process has bound, as a server leaves
+  // it that was killed. A file that another server listens on, or that is not a
+  // socket, is an error (EADDRINUSE) and stays as it is. close() or the
+  // destructor removes the file, if it is still the one that was made here; a
+  // child that fork() has made never does.
+  //
+  // With options.descriptors it uses duplicates of these, and host and port
+  // have no meaning. Throws Error, naming the descriptor: EBADF, ENOTSOCK,
+  // EPROTOTYPE for a socket that is not a stream, EINVAL for one that does not
+  // listen.
+  //
+  // Throws std::invalid_argument for a port outside 0...65535, a backlog below
+  // 1, or a mode outside 0...0777; what resolve() throws; Error, naming the
+  // address, if the address is in use or does not belong to this machine;
+  // TimeoutError and CancelledError if no address was there in time; what
+  // options.prepare throws. Nothing is left open after a failure.
   Listener(const std::optional<std::string>& host, int port,
            const ListenOptions& options = {}, const Wait& wait = {});
   ~Listener();
@@ -66,20 +83,31 @@ class Listener {
   Attempt try_accept(std::size_t index) noexcept;
 
   // Stops listening and wakes accept(). Connections that were not accepted are
-  // reset. Idempotent. In a child that fork() has made, it closes the child's
-  // descriptors and nothing else.
+  // reset. Of options.descriptors it leaves the sockets as they are; the
+  // destructor closes the duplicates. Idempotent. In a child that fork() has
+  // made, it closes the child's descriptors and nothing else.
   void close() noexcept;
 
+  // 0 for a Unix-domain socket.
   std::uint16_t port() const noexcept { return addresses_.front().port(); }
   const std::vector<Address>& addresses() const noexcept { return addresses_; }
+  // The host's other addresses: this machine does not have them.
+  const std::vector<Address>& absent() const noexcept { return absent_; }
   std::span<const UniqueFd> sockets() const noexcept { return sockets_; }
 
  private:
+  void wait_for_address(const std::string& address, const Wait& wait);
+  void open(const std::optional<std::string>& host, int port,
+            const ListenOptions& options, const Wait& wait);
+  void adopt(const std::vector<int>& descriptors);
   Attempt wait_and_accept(const Wait& wait);
 
   const internal::ProcessMark process_;
   std::vector<UniqueFd> sockets_;
   std::vector<Address> addresses_;
+  std::vector<Address> absent_;
+  bool is_adopted_ = false;
+  std::unique_ptr<internal::SocketFile> file_;  // of a Unix-domain socket
   std::string name_;
   std::atomic<bool> closed_{false};
   const std::unique_ptr<internal::Waker> waker_;

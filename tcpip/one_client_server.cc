@@ -1,6 +1,12 @@
 #include "tcpip/one_client_server.h"
 
+#include <fmt/format.h>
+
+#include <memory>
 #include <stdexcept>
+#include <stop_token>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "tcpip/base/mutex.h"
@@ -42,8 +48,27 @@ ServerBase::~ServerBase() {
 void ServerBase::start(const Wait& wait) {
   core().begin_start();
   try {
-    auto listener =
-        std::make_shared<Listener>(host_, asked_port_, listen_, wait);
+    // Both close() and the caller's stop interrupt the wait.
+    std::stop_source starting = starting_;
+    const std::stop_callback on_stop(
+        wait.stop, [&starting]() noexcept { starting.request_stop(); });
+    std::shared_ptr<Listener> listener;
+    try {
+      listener =
+          std::make_shared<Listener>(host_, asked_port_, listen_,
+                                     Wait(wait.deadline, starting.get_token()));
+    } catch (const CancelledError&) {
+      if (wait.stop.stop_requested()) throw;
+      throw ConnectionAbortedError(
+          std::make_error_code(std::errc::connection_aborted), "listen",
+          host_and_port(host_.value_or(""), asked_port_),
+          "the server was closed");
+    }
+    for (const Address& address : listener->absent()) {
+      core().log().warning(fmt::format(
+          "not listening on {}: this machine does not have that address",
+          address.host()));
+    }
     {
       const MutexLock lock(listening_->mutex);
       listening_->addresses = listener->addresses();
@@ -68,7 +93,11 @@ void ServerBase::close_client() { core().close_current_link(); }
 void ServerBase::basic_close_client() {
   core().close_current_link(/*keep_should_be_connected=*/true);
 }
-void ServerBase::close() { core().close(); }
+void ServerBase::close() {
+  // In a child that fork() has made, it would wake its parent's threads.
+  if (core().process().is_here()) starting_.request_stop();
+  core().close();
+}
 
 std::uint64_t ServerBase::not_allowed_count() const {
   core().process().check("not_allowed_count");

@@ -21,6 +21,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -39,10 +40,13 @@ namespace internal {
 class ServerBase : public BaseClientOrServer {
  public:
   // Binds, listens and starts the threads; port() is known when it returns.
-  // The wait is for resolving the host. May be called once. Throws what
-  // Listener's constructor throws; std::logic_error the second time and after
-  // close(); ConnectionError if close() is called meanwhile; Error if there can
-  // be no thread or descriptor. After a failure the server is closed.
+  // The wait is for resolving the host, and for
+  // options.listen.wait_for_address. Logs a warning for each address of the
+  // host that this machine does not have while it has another. May be called
+  // once. Throws what Listener's constructor throws; std::logic_error the
+  // second time and after close(); ConnectionError if close() is called
+  // meanwhile; Error if there can be no thread or descriptor. After a failure
+  // the server is closed.
   void start(const Wait& wait = {});
 
   // Ends the current connection, if there is one, and goes on serving. Sends
@@ -96,6 +100,7 @@ class ServerBase : public BaseClientOrServer {
   const Worker client_reader_;
   struct Listening;
   const std::unique_ptr<Listening> listening_;
+  std::stop_source starting_;  // stops start() when close() is called
 };
 
 }  // namespace internal

@@ -1,12 +1,18 @@
 #include "tcpip/open_connection.h"
 
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
 #include <memory>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "tcpip/address.h"
+#include "tcpip/base/descriptor.h"
 #include "tcpip/connect.h"
+#include "tcpip/error.h"
 #include "tcpip/net/socket_options.h"
 #include "tcpip/socket.h"
 
@@ -39,6 +45,21 @@ Streams open_connection(std::string_view host, int port, const Wait& wait) {
 
 Streams open_connection(UniqueFd fd, std::size_t limit) {
   return streams(std::make_shared<Socket>(std::move(fd)), limit);
+}
+
+std::pair<Streams, Streams> connected_pair(std::size_t limit) {
+  std::array<int, 2> fds{-1, -1};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()) != 0) {
+    throw_os_error(errno, "connected_pair");
+  }
+  UniqueFd here = internal::adopt_descriptor(fds[0]);
+  const int error_number = here ? 0 : errno;
+  UniqueFd there = internal::adopt_descriptor(fds[1]);
+  if (!here || !there) {
+    throw_os_error(here ? errno : error_number, "connected_pair");
+  }
+  Streams first = open_connection(std::move(here), limit);
+  return {std::move(first), open_connection(std::move(there), limit)};
 }
 
 }  // namespace tcpip

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <string_view>
+#include <utility>
 
 #include "tcpip/constants.h"
 #include "tcpip/options.h"
@@ -28,9 +29,9 @@ struct OpenConnectionOptions {
   SocketOptions socket = {};
 };
 
-// Resolves the host and connects to the first of its addresses that answers.
-// The wait covers all of that. An empty host means this machine, as None does
-// in asyncio.
+// Resolves the host and connects to the first of its addresses that answers; a
+// dead one costs a quarter of a second (see connect.h). The wait covers all of
+// that. An empty host means this machine, as None does in asyncio.
 //
 // Throws std::invalid_argument for a port outside 0...65535, a limit of 0, or a
 // socket option that options.h does not allow;
@@ -47,6 +48,11 @@ Streams open_connection(std::string_view host, int port, const Wait& wait = {});
 // as Socket's constructor; std::invalid_argument for a limit of 0. After a
 // failure `fd` is closed.
 Streams open_connection(UniqueFd fd, std::size_t limit = kDefaultLimit);
+
+// Two ends that are connected to each other within this process, for tests and
+// for threads that talk to each other: a Unix-domain socketpair(). Throws
+// std::invalid_argument for a limit of 0; Error if there can be no descriptor.
+std::pair<Streams, Streams> connected_pair(std::size_t limit = kDefaultLimit);
 
 }  // namespace tcpip
 

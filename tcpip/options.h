@@ -56,6 +56,11 @@ struct ConnectOptions {
   AddressFamily family = AddressFamily::kAny;
   std::string local_host = {};  // bind to this address first, if not empty
   int local_port = 0;           // and to this port, if not 0
+  // Called with each new socket before it is bound or connected, for options
+  // that this library does not have (SO_MARK, SO_BINDTODEVICE, IP_TOS). A host
+  // with several addresses has a socket for each that is tried. What it throws
+  // leaves the call that connects, and nothing stays open.
+  std::function<void(int fd)> prepare = {};
 };
 
 // How to listen.
@@ -64,6 +69,24 @@ struct ListenOptions {
   int backlog = kDefaultBacklog;
   bool reuse_address = true;
   bool reuse_port = false;
+  // The permissions of a Unix-domain socket's file, 0660 for instance; who may
+  // write to it may connect. 0: what the process's umask leaves.
+  int mode = 0;
+  // IP_FREEBIND: listens on an address that this machine does not have yet.
+  bool free_bind = false;
+  // While this machine has no address of the host, as at boot, start() tries
+  // again and again instead of throwing, for as long as its Wait allows.
+  bool wait_for_address = false;
+  // Sockets that listen already, in place of the host and port, as a service
+  // manager hands them over; see inherited_descriptors(). The server makes
+  // duplicates and puts the sockets into non-blocking mode. The descriptors
+  // stay the program's: close them after start() if the sockets are to stop
+  // listening when the server is closed, else clients go on waiting there for
+  // the next server. `free_bind`, `prepare` and the like do not concern them.
+  std::vector<int> descriptors = {};
+  // Called with each new socket before it is bound; else as
+  // ConnectOptions::prepare.
+  std::function<void(int fd)> prepare = {};
 };
 
 // What a server does with a client that comes while another one is connected.
@@ -133,7 +156,8 @@ struct HeartbeatOptions {
 //   thread_start_hook  See thread_hook.h.
 
 struct ClientOptions {
-  // A name or a numeric address. Absent: this machine, as host=None in Python.
+  // A name, a numeric address, or "unix:/path" or "unix:@name" (see address.h;
+  // the port is then 0). Absent: this machine, as host=None in Python.
   // Empty: the client never connects and is closed from the beginning.
   std::optional<std::string> host = {};
   int port = 0;
@@ -178,7 +202,8 @@ struct ReconnectOptions {
 };
 
 struct ServerOptions {
-  // A name or a numeric address to listen on. Empty: all interfaces. Absent:
+  // A name or a numeric address to listen on, or "unix:/path" or "unix:@name"
+  // (see listener.h; the port is then 0). Empty: all interfaces. Absent:
   // all interfaces for a OneClientServer, 127.0.0.1 for read-loop servers, as
   // in lsst.ts.tcpip.
   std::optional<std::string> host = {};

@@ -65,6 +65,11 @@ Refusal refusal_of(int fd) noexcept {
   return {};
 }
 
+bool is_internet(const Address& address) noexcept {
+  return address.family() == AddressFamily::kIpv4 ||
+         address.family() == AddressFamily::kIpv6;
+}
+
 // Counts a call for as long as it lives.
 class Counted {
  public:
@@ -98,12 +103,12 @@ Socket::Socket(UniqueFd fd)
   }
   local_ = internal::local_address_of(fd_.get());
   peer_ = internal::peer_address_of(fd_.get());
-  if (peer_.family() == AddressFamily::kAny && !was_connected()) {
+  if (peer_.empty() && !was_connected()) {
     throw_os_error(ENOTCONN, "adopt socket");
   }
   // A Unix-domain socket that meets an out-of-band byte would count it among
   // the bytes to come, and not deliver it.
-  if (local_.family() == AddressFamily::kAny) {
+  if (!is_internet(local_)) {
     internal::set_option(fd_.get(), SOL_SOCKET, SO_OOBINLINE, 1);
   }
 }
@@ -128,8 +133,7 @@ bool Socket::was_connected() noexcept {
 
 RefusedOptions Socket::set_options(const SocketOptions& options) noexcept {
   if (!process_.is_here()) return {};
-  return internal::set_options(fd_.get(),
-                               local_.family() != AddressFamily::kAny, options);
+  return internal::set_options(fd_.get(), is_internet(local_), options);
 }
 
 IoResult Socket::receive(void* data, std::size_t size,

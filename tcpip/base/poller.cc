@@ -97,12 +97,17 @@ void sleep_until(Deadline deadline) noexcept {
 
 IoResult wait_ready(int fd, short events, const Wait& wait,
                     Waker& waker) noexcept {
+  std::array<pollfd, 2> fds{pollfd{fd, events, 0}};
+  return wait_any_ready(fds, wait, waker);
+}
+
+IoResult wait_any_ready(std::span<pollfd> fds, const Wait& wait,
+                        Waker& waker) noexcept {
   if (wait.stop.stop_requested()) return {IoStatus::kStopped};
   if (const std::error_code error = waker.open()) {
     return {IoStatus::kError, 0, error.value()};
   }
-  std::array<pollfd, 2> fds{pollfd{fd, events, 0},
-                            pollfd{waker.fd(), POLLIN, 0}};
+  fds.back() = {waker.fd(), POLLIN, 0};
   if (!wait.stop.stop_possible()) return poll_until(fds, wait.deadline);
   IoResult result;
   {

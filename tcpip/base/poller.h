@@ -61,6 +61,11 @@ void sleep_until(Deadline deadline) noexcept;
 IoResult wait_ready(int fd, short events, const Wait& wait,
                     Waker& waker) noexcept;
 
+// The same for several descriptors. The last entry is for the waker's: this
+// function fills it in.
+IoResult wait_any_ready(std::span<pollfd> fds, const Wait& wait,
+                        Waker& waker) noexcept;
+
 }  // namespace tcpip::internal
 
 #endif  // TCPIP_BASE_POLLER_H_

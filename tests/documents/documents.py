@@ -53,6 +53,7 @@ PRELUDE = """\
 #include "tcpip/constants.h"
 #include "tcpip/error.h"
 #include "tcpip/frame_dispatcher.h"
+#include "tcpip/inherited_descriptors.h"
 #include "tcpip/json.h"
 #include "tcpip/log.h"
 #include "tcpip/one_client_read_loop_server.h"

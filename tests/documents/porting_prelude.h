@@ -33,6 +33,7 @@
 #include "tcpip/constants.h"
 #include "tcpip/error.h"
 #include "tcpip/frame_dispatcher.h"
+#include "tcpip/inherited_descriptors.h"
 #include "tcpip/json.h"
 #include "tcpip/listener.h"
 #include "tcpip/log.h"

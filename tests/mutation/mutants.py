@@ -2001,7 +2001,7 @@ mutant("nothing_is_bound",
        "a listener without any socket is an error",
        tests=["listener_test", "net_fault_test"])
 mutant("port_in_use_not_tried_again",
-       "again = port == 0 && !bound.sockets.empty() &&",
+       "again = any_port && !bound.sockets.empty() &&",
        "again = false &&", "another port is tried if one is half in use",
        tests=["fault_test"])
 mutant("bind_error_swallowed",
@@ -2048,17 +2048,152 @@ mutant("stop_signal_stays",
        "if (!closed_.load()) waker_->clear();", "",
        "a stop does not make the next accept() a busy loop")
 mutant("close_leaves_port",
-       "::shutdown(socket.get(), SHUT_RDWR);", "static_cast<void>(socket);",
+       "if (!is_adopted_) ::shutdown(socket.get(), SHUT_RDWR);",
+       "static_cast<void>(socket);",
        "a closed listener refuses clients")
 mutant("close_wakes_nobody",
        "waker_->signal();\n}\n\n}  // namespace tcpip", "}\n\n}  // namespace tcpip",
        "close() wakes accept()", same=
        "the shutdown of the listening sockets wakes it too")
+mutant("absent_address_not_told",
+       "if (absent) bound.absent.push_back(address);", "",
+       "an address of the host that is not there is named in the log",
+       tests=["connect_fault_test"])
+mutant("does_not_wait_for_address",
+       "while (options.wait_for_address &&", "while (false &&",
+       "a listener waits for an address that is not there yet")
+mutant("waits_for_address_past_deadline",
+       "if (!wait.stop.stop_requested() && wait.deadline.has_passed()) {",
+       "if (false) {", "waiting for an address ends at the deadline")
+mutant("waiting_for_address_ignores_stop",
+       "if (result.status == IoStatus::kStopped) {\n    throw Cancelled",
+       "if (false) {\n    throw Cancelled", "a stop ends waiting for an address")
+mutant("adopts_deaf_socket",
+       "option_of(fd, SO_ACCEPTCONN, listens) != 0 || listens == 0", "false",
+       "a socket that does not listen is refused")
+mutant("adopts_datagrams",
+       'if (type != SOCK_STREAM) refuse(EPROTOTYPE, "not a stream socket");', "",
+       "a datagram socket is refused")
+mutant("adopted_in_blocking_mode",
+       "::fcntl(mine.get(), F_SETFL, flags | O_NONBLOCK) != 0", "false",
+       "accepting from an adopted socket does not block")
+mutant("adopted_socket_shut_down",
+       "if (!is_adopted_) ::shutdown", "::shutdown",
+       "an adopted socket goes on listening")
+mutant("file_stays_at_close",
+       "if (file_) file_->remove();", "", "close() removes a Unix-domain file",
+       tests=["unix_socket_test"])
+mutant("mode_not_set",
+       "if (file && options.mode != 0 &&", "if (false &&",
+       "a Unix-domain file has the permissions of the options",
+       tests=["unix_socket_test"])
+mutant("stale_file_stays",
+       "if (*obstacle != '\\0') return {error, obstacle};", "return {error, obstacle};",
+       "the file of a server that was killed is replaced",
+       tests=["unix_socket_test"])
 mutant("child_closes_parents",
        "if (!process_.is_here()) {\n    for (UniqueFd& socket : sockets_) "
        "socket.reset();\n    return;\n  }", "",
        "close() in a forked child leaves the parent's socket",
        tests=["fork_test"])
+
+source("connect.cc", "connect_test", "net_fault_test", "open_connection_test",
+       "client_test")
+mutant("families_in_a_row",
+       "if (other != order.end()) std::rotate(next, other, other + 1);", "",
+       "IPv4 and IPv6 addresses are tried by turns")
+mutant("next_begins_late",
+       "kAttemptDelay, deadline.remaining() / left));",
+       "deadline.remaining(), deadline.remaining() / left));",
+       "a dead address costs a quarter of a second")
+mutant("deadline_is_not_shared",
+       "kAttemptDelay, deadline.remaining() / left));",
+       "kAttemptDelay, deadline.remaining()));",
+       "every address is tried before the deadline")
+mutant("next_waits_for_its_turn",
+       "attempt.error = error;\n  next_at_ = "
+       "Deadline::after(std::chrono::seconds(0));",
+       "attempt.error = error;", "an address that fails costs nothing")
+mutant("pending_not_polled",
+       "fds_.push_back({polls ? attempt.fd.get() : -1,",
+       "fds_.push_back({polls && i + 1 == begun_ ? attempt.fd.get() : -1,",
+       "an address that was tried first may still answer")
+mutant("connect_ignores_stop",
+       'if (wait.stop.stop_requested()) throw CancelledError("connect", peer);\n'
+       "    if (begun_", "if (begun_", "a stop ends connecting")
+mutant("passed_deadline_gets_no_look",
+       "const bool is_last_look = all_have_begun && wait.deadline.has_passed();",
+       "if (all_have_begun && wait.deadline.has_passed()) raise(peer);\n"
+       "    const bool is_last_look = false;",
+       "with a deadline that has passed an address is tried all the same")
+mutant("poll_failure_ignored",
+       "if (ready.status == IoStatus::kError) {\n      for (Attempt",
+       "if (false) {\n      for (Attempt",
+       "a poll that fails is an error, not a busy loop",
+       tests=["net_fault_test"])
+mutant("error_not_fetched",
+       "if (error_number != 0) {\n    fail(attempt,", "if (false) {\n    fail(attempt,",
+       "an address that refuses is not connected")
+mutant("connects_without_bound",
+       "if (attempt.connects == kMaxConnects) {", "if (false) {",
+       "a connect() that is always interrupted is no busy loop",
+       tests=["net_fault_test"])
+mutant("connected_to_itself",
+       "if (connected == internal::local_address_of(fd)) {", "if (false) {",
+       "a socket that is connected to itself is refused")
+mutant("self_connect_at_once_final",
+       "if (++attempt.self_connects == kMaxSelfConnects) {", "if (true) {",
+       "one that has met itself is tried from another port")
+mutant("stays_non_blocking",
+       "::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0", "false",
+       "a connected socket is in blocking mode")
+mutant("local_family_ignored",
+       "if (local.family() == peer.family()) return local;", "return local;",
+       "each address is bound to a local one of its family")
+mutant("local_port_not_shared",
+       "::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);",
+       "static_cast<void>(on);", "all addresses may be tried from one local port")
+mutant("answers_left_out",
+       "if (attempts_.size() == 1 || !differ) answers.clear();", "answers.clear();",
+       "the error says what each address said")
+
+mutant("full_unix_queue_is_error",
+       "case EAGAIN:\n", "case ENOTUNIQ:\n",
+       "a client waits for a Unix-domain server whose queue is full",
+       tests=["unix_socket_test"])
+mutant("full_unix_queue_busy_loop",
+       "const bool polls = attempt.connect_at.is_never();", "const bool polls = true;",
+       "waiting for room in a Unix-domain queue is no busy loop",
+       tests=["unix_socket_test"])
+mutant("unix_local_host",
+       'if (connect.local_host.starts_with("unix:")) {', "if (false) {",
+       "a client makes no Unix-domain file", tests=["unix_socket_test"])
+
+source("net/socket_file.cc", "socket_file_test", "unix_socket_test")
+mutant("regular_file_removed",
+       'if (!S_ISSOCK(file.st_mode)) return "the file is not a socket";', "",
+       "a file that is not a socket stays")
+mutant("live_file_removed",
+       'if (is_bound(address)) return "a process is listening there";', "",
+       "a server that listens keeps its file")
+mutant("probe_connects",
+       "SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK", "SOCK_STREAM | SOCK_CLOEXEC",
+       "a server does not notice that it is looked for")
+mutant("abstract_name_has_file",
+       "if (path[0] == '\\0') return", "if (false) return",
+       "an abstract name has no file")
+mutant("replaced_meanwhile",
+       "(again.st_dev != file.st_dev || again.st_ino != file.st_ino)", "false",
+       "a file that another server has just made stays", same=
+       "only a server that starts between two system calls comes here")
+mutant("successor_loses_file",
+       "file.st_dev == device_ &&\n      file.st_ino == inode_", "true",
+       "the file of a successor stays")
+mutant("child_removes_file",
+       "if (!process_.is_here() || ", "if (", "a child leaves its parent's file")
+mutant("removed_twice",
+       "!std::exchange(exists_, false)", "!exists_",
+       "a file is removed once")
 
 source("base/poller.cc", "poller_test", "socket_test", "wait_test",
        "stream_reader_test")

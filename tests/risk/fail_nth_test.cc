@@ -39,7 +39,9 @@
 #include "tcpip/callback_queue.h"
 #include "tcpip/client.h"
 #include "tcpip/error.h"
+#include "tcpip/listener.h"
 #include "tcpip/one_client_read_loop_server.h"
+#include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
 #include "tcpip/realtime.h"
 #include "tcpip/testing/connection_events.h"
@@ -49,6 +51,7 @@
 #include "tests/support/hang_guard.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
+#include "tests/support/socket_files.h"
 #include "tests/support/wait_until.h"
 
 namespace tcpip {
@@ -427,6 +430,48 @@ void connect_life(Trial& trial) {
   }
 }
 
+// A server and a client on a Unix-domain socket, where a server that was killed
+// has left its file.
+void unix_life(Trial& trial) {
+  const tcpip_tests::TemporaryFolder folder;
+  const std::string path = folder.path() + "/socket";
+  tcpip_tests::leave_socket_file(path);
+  const ConnectionEvents events;
+  trial.begin();
+  trial.attempt([&] {
+    OneClientServer server({.host = "unix:" + path,
+                            .connect_callback = recording(events),
+                            .listen = {.mode = 0600}});
+    server.start(trial.limit());
+    Client client({.host = "unix:" + path});
+    client.start(trial.limit());
+    client.write_str("ping", trial.limit());
+    const auto accepted = server.wait_client(trial.limit());
+    if (!accepted) throw TimeoutError("wait_client");
+    trial.expect_equal(accepted->read_str(trial.limit()), "ping"s,
+                       "wrong text");
+    accepted->write_str("pong", trial.limit());
+    trial.expect_equal(client.read_str(trial.limit()), "pong"s, "wrong text");
+    client.close();
+    server.close();
+  });
+  trial.attempt([&] {
+    auto [here, there] = connected_pair();
+    here.writer.write("ping\n");
+    here.writer.drain(trial.limit());
+    trial.expect_equal(there.reader.read_line(trial.limit()), "ping\n"s,
+                       "wrong line");
+  });
+  trial.lift();
+  check_events(trial, events, "server");
+  // What has failed leaves at most a file that the next server replaces.
+  try {
+    const Listener next("unix:" + path, 0);
+  } catch (const Error& e) {
+    trial.complain(std::string("the next server: ") + e.what());
+  }
+}
+
 // Reads again what was not read for lack of memory or descriptors: nothing is
 // lost.
 template <class Read, class Expected>
@@ -592,6 +637,7 @@ constexpr std::array kLives{
            server_life(trial, Callbacks::kDispatcher, When::kWhileItCloses);
          }},
     Life{"Connect", connect_life},
+    Life{"Unix", unix_life},
     Life{"Streams", stream_life}};
 
 // --- The sweep ---
@@ -612,6 +658,7 @@ const std::vector<Faulty>& faulty() {
       {"bind",
        {EADDRINUSE, EADDRNOTAVAIL, EACCES, ENOMEM},
        {EADDRINUSE, EACCES}},
+      {"chmod", {EPERM}, {EPERM}},
       {"close", {EINTR, EIO}, {EIO}},
       {"connect",
        {EINTR, ECONNREFUSED, ENETUNREACH, EADDRNOTAVAIL, ETIMEDOUT, EPERM,
@@ -628,6 +675,7 @@ const std::vector<Faulty>& faulty() {
       {"iconv_open", {EMFILE, ENOMEM, EINVAL}, {EMFILE, EINVAL}},
       {"ioctl", {EINVAL}, {EINVAL}},
       {"listen", {EADDRINUSE, ENOBUFS}, {EADDRINUSE}},
+      {"lstat", {EACCES}, {EACCES}},
       {"new", {ENOMEM}, {ENOMEM}},
       {"poll", {EINTR, ENOMEM}, {ENOMEM}},
       {"ppoll", {EINTR, ENOMEM}, {ENOMEM}},
@@ -651,7 +699,9 @@ const std::vector<Faulty>& faulty() {
       {"socket",
        {EMFILE, ENFILE, ENOBUFS, ENOMEM, EACCES, EAFNOSUPPORT},
        {EMFILE, EAFNOSUPPORT}},
+      {"socketpair", {EMFILE, ENOBUFS}, {EMFILE}},
       {"thread", {EAGAIN}, {EAGAIN}},
+      {"unlink", {EACCES}, {EACCES}},
       {"write", {EINTR}, {}}};
   return kFaulty;
 }

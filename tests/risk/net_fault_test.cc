@@ -14,8 +14,11 @@
 #include <system_error>
 #include <vector>
 
+#include "tcpip/address.h"
 #include "tcpip/client.h"
+#include "tcpip/connect.h"
 #include "tcpip/error.h"
+#include "tcpip/io_result.h"
 #include "tcpip/listener.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
@@ -245,6 +248,51 @@ TEST(ConnectTest, EndsIfEveryCallIsInterrupted) {
     connects.lift();
     EXPECT_LE(took, 100ms + kPrompt);
     EXPECT_LE(connects.calls(), 50);
+  }
+}
+
+// Whatever fails for one address, the others are tried, and nothing is left
+// open: the leak guard looks.
+TEST(ConnectTest, FaultThatMeetsOneAddressLeavesTheOthers) {
+  const HangGuard guard;
+  Listener listener("127.0.0.1", 0);
+  const Address address = resolve("127.0.0.1", listener.port()).front();
+  const std::vector<Address> addresses(4, address);
+  const struct {
+    const char* call;
+    int error;
+  } faulty[] = {{"socket", EMFILE},        {"socket", EAFNOSUPPORT},
+                {"connect", EHOSTUNREACH}, {"connect", EINTR},
+                {"eventfd", EMFILE},       {"ppoll", ENOMEM},
+                {"ppoll", EINTR},          {"getsockopt", ENOBUFS},
+                {"getpeername", ENOTCONN}, {"getsockname", ENOBUFS},
+                {"fcntl", EPERM}};
+  for (const auto& [call, error] : faulty) {
+    for (int count = 1; count <= 3; ++count) {
+      SCOPED_TRACE(std::string(call) + " " + ::strerrorname_np(error));
+      const Plan plan(call, nth(1).times(count).error(error).here());
+      const auto took = seconds_of([&] {
+        EXPECT_NE(connect_socket(addresses, {}, {}, kPatience, "peer"),
+                  nullptr);
+      });
+      EXPECT_LE(took, kPrompt);
+      EXPECT_GT(plan.injected(), 0);
+    }
+    while (listener.try_accept(0).status == IoStatus::kOk) {
+    }
+  }
+}
+
+TEST(ConnectTest, FaultThatLastsIsAnError) {
+  const HangGuard guard;
+  Listener listener("127.0.0.1", 0);
+  const Address address = resolve("127.0.0.1", listener.port()).front();
+  const std::vector<Address> addresses(4, address);
+  for (const char* call : {"socket", "connect", "eventfd", "ppoll",
+                           "getsockopt", "getpeername", "fcntl"}) {
+    SCOPED_TRACE(call);
+    const Plan plan(call, always().error(ENOMEM).here());
+    EXPECT_THROW(connect_socket(addresses, {}, {}, kPatience, "peer"), Error);
   }
 }
 

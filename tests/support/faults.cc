@@ -64,6 +64,7 @@ namespace {
 enum Call {
   kAccept4,
   kBind,
+  kChmod,
   kClose,
   kConnect,
   kEventfd,
@@ -75,6 +76,7 @@ enum Call {
   kIconvOpen,
   kIoctl,
   kListen,
+  kLstat,
   kNew,
   kPoll,
   kPpoll,
@@ -88,7 +90,9 @@ enum Call {
   kSetsockopt,
   kShutdown,
   kSocket,
+  kSocketpair,
   kThread,
+  kUnlink,
   kWrite,
   kCalls
 };
@@ -96,6 +100,7 @@ enum Call {
 // In the order of Call.
 constexpr std::array<std::string_view, kCalls> kNames{"accept4",
                                                       "bind",
+                                                      "chmod",
                                                       "close",
                                                       "connect",
                                                       "eventfd",
@@ -107,6 +112,7 @@ constexpr std::array<std::string_view, kCalls> kNames{"accept4",
                                                       "iconv_open",
                                                       "ioctl",
                                                       "listen",
+                                                      "lstat",
                                                       "new",
                                                       "poll",
                                                       "ppoll",
@@ -120,7 +126,9 @@ constexpr std::array<std::string_view, kCalls> kNames{"accept4",
                                                       "setsockopt",
                                                       "shutdown",
                                                       "socket",
+                                                      "socketpair",
                                                       "thread",
+                                                      "unlink",
                                                       "write"};
 constexpr std::array<std::string_view, 9> kInterruptible{
     "accept4", "close", "connect", "poll",   "ppoll",
@@ -392,6 +400,12 @@ int __wrap_bind(int fd, const sockaddr* address, socklen_t size) {
   return verdict.fails() ? -1 : __real_bind(fd, address, size);
 }
 
+int __real_chmod(const char* path, mode_t mode);
+int __wrap_chmod(const char* path, mode_t mode) {
+  const Verdict verdict(kChmod, -1);
+  return verdict.fails() ? -1 : __real_chmod(path, mode);
+}
+
 int __real_close(int fd);
 int __wrap_close(int fd) {
   const Verdict verdict(kClose, fd);
@@ -476,6 +490,12 @@ int __real_listen(int fd, int backlog);
 int __wrap_listen(int fd, int backlog) {
   const Verdict verdict(kListen, fd);
   return verdict.fails() ? -1 : __real_listen(fd, backlog);
+}
+
+int __real_lstat(const char* path, struct stat* status);
+int __wrap_lstat(const char* path, struct stat* status) {
+  const Verdict verdict(kLstat, -1);
+  return verdict.fails() ? -1 : __real_lstat(path, status);
 }
 
 int __real_poll(pollfd* fds, nfds_t count, int timeout);
@@ -592,6 +612,20 @@ int __wrap_socket(int family, int type, int protocol) {
   if (verdict.fails()) return -1;
   note_made((type & SOCK_CLOEXEC) != 0);
   return __real_socket(family, type, protocol);
+}
+
+int __real_socketpair(int family, int type, int protocol, int* fds);
+int __wrap_socketpair(int family, int type, int protocol, int* fds) {
+  const Verdict verdict(kSocketpair, -1);
+  if (verdict.fails()) return -1;
+  note_made((type & SOCK_CLOEXEC) != 0);
+  return __real_socketpair(family, type, protocol, fds);
+}
+
+int __real_unlink(const char* path);
+int __wrap_unlink(const char* path) {
+  const Verdict verdict(kUnlink, -1);
+  return verdict.fails() ? -1 : __real_unlink(path);
 }
 
 ssize_t __real_write(int fd, const void* data, size_t size);

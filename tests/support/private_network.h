@@ -3,8 +3,10 @@
 #ifndef TESTS_SUPPORT_PRIVATE_NETWORK_H_
 #define TESTS_SUPPORT_PRIVATE_NETWORK_H_
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -34,6 +36,19 @@ inline bool write_setting(const std::string& path, const std::string& value) {
   std::ofstream file(path);
   file << value << std::flush;
   return file.good();
+}
+
+// Gives the loopback interface of a private network one more IPv4 address.
+inline void add_address(const char* text) {
+  const int any = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  ifreq request{};
+  std::strcpy(request.ifr_name, "lo:1");
+  sockaddr_in in{};
+  in.sin_family = AF_INET;
+  ::inet_pton(AF_INET, text, &in.sin_addr);
+  std::memcpy(&request.ifr_addr, &in, sizeof in);
+  EXPECT_EQ(::ioctl(any, SIOCSIFADDR, &request), 0) << std::strerror(errno);
+  ::close(any);
 }
 
 // Runs `body` there. Its EXPECTs and ASSERTs print as usual and make it

@@ -98,8 +98,27 @@ TEST(Address, ShowsThePathOfAUnixSocket) {
   const std::string longest(sizeof(sockaddr_un{}.sun_path), 'p');
   EXPECT_EQ(unix_domain(longest, false).host(), longest);
   EXPECT_EQ(unix_domain("", false).to_string(), "unix socket");
-  EXPECT_EQ(unix_domain("/run/a.sock", true).family(), AddressFamily::kAny);
+  EXPECT_EQ(unix_domain("/run/a.sock", true).family(), AddressFamily::kUnix);
   EXPECT_EQ(unix_domain("/run/a.sock", true).port(), 0);
+}
+
+TEST(Resolve, GivesTheAddressOfAUnixSocket) {
+  EXPECT_EQ(resolve("unix:/run/a.sock", 0),
+            std::vector{unix_domain("/run/a.sock", true)});
+  EXPECT_EQ(resolve("unix:@dome", 0, Wait::none(), AddressFamily::kUnix),
+            std::vector{unix_domain(std::string_view("\0dome", 5), false)});
+  const std::string longest(sizeof(sockaddr_un{}.sun_path), 'p');
+  EXPECT_EQ(resolve("unix:" + longest, 0).front().host(), longest);
+  try {
+    resolve("unix:" + longest + "p", 0);
+    FAIL();
+  } catch (const std::invalid_argument& e) {
+    EXPECT_EQ(std::string(e.what()),
+              "resolve: unix:" + longest +
+                  "p is too long: 109 bytes behind \"unix:\" instead of 108 at "
+                  "most");
+  }
+  EXPECT_EQ(host_and_port("unix:/run/a.sock", 0), "unix:/run/a.sock");
 }
 
 // As getsockname() gives the address of a socket that is bound to a path of 108

@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <climits>
+#include <cstddef>
 #include <cstdint>
 #include <stdexcept>
 #include <stop_token>
@@ -20,10 +21,12 @@
 #include "tcpip/constants.h"
 #include "tcpip/error.h"
 #include "tcpip/listener.h"
+#include "tcpip/testing/leak_guard.h"
 #include "tcpip/testing/wait_until.h"
 #include "tests/support/private_network.h"
 #include "tests/support/signal_storm.h"
 #include "tests/support/sockets.h"
+#include "tests/support/wait_until.h"
 
 namespace tcpip {
 namespace {
@@ -45,6 +48,7 @@ using tcpip_tests::option_of;
 using tcpip_tests::RefusingAddress;
 using tcpip_tests::SignalStorm;
 using tcpip_tests::use_ports;
+using tcpip_tests::wait_until;
 
 // An address that drops every SYN, as a host does that is switched off: its
 // queue of connections is full.
@@ -62,6 +66,15 @@ class SilentAddress : public RefusingAddress {
       if (::poll(&fd, 1, 20) == 0) return;
     }
     ADD_FAILURE() << "the queue is never full";
+  }
+
+  // Makes room in the queue.
+  void answer() {
+    for (std::size_t i = 1; i < waiting_.size(); ++i) {
+      const UniqueFd accepted(::accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC));
+      EXPECT_TRUE(accepted);
+    }
+    waiting_.clear();
   }
 
  private:
@@ -157,6 +170,88 @@ TEST(ConnectSocket, GoesOnToTheNextAddress) {
       connect_to_first_of({refusing.address(), refusing_too.address(),
                            address_of(listener), refusing.address()});
   EXPECT_EQ(socket->peer_address(), address_of(listener));
+}
+
+TEST(ConnectSocket, DeadAddressCostsAQuarterOfASecond) {
+  const SilentAddress silent;
+  Listener listener("127.0.0.1", 0);
+  for (const Wait& wait : {Wait(), Wait(kPatience)}) {
+    const Clock::time_point start = Clock::now();
+    const auto socket =
+        connect_to_first_of({silent.address(), address_of(listener)}, wait);
+    EXPECT_EQ(socket->peer_address(), address_of(listener));
+    EXPECT_GE(Clock::now() - start, 250ms);
+    EXPECT_LT(Clock::now() - start, 900ms);
+    listener.accept(kPatience);
+  }
+}
+
+TEST(ConnectSocket, AddressThatRefusesCostsNothing) {
+  const RefusingAddress refusing;
+  Listener listener("127.0.0.1", 0);
+  std::vector<Address> addresses(12, refusing.address());
+  addresses.push_back(address_of(listener));
+  const Clock::time_point start = Clock::now();
+  EXPECT_NE(connect_to_first_of(addresses), nullptr);
+  EXPECT_LT(Clock::now() - start, 12 * 250ms);
+}
+
+TEST(ConnectSocket, AddressThatFailsBehindADeadOneCostsNothing) {
+  const SilentAddress silent;
+  const RefusingAddress refusing;
+  Listener listener("127.0.0.1", 0);
+  std::vector<Address> addresses{silent.address()};
+  addresses.insert(addresses.end(), 12, refusing.address());
+  addresses.push_back(address_of(listener));
+  const Clock::time_point start = Clock::now();
+  EXPECT_NE(connect_to_first_of(addresses), nullptr);
+  EXPECT_LT(Clock::now() - start, 12 * 250ms);
+}
+
+TEST(ConnectSocket, GoesOnWithTheFirstWhileItTriesTheOthers) {
+  SilentAddress slow;
+  const SilentAddress silent;
+  const auto before = tcpip_testing::open_descriptors().size();
+  Call<Address> call([&] {
+    return connect_to_first_of({slow.address(), silent.address()})
+        ->peer_address();
+  });
+  // A socket for each, and what wakes the thread.
+  EXPECT_TRUE(wait_until(
+      [&] { return tcpip_testing::open_descriptors().size() == before + 3; }));
+  slow.answer();
+  EXPECT_EQ(call.result(), slow.address());
+}
+
+TEST(ConnectSocket, TriesEveryAddressBeforeTheDeadline) {
+  const SilentAddress silent;
+  Listener listener("127.0.0.1", 0);
+  std::vector<Address> addresses(20, silent.address());
+  addresses.push_back(address_of(listener));
+  EXPECT_NE(connect_to_first_of(addresses, 1s), nullptr);
+  EXPECT_NE(connect_to_first_of(addresses, Wait::none()), nullptr);
+}
+
+TEST(ConnectSocket, TriesTheFamiliesByTurns) {
+  TEST_IN_PRIVATE_NETWORK([] {
+    const RefusingAddress refusing;
+    const RefusingAddress refusing_too;
+    const Address six = resolve("2001:db8::1", 4000).front();
+    const Address six_too = resolve("2001:db8::2", 4000).front();
+    const std::string refused = ": Connection refused";
+    const std::string unreachable = ": Network is unreachable";
+    try {
+      connect_to_first_of(
+          {refusing.address(), refusing_too.address(), six, six_too});
+      ADD_FAILURE();
+    } catch (const Error& e) {
+      EXPECT_EQ(std::string(e.what()),
+                "connect [telescope:4000]: " + refusing.address().to_string() +
+                    refused + "; " + six.to_string() + unreachable + "; " +
+                    refusing_too.address().to_string() + refused + "; " +
+                    six_too.to_string() + unreachable);
+    }
+  });
 }
 
 TEST(ConnectSocket, KeepsTimeForTheNextAddress) {
@@ -274,6 +369,68 @@ TEST(ConnectSocket, BindsToALocalAddress) {
   EXPECT_EQ(socket->local_address().to_string(),
             host_and_port("127.0.0.2", port));
   EXPECT_EQ(listener.accept(kPatience).peer, socket->local_address());
+}
+
+TEST(ConnectSocket, BindsEachAddressToALocalOneOfItsFamily) {
+  Listener listener("127.0.0.1", 0);
+  const Address six = resolve("::1", listener.port()).front();
+  const std::vector<Address> addresses{six, address_of(listener)};
+  const auto socket =
+      connect_socket(addresses, {.local_host = "127.0.0.2"}, {}, kPatience, "");
+  EXPECT_EQ(socket->peer_address(), address_of(listener));
+  EXPECT_EQ(socket->local_address().host(), "127.0.0.2");
+}
+
+TEST(ConnectSocket, TriesAllAddressesFromOneLocalPort) {
+  const SilentAddress silent;
+  Listener listener("127.0.0.1", 0);
+  std::uint16_t port = 0;
+  {
+    const RefusingAddress free_port;
+    port = free_port.address().port();
+  }
+  const std::vector<Address> addresses{silent.address(), address_of(listener)};
+  const auto socket =
+      connect_socket(addresses, {.local_port = port}, {}, kPatience, "");
+  EXPECT_EQ(socket->local_address().port(), port);
+}
+
+TEST(ConnectSocket, PreparesEachSocketBeforeItConnects) {
+  const RefusingAddress refusing;
+  Listener listener("127.0.0.1", 0);
+  std::vector<Address> addresses{refusing.address(), address_of(listener)};
+  int calls = 0;
+  const auto socket = connect_socket(
+      addresses,
+      {.prepare =
+           [&](int fd) {
+             ++calls;
+             const int priority = 3;
+             ::setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority,
+                          sizeof priority);
+             sockaddr_storage peer{};
+             socklen_t size = sizeof peer;
+             EXPECT_LT(
+                 ::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size),
+                 0);
+           }},
+      {}, kPatience, "");
+  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(option_of<int>(socket->native_handle(), SOL_SOCKET, SO_PRIORITY),
+            3);
+}
+
+TEST(ConnectSocket, LetsOutWhatPreparingThrows) {
+  const SilentAddress silent;
+  Listener listener("127.0.0.1", 0);
+  const std::vector<Address> addresses{silent.address(), address_of(listener)};
+  int calls = 0;
+  const ConnectOptions options{.prepare = [&](int) {
+    if (++calls == 2) throw std::runtime_error("no");
+  }};
+  EXPECT_THROW(connect_socket(addresses, options, {}, kPatience, ""),
+               std::runtime_error);
+  EXPECT_THROW(listener.accept(Wait::none()), TimeoutError);
 }
 
 TEST(ConnectSocket, BindsToALocalPortAlone) {

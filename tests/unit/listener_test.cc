@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <pthread.h>
+#include <sys/socket.h>
 
 #include <cerrno>
 #include <chrono>
@@ -38,6 +40,7 @@ using tcpip_tests::failure;
 using tcpip_tests::is_close_on_exec;
 using tcpip_tests::kEnd;
 using tcpip_tests::NoMoreDescriptors;
+using tcpip_tests::option_of;
 using tcpip_tests::receive;
 using tcpip_tests::RefusingAddress;
 using tcpip_tests::SignalStorm;
@@ -315,6 +318,174 @@ TEST(Listener, DoesWithoutIpv6WhereThereIsNone) {
                                    address_of(listener)}),
               nullptr);
   });
+}
+
+TEST(Listener, ListensOnAnAddressThatIsNotOursIfAsked) {
+  TEST_IN_PRIVATE_NETWORK([] {
+    for (const char* host : {"192.0.2.1", "2001:db8::1"}) {
+      EXPECT_THROW(Listener(host, 0), Error);
+      const Listener listener(host, 0, {.free_bind = true});
+      EXPECT_EQ(listener.addresses().front().host(), host);
+    }
+  });
+}
+
+TEST(Listener, WaitsForAnAddressUntilItIsThere) {
+  TEST_IN_PRIVATE_NETWORK([] {
+    Call<std::string> call([] {
+      const Listener listener("192.0.2.1", 0, {.wait_for_address = true},
+                              kPatience);
+      return listener.addresses().front().host();
+    });
+    EXPECT_TRUE(call.blocks());
+    tcpip_tests::add_address("192.0.2.1");
+    EXPECT_EQ(call.result(), "192.0.2.1");
+  });
+}
+
+TEST(Listener, WaitsForAnAddressAsLongAsItMay) {
+  TEST_IN_PRIVATE_NETWORK([] {
+    const ListenOptions waiting{.wait_for_address = true};
+    const Deadline deadline = Deadline::after(150ms);
+    try {
+      const Listener listener("192.0.2.1", 4000, waiting, deadline);
+      ADD_FAILURE();
+    } catch (const TimeoutError& e) {
+      EXPECT_STREQ(e.what(),
+                   "listen [192.0.2.1:4000]: timed out; Cannot assign "
+                   "requested address");
+    }
+    EXPECT_TRUE(deadline.has_passed());
+    EXPECT_LT(Clock::now(), deadline.when() + 5s);
+    std::stop_source source;
+    Call<std::string> call([&]() -> std::string {
+      try {
+        const Listener listener("192.0.2.1", 4000, waiting, source.get_token());
+        return "listens";
+      } catch (const CancelledError&) {
+        return "CancelledError";
+      }
+    });
+    EXPECT_TRUE(call.blocks());
+    source.request_stop();
+    EXPECT_EQ(call.result(), "CancelledError");
+    // An address that is in use is there.
+    const Listener first("127.0.0.1", 0);
+    EXPECT_THROW(Listener("127.0.0.1", first.port(), waiting), Error);
+  });
+}
+
+TEST(Listener, PreparesEachSocketBeforeItIsBound) {
+  std::vector<bool> was_bound;
+  const Listener listener(
+      std::nullopt, 0, {.prepare = [&](int fd) {
+        sockaddr_storage address{};
+        socklen_t size = sizeof address;
+        ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+        was_bound.push_back(
+            reinterpret_cast<const sockaddr_in&>(address).sin_port != 0);
+        const int priority = 3;
+        ::setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof priority);
+      }});
+  EXPECT_EQ(was_bound, std::vector<bool>(listener.sockets().size(), false));
+  for (const UniqueFd& fd : listener.sockets()) {
+    EXPECT_EQ(option_of<int>(fd.get(), SOL_SOCKET, SO_PRIORITY), 3);
+  }
+}
+
+TEST(Listener, LetsOutWhatPreparingThrows) {
+  int calls = 0;
+  const ListenOptions options{.prepare = [&](int) {
+    if (++calls == 2) throw std::runtime_error("no");
+  }};
+  EXPECT_THROW(Listener(std::nullopt, 0, options), std::runtime_error);
+}
+
+// --- Descriptors of others ---
+
+UniqueFd listening_socket() {
+  UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+  EXPECT_EQ(::listen(fd.get(), 8), 0);
+  return fd;
+}
+
+TEST(ListenerOfDescriptors, AcceptsOnAllOfThem) {
+  const UniqueFd first = listening_socket();
+  const UniqueFd second = listening_socket();
+  Listener listener("ignored", 99'999,
+                    {.descriptors = {first.get(), second.get()}});
+  ASSERT_EQ(listener.addresses().size(), 2u);
+  for (const Address& address : listener.addresses()) {
+    const auto client =
+        connect_to(resolve("127.0.0.1", address.port()).front());
+    EXPECT_EQ(listener.accept(kPatience).peer, client->local_address());
+  }
+  EXPECT_THROW(listener.accept(Wait::none()), TimeoutError);
+  for (const UniqueFd& fd : listener.sockets()) {
+    EXPECT_TRUE(is_close_on_exec(fd.get()));
+    EXPECT_NE(fd.get(), first.get());
+    EXPECT_NE(fd.get(), second.get());
+  }
+}
+
+TEST(ListenerOfDescriptors, LeavesThemListening) {
+  const UniqueFd fd = listening_socket();
+  std::uint16_t port = 0;
+  {
+    Listener listener(std::nullopt, 0, {.descriptors = {fd.get()}});
+    port = listener.port();
+    Call<std::string> call = accept_call(listener, {});
+    EXPECT_TRUE(call.blocks());
+    listener.close();
+    EXPECT_EQ(call.result(), "ConnectionAbortedError");
+    EXPECT_THROW(listener.accept(kPatience), ConnectionAbortedError);
+  }
+  EXPECT_NE(connect_to(resolve("127.0.0.1", port).front()), nullptr);
+  const UniqueFd accepted(::accept4(fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  EXPECT_TRUE(accepted);
+}
+
+TEST(ListenerOfDescriptors, StopsListeningIfNobodyElseHasThem) {
+  UniqueFd fd = listening_socket();
+  Address address;
+  {
+    const Listener listener(std::nullopt, 0, {.descriptors = {fd.get()}});
+    fd.reset();
+    address = address_of(listener);
+    EXPECT_NE(connect_to(address), nullptr);
+  }
+  EXPECT_THROW(connect_to(address), ConnectionRefusedError);
+}
+
+TEST(ListenerOfDescriptors, RefusesWhatDoesNotListen) {
+  const UniqueFd good = listening_socket();
+  const UniqueFd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const UniqueFd datagrams(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const UniqueFd silent(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const struct {
+    int fd;
+    int error;
+    const char* text;
+  } bad[] = {{file.get(), ENOTSOCK, "not a socket"},
+             {9999, EBADF, "Bad file descriptor"},
+             {-1, EBADF, "Bad file descriptor"},
+             {datagrams.get(), EPROTOTYPE, "not a stream socket"},
+             {silent.get(), EINVAL, "does not listen"}};
+  for (const auto& [fd, error, text] : bad) {
+    try {
+      const Listener listener(std::nullopt, 0,
+                              {.descriptors = {good.get(), fd}});
+      ADD_FAILURE() << text;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code().value(), error);
+      EXPECT_TRUE(contains(e.what(), "descriptor " + std::to_string(fd)))
+          << e.what();
+      EXPECT_TRUE(contains(e.what(), text) || error == ENOTSOCK) << e.what();
+    }
+  }
+  for (const UniqueFd* fd : {&good, &file, &datagrams, &silent}) {
+    EXPECT_GE(::fcntl(fd->get(), F_GETFD), 0);
+  }
 }
 
 TEST(Listener, TakesAPortThatIsFreeOnEveryAddress) {

@@ -97,6 +97,20 @@ TEST(Waker, IsReadableFromSignalToClear) {
   EXPECT_TRUE(is_readable(fd));
 }
 
+TEST(WaitAnyReady, TellsWhichDescriptorIsReady) {
+  const Pair quiet;
+  const Pair ready;
+  ready.send();
+  Waker waker;
+  std::array<pollfd, 3> fds{pollfd{quiet.here.get(), POLLIN, 0},
+                            pollfd{ready.here.get(), POLLIN, 0}};
+  EXPECT_EQ(wait_any_ready(fds, {}, waker).status, IoStatus::kOk);
+  EXPECT_EQ(fds[0].revents, 0);
+  EXPECT_EQ(fds[1].revents, POLLIN);
+  EXPECT_EQ(fds[2].fd, waker.fd());
+  EXPECT_EQ(fds[2].revents, 0);
+}
+
 TEST(Waker, ClosesItsDescriptor) {
   int fd = -1;
   {
