@@ -182,15 +182,14 @@ void AcceptLoop::receive_client(Listener::Accepted accepted) {
   auto socket = std::make_shared<Socket>(std::move(accepted.fd));
   const auto link = core_.make_link(socket, accepted.peer);
   // Set the options before the program can see the connection. But do not spend
-  // time on a connection that will most likely be turned away.
-  const bool expected = !core_.connected();
-  if (expected) set_options(*socket);
-  if (admit(link, /*force=*/false) && !expected) set_options(*socket);
+  // time on one that is turned away.
+  if (core_.would_refuse()) return reject(*link);
+  set_options(*socket);
+  admit(link, /*force=*/false);
 }
 
-// True if the client is now the current one. If it has to wait, it is the
-// newcomer.
-bool AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
+// If the client has to wait, it is the newcomer.
+void AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
   const EndpointCore::Admission admission = core_.admit(link, force);
   if (admission != EndpointCore::Admission::kEventsWaiting) {
     events_wait_ = false;
@@ -203,24 +202,16 @@ bool AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
       core_.peer_log().write(PeerLine::kConnected, LogLevel::kInfo, [&] {
         return fmt::format("{} connected", link->record->peer.to_string());
       });
-      return true;
+      return;
     case EndpointCore::Admission::kRefused:
-      core_.peer_log().write(PeerLine::kTurnedAway, LogLevel::kWarning, [&] {
-        return fmt::format(
-            "rejecting the connection from {}: a client is already connected",
-            link->record->peer.to_string());
-      });
-      turn_away(*link);
-      return false;
+      return reject(*link);
     case EndpointCore::Admission::kClosing:
-      return false;
+      return;
     case EndpointCore::Admission::kHandlerBusy:
-      wait(Deadline::after(core_.config().reader.finish_time), {});
-      return false;
+      return wait(Deadline::after(core_.config().reader.finish_time), {});
     case EndpointCore::Admission::kReadUnderWay:
-      wait(Deadline::after(core_.config().reader.finish_time),
-           Deadline::after(kLookAgain));
-      return false;
+      return wait(Deadline::after(core_.config().reader.finish_time),
+                  Deadline::after(kLookAgain));
     case EndpointCore::Admission::kEventsWaiting:
       if (!std::exchange(events_wait_, true)) {
         core_.peer_log().write(
@@ -231,10 +222,17 @@ bool AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
                   kMaxWaitingEvents);
             });
       }
-      wait({}, {});
-      return false;
+      return wait({}, {});
   }
-  return false;
+}
+
+void AcceptLoop::reject(Link& link) {
+  core_.peer_log().write(PeerLine::kTurnedAway, LogLevel::kWarning, [&] {
+    return fmt::format(
+        "rejecting the connection from {}: a client is already connected",
+        link.record->peer.to_string());
+  });
+  turn_away(link);
 }
 
 void AcceptLoop::turn_away(Link& link) noexcept {

@@ -47,7 +47,8 @@ class AcceptLoop {
   bool may_connect(const Address& peer) noexcept;
   void receive_client(Listener::Accepted accepted);
   void set_options(Socket& socket);
-  bool admit(const std::shared_ptr<Link>& link, bool force);
+  void admit(const std::shared_ptr<Link>& link, bool force);
+  void reject(Link& link);
   void admit_newcomer();
   void back_off(int error_number);
   void turn_away(Link& link) noexcept;

@@ -513,6 +513,11 @@ std::optional<EndpointCore::Admission> EndpointCore::may_not_admit(
   return std::nullopt;
 }
 
+bool EndpointCore::would_refuse() const {
+  const MutexLock lock(mutex_);
+  return may_not_admit(/*force=*/false) == Admission::kRefused;
+}
+
 EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
                                             bool force) {
   {

@@ -209,6 +209,8 @@ class EndpointCore final : public LinkSource,
     kEventsWaiting
   };
   Admission admit(const std::shared_ptr<Link>& link, bool force = false);
+  // True if admit() would refuse a client now.
+  bool would_refuse() const;
   // Clients that were closed since the options do not allow them.
   void count_not_allowed() noexcept { ++not_allowed_; }
   std::uint64_t not_allowed() const noexcept { return not_allowed_; }

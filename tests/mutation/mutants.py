@@ -938,14 +938,14 @@ mutant("accept_over_newcomer",
        "no client is accepted while another waits",
        tests=["last_message_test"])
 mutant("options_not_set",
-       "if (expected) set_options(*socket);", "",
+       "set_options(*socket);\n  admit(link,", "admit(link,",
        "a client's socket has the options")
 mutant("options_not_set_late",
-       "if (admit(link, /*force=*/false) && !expected) set_options(*socket);",
-       "admit(link, /*force=*/false);",
+       "if (core_.would_refuse()) return reject(*link);\n  set_options(*socket);",
+       "if (!core_.connected()) set_options(*socket);",
        "the socket of a client that replaces another has the options")
 mutant("refused_client_stays",
-       "turn_away(*link);\n      return false;", "return false;",
+       "  turn_away(link);\n}", "}",
        "a refused client is turned away gently",
        tests=["wrong_client_test", "one_client_server_test"])
 mutant("turned_away_with_reset",

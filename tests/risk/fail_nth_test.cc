@@ -184,6 +184,10 @@ const char* wrong_reason(const ConnectionEvent& event, int injected) {
       return "disconnected without a reason";
     case DisconnectReason::kHeartbeatLost:
       return "lost heartbeats, where there are none";
+    case DisconnectReason::kSilent:
+    case DisconnectReason::kConnectFailed:
+    case DisconnectReason::kGaveUp:
+      return "a reason of a ReconnectingClient's, where there is none";
     case DisconnectReason::kClosedHere:
       return event.error ? "closed here with an error" : nullptr;
     case DisconnectReason::kPeerClosed:
