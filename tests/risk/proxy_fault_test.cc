@@ -82,7 +82,9 @@ TEST_F(ProxyFaultTest, ShortAndInterruptedCallsLoseNothing) {
   recorder.start();
   const std::string bytes = numbered(50'000);
   Plan plan("recv", always().at_most(131));
-  plan.add("sendmsg", always().at_most(97));
+  for (const char* call : {"send", "sendmsg"}) {
+    plan.add(call, always().at_most(97));
+  }
   for (const std::string_view name : interruptible()) {
     plan.add(name, sometimes(0.2, 3).error(EINTR));
   }
@@ -103,7 +105,9 @@ TEST_F(ProxyFaultTest, ShortageOfMemoryLosesNothing) {
   FaultyProxy proxy(options());
   proxy.start();
   Plan plan("recv", sometimes(0.2, 1).error(ENOMEM));
-  plan.add("sendmsg", sometimes(0.2, 2).error(ENOBUFS));
+  for (const char* call : {"send", "sendmsg"}) {
+    plan.add(call, sometimes(0.2, 2).error(ENOBUFS));
+  }
   plan.add("ppoll", sometimes(0.1, 3).error(ENOMEM));
   const Exempt mine;
   const UniqueFd client = connect_to(proxy.port());
@@ -163,8 +167,12 @@ TEST_F(ProxyFaultTest, ReplayLosesNothingByShortAndFailingCalls) {
   replay.start();
   Plan plan("recv", always().at_most(131));
   plan.add("recv", sometimes(0.02, 4).error(ENOMEM));
-  plan.add("sendmsg", always().at_most(97));
-  plan.add("sendmsg", sometimes(0.02, 5).error(ENOBUFS));
+  for (const char* call : {"send", "sendmsg"}) {
+    plan.add(call, always().at_most(97));
+  }
+  for (const char* call : {"send", "sendmsg"}) {
+    plan.add(call, sometimes(0.02, 5).error(ENOBUFS));
+  }
   for (const std::string_view name : interruptible()) {
     plan.add(name, sometimes(0.2, 3).error(EINTR));
   }
