@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -31,6 +32,7 @@
 
 #include "tcpip/unique_fd.h"
 #include "tests/support/loopback.h"
+#include "tests/support/socket_files.h"
 
 namespace tcpip_tests::faults {
 namespace {
@@ -62,6 +64,11 @@ const std::map<std::string_view, std::function<int()>>& calls() {
          return error_of(::bind(fd.get(),
                                 reinterpret_cast<const sockaddr*>(&address),
                                 sizeof address));
+       }},
+      {"chmod",
+       [=] {
+         const TemporaryFolder folder;
+         return error_of(::chmod(folder.path().c_str(), 0700));
        }},
       {"close",
        [=] {
@@ -139,6 +146,11 @@ const std::map<std::string_view, std::function<int()>>& calls() {
          const PlainListener listener = plain_listener(Transport::kIpv4);
          return error_of(::listen(listener.fd.get(), 5));
        }},
+      {"lstat",
+       [=] {
+         struct stat status {};
+         return error_of(::lstat("/", &status));
+       }},
       {"new",
        [] {
          try {
@@ -210,6 +222,22 @@ const std::map<std::string_view, std::function<int()>>& calls() {
        [=] {
          const FdPair pair = fd_pair(Transport::kUnix);
          return error_of(::shutdown(pair.ours.get(), SHUT_WR));
+       }},
+      {"socketpair",
+       [=] {
+         std::array<int, 2> fds{-1, -1};
+         const int error = error_of(
+             ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()));
+         const UniqueFd here(fds[0]);
+         const UniqueFd there(fds[1]);
+         return error;
+       }},
+      {"unlink",
+       [=] {
+         const TemporaryFolder folder;
+         const std::string path = folder.path() + "/socket";
+         leave_socket_file(path);
+         return error_of(::unlink(path.c_str()));
        }},
       {"socket",
        [=] {
