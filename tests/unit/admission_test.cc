@@ -98,7 +98,8 @@ TEST(TakeOverTest, EndsABlockedReadAndWriteOfTheOldConnection) {
   ServerStage<> server({.admission = kTakeOver});
   const UniqueFd first = server.connect();
   const Connection old = server->connection();
-  BlockedCall reading([&] { EXPECT_THROW(old.read_line(), ConnectionError); });
+  BlockedCall reading(
+      [&] { EXPECT_THROW(old.read_until("\n"), ConnectionError); });
   EXPECT_TRUE(reading.await_blocked());
   EXPECT_TRUE(old.try_write(std::string(32 << 20, 'a')));
   BlockedCall writing([&] { EXPECT_THROW(old.write("b"), ConnectionError); });
