@@ -195,6 +195,12 @@ TEST_F(UnixSocketTest, FileIsThereFromStartToClose) {
   EXPECT_FALSE(exists(path()));
 }
 
+TEST_F(UnixSocketTest, CloseRemovesTheFileAtOnce) {
+  Listener listener(host(), 0);
+  listener.close();
+  EXPECT_FALSE(exists(path()));
+}
+
 TEST_F(UnixSocketTest, ListenerRemovesItsFileWithoutAClose) {
   { const Listener listener(host(), 0); }
   EXPECT_FALSE(exists(path()));
