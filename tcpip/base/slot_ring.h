@@ -108,9 +108,14 @@ class SlotRing {
   const std::size_t count_;  // a power of two
   const std::unique_ptr<char[]> bytes_;
   const std::unique_ptr<Slot[]> slots_;
-  // Each on a cache line of its own.
-  alignas(64) std::atomic<std::uint64_t> tail_{0};
-  alignas(64) std::atomic<std::uint64_t> head_{0};
+  // Each on a cache line of its own. Not alignas(64): g++ with ASan does not
+  // keep that on the stack.
+  static constexpr std::size_t kCacheLine = 64;
+  [[maybe_unused]] char before_[kCacheLine] = {};
+  std::atomic<std::uint64_t> tail_{0};
+  [[maybe_unused]] char between_[kCacheLine] = {};
+  std::atomic<std::uint64_t> head_{0};
+  [[maybe_unused]] char behind_[kCacheLine] = {};
 };
 
 }  // namespace tcpip::internal

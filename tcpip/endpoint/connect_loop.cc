@@ -179,7 +179,8 @@ void ConnectLoop::serve(Link& link) {
   // A server that turns its clients away gets fewer and fewer tries. Not
   // arrived(): the kernel counts the FIN as a byte.
   if (link.receiver->received() > 0 || link.socket->receivable() > 0 ||
-      steady_clock::now() - begin >= options_.longest) {
+      std::chrono::floor<milliseconds>(steady_clock::now() - begin) >=
+          options_.longest) {
     pause_ = milliseconds(0);
   }
   core_.linger_for_ended();
