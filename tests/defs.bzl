@@ -47,13 +47,18 @@ def tcpip_test(name, size = "small", deps = [], **kwargs):
         **kwargs
     )
 
-def tcpip_tests(sources, special):
+def tcpip_tests(sources, special, one_thread = []):
     """A tcpip_test for each source file.
 
     Args:
       sources: the files, NAME.cc.
       special: NAME -> further arguments of its tcpip_test.
+      one_thread: the NAMEs of those that start no thread: ThreadSanitizer would
+        find nothing in them.
     """
     names = [source[:-len(".cc")] for source in sources]
     for name in names:
-        tcpip_test(name = name, **special.get(name, {}))
+        arguments = dict(special.get(name, {}))
+        if name in one_thread:
+            arguments["tags"] = ["one_thread"]
+        tcpip_test(name = name, **arguments)
