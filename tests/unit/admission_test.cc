@@ -201,6 +201,7 @@ TEST(AllowTest, OnlyClientsOfTheseNetworksAreLetIn) {
   ServerStage<> open({.admission = {.allow = {"10.0.0.0/8", "127.0.0.0/8"}}});
   const UniqueFd client = open.connect();
   EXPECT_EQ(open->not_allowed_count(), 0u);
+  ASSERT_TRUE(open.events.wait_for(1));
   EXPECT_EQ(open.events.text(), "connected 1");
 }
 
