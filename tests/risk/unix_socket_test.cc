@@ -144,6 +144,8 @@ TEST_F(UnixSocketTest, HeartbeatsKeepAConnectionAndTheirLackEndsIt) {
     client.write_str("still here", kPatience);
     EXPECT_EQ(server.read_str(kPatience), "still here");
   }
+  // Takes out a heartbeat behind the text, and meets the end.
+  EXPECT_THROW(server.read_str(kPatience), Error);
   ASSERT_TRUE(eventually([&] { return events.size() == 2; }));
   Client silent({.host = host()});
   silent.start(kPatience);
