@@ -3,6 +3,7 @@
 // events have an order, close() ends it, and nothing is left behind.
 #include <gtest/gtest.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -23,9 +24,11 @@
 #include "tcpip/connection_event.h"
 #include "tcpip/error.h"
 #include "tcpip/listener.h"
+#include "tcpip/log.h"
 #include "tcpip/reconnecting_client.h"
 #include "tcpip/testing/connection_events.h"
 #include "tcpip/testing/leak_guard.h"
+#include "tcpip/testing/log_recorder.h"
 #include "tcpip/unique_fd.h"
 #include "tests/support/faults.h"
 #include "tests/support/hang_guard.h"
@@ -191,6 +194,44 @@ TEST(ReconnectPollTest, PollThatFailsNowAndThenDelaysNothingForLong) {
   for (const int n : {1, 2, 3, 5, 8}) {
     live("ppoll", faults::nth(n).error(ENOMEM), /*has_handler=*/false);
   }
+}
+
+TEST(ReconnectTriesTest, OnlyThoseThatFailInARowCount) {
+  const HangGuard guard;
+  Server server;
+  ReconnectOptions reconnect = kQuick;
+  reconnect.tries = 3;
+  ReconnectingClient client({.host = "127.0.0.1", .port = server.port()},
+                            reconnect);
+  for (std::uint64_t i = 1; i <= 2; ++i) {
+    const Plan fails("connect", faults::nth(1).times(2).error(ECONNREFUSED));
+    if (i == 1) client.start();
+    ASSERT_TRUE(eventually([&] {
+      if (i == 2 && client.connection_count() == 1) server.drop_all();
+      return client.connection_count() == i && client.connected();
+    }));
+    EXPECT_EQ(fails.injected(), 2);
+  }
+}
+
+TEST(ReconnectOptionTest, OneThatTheKernelRefusesIsLoggedOnce) {
+  const HangGuard guard;
+  Server server;
+  const tcpip_testing::LogRecorder lines;
+  const Plan options(
+      "setsockopt",
+      faults::always().of_tcp(TCP_USER_TIMEOUT).error(ENOPROTOOPT));
+  ReconnectingClient client({.host = "127.0.0.1",
+                             .port = server.port(),
+                             .log = lines.log(LogLevel::kWarning)},
+                            kQuick);
+  client.start();
+  ASSERT_TRUE(eventually([&] {
+    server.drop_all();
+    return client.connection_count() >= 4;
+  }));
+  client.close();
+  EXPECT_EQ(lines.count("TCP_USER_TIMEOUT cannot be set"), 1u);
 }
 
 // A name server that comes and goes. Each try asks it anew.
