@@ -2565,12 +2565,6 @@ mutant("fuzz_low_surrogate",
        "if (!is_low_surrogate(low)) return {};", "",
        "the text's fuzzer makes broken pairs of surrogates")
 
-source("json.cc", "json_fuzz_test")
-mutant("fuzz_position",
-       "fault_ = {position, std::move(reason)};",
-       "fault_ = {position + 1, std::move(reason)};",
-       "the JSON fuzzer compares the position of a fault")
-
 source("endpoint/heartbeats.cc", "heartbeat_fuzz_test")
 mutant("fuzz_beat_late",
        "if (now >= next_beat_) {", "if (now > next_beat_) {",
