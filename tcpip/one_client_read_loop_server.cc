@@ -1,6 +1,5 @@
 #include "tcpip/one_client_read_loop_server.h"
 
-#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -14,16 +13,8 @@ OneClientReadLoopServer::OneClientReadLoopServer(ServerOptions options,
                                                  ReadHandler handler)
     : ServerBase(options, "OneClientReadLoopServer",
                  options.host.value_or(std::string(kDefaultLocalhost)),
-                 [loop = internal::ReadLoop{options.begin, handler,
-                                            options.read_after_callback}](
-                     internal::EndpointCore& core) {
-                   internal::read_connections(core, loop);
-                 }) {
-  if (!handler) {
-    throw std::invalid_argument(
-        "OneClientReadLoopServer: the read handler is empty");
-  }
-}
+                 internal::client_reader("OneClientReadLoopServer", options,
+                                         std::move(handler))) {}
 
 OneClientReadLoopServer::~OneClientReadLoopServer() { core().release(); }
 

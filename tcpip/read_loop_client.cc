@@ -1,6 +1,5 @@
 #include "tcpip/read_loop_client.h"
 
-#include <stdexcept>
 #include <utility>
 
 #include "tcpip/endpoint/endpoint_core.h"
@@ -9,17 +8,9 @@
 namespace tcpip {
 
 ReadLoopClient::ReadLoopClient(ClientOptions options, ReadHandler handler)
-    : OneConnectionClient(
-          options, "ReadLoopClient",
-          [loop = internal::ReadLoop{options.begin, handler,
-                                     options.read_after_callback}](
-              internal::EndpointCore& core) {
-            internal::read_connections(core, loop);
-          }) {
-  if (!handler) {
-    throw std::invalid_argument("ReadLoopClient: the read handler is empty");
-  }
-}
+    : OneConnectionClient(options, "ReadLoopClient",
+                          internal::client_reader("ReadLoopClient", options,
+                                                  std::move(handler))) {}
 
 ReadLoopClient::~ReadLoopClient() { release(); }
 

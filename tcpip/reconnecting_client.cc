@@ -44,14 +44,8 @@ ReconnectingClient::ReconnectingClient(ClientOptions options,
                                        ReadHandler handler,
                                        ReconnectOptions reconnect)
     : ClientBase(options, kName,
-                 [loop = internal::ReadLoop{options.begin, handler,
-                                            options.read_after_callback}](
-                     internal::EndpointCore& core) {
-                   internal::read_connections(core, loop);
-                 }),
-      reconnect_(checked(reconnect)) {
-  check(handler != nullptr, "the read handler is empty");
-}
+                 internal::client_reader(kName, options, std::move(handler))),
+      reconnect_(checked(reconnect)) {}
 
 ReconnectingClient::~ReconnectingClient() { release(); }
 

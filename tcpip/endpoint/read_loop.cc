@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <stdexcept>
 #include <stop_token>
 #include <string_view>
 
@@ -73,8 +74,6 @@ void serve(EndpointCore& core, Link& link, const ReadLoop& loop) noexcept {
   if (!served) core.finish_serving(link);
 }
 
-}  // namespace
-
 void read_connections(EndpointCore& core, const ReadLoop& loop) {
   std::uint64_t served = 0;
   while (const std::shared_ptr<Link> link = core.wait_for_link(served, {})) {
@@ -82,6 +81,19 @@ void read_connections(EndpointCore& core, const ReadLoop& loop) {
     if (loop.read_after_callback) core.wait_until_told(*link);
     serve(core, *link, loop);
   }
+}
+
+}  // namespace
+
+std::function<void(EndpointCore&)> client_reader(const char* what,
+                                                 ReadLoop loop) {
+  if (!loop.handler) {
+    throw std::invalid_argument(
+        fmt::format("{}: the read handler is empty", what));
+  }
+  return [loop = std::move(loop)](EndpointCore& core) {
+    read_connections(core, loop);
+  };
 }
 
 }  // namespace tcpip::internal

@@ -339,7 +339,7 @@ TEST(ReconnectingClientSilenceTest, WhatComesAndIsNotReadIsNoSilence) {
   const auto start = Clock::now();
   // What comes in the second half of the limit counts.
   for (int i = 1; i <= 4; ++i) {
-    std::this_thread::sleep_until(start + i * kLimit / 3);
+    std::this_thread::sleep_until(start + i * kLimit / 3);  // the subject
     send_all(peer, "x");
   }
   EXPECT_EQ(stage->connection_count(), 1u);
