@@ -35,12 +35,14 @@ bool BaseClientOrServer::should_be_connected() const {
 std::uint64_t BaseClientOrServer::connection_count() const {
   return core_->connection_count();
 }
+EndpointStats BaseClientOrServer::stats() const { return core_->stats(); }
 bool BaseClientOrServer::wait_connected(const Wait& wait) {
   return core_->wait_connected(wait);
 }
 bool BaseClientOrServer::wait_done(const Wait& wait) {
   return core_->wait_done(wait);
 }
+void BaseClientOrServer::request_close() noexcept { core_->request_close(); }
 bool BaseClientOrServer::post(std::function<void()> callback) {
   return core_->post(std::move(callback));
 }

@@ -22,6 +22,7 @@
 #include "tcpip/error.h"
 #include "tcpip/log.h"
 #include "tcpip/read_writer.h"
+#include "tcpip/stats.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {
@@ -53,12 +54,21 @@ class BaseClientOrServer : public ReadWriter {
   bool should_be_connected() const;
   // How many connections there have been: the number() of the newest.
   std::uint64_t connection_count() const;
+  // What there was so far; see stats.h.
+  EndpointStats stats() const;
   // True as soon as connected; false at the deadline, and when closed. Throws
   // CancelledError at the stop.
   bool wait_connected(const Wait& wait = {});
   // True once close() was called and everything that it ends has ended; false
   // at the deadline. Throws CancelledError at the stop.
   bool wait_done(const Wait& wait = {});
+  // Asks for close(): a thread of the client's or server's own then does what
+  // close() does when a callback calls it. Nothing waits; wait_done() tells the
+  // end. The one member that a signal handler may call (it is
+  // async-signal-safe), as long as the object lives. Before start() it makes
+  // start() throw; during start() it ends connecting, but not a server's wait
+  // for its address.
+  void request_close() noexcept;
   // As Connection's members of these names, for callbacks that belong to no
   // certain connection. Refused before start() as after close().
   bool post(std::function<void()> callback);

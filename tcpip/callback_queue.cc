@@ -60,6 +60,7 @@ class CallbackQueue::Impl {
   void drop_all() TCPIP_EXCLUDES(mutex_);
 
   std::size_t size() const TCPIP_EXCLUDES(mutex_);
+  Stats stats() const TCPIP_EXCLUDES(mutex_);
   int wait_fd() TCPIP_EXCLUDES(mutex_);
 
   const internal::ProcessMark process;
@@ -125,6 +126,11 @@ class CallbackQueue::Impl {
   // How many items of queue_ are not events.
   std::size_t posted_ TCPIP_GUARDED_BY(mutex_) = 0;
   std::uint64_t last_ticket_ TCPIP_GUARDED_BY(mutex_) = 0;
+  // See CallbackQueueStats; last_ticket_ is how many were posted.
+  std::uint64_t run_ TCPIP_GUARDED_BY(mutex_) = 0;
+  std::uint64_t dropped_ TCPIP_GUARDED_BY(mutex_) = 0;
+  std::uint64_t refused_ TCPIP_GUARDED_BY(mutex_) = 0;
+  std::size_t most_waiting_ TCPIP_GUARDED_BY(mutex_) = 0;
   // The callbacks that threads run or destroy now. A thread has several if a
   // callback drains the queue.
   Items running_ TCPIP_GUARDED_BY(mutex_);
@@ -161,7 +167,10 @@ CallbackQueue::Impl::OwnerNumber CallbackQueue::Impl::add_owner() {
 bool CallbackQueue::Impl::post(Callback callback, OwnerNumber owner) {
   Items item = make_item(std::move(callback));
   const MutexLock lock(mutex_);
-  if (!may_post(owner) || posted_ >= max_size_) return false;
+  if (!may_post(owner) || posted_ >= max_size_) {
+    ++refused_;
+    return false;
+  }
   enqueue(item, owner);
   return true;
 }
@@ -182,6 +191,7 @@ void CallbackQueue::Impl::post_wait(Callback callback, OwnerNumber owner,
       enqueue(item, owner);
       return;
     }
+    ++refused_;
   }
   if (result == WaitResult::kTimeout) throw TimeoutError("post_wait");
   throw CancelledError("post_wait");
@@ -325,6 +335,7 @@ void CallbackQueue::Impl::drop(OwnerNumber owner) {
     cancel_waiters(owner);
     take_all_of(owner, dropped);
     if (dropped.empty()) return;
+    dropped_ += dropped.size();
     first = mark_dropping(dropped);
   }
   destroy(first, dropped);
@@ -378,6 +389,7 @@ void CallbackQueue::Impl::retire(OwnerNumber owner) {
       const auto place = owners_.find(owner);
       if (place == owners_.end() || place->second.retiring.empty()) break;
       Items& items = place->second.retiring;
+      ++run_;
       item = mark_running(items, items.begin());
     }
     try {
@@ -404,6 +416,7 @@ void CallbackQueue::Impl::drop_all() {
     const MutexLock lock(mutex_);
     if (queue_.empty()) return;
     dropped.swap(queue_);
+    dropped_ += dropped.size();
     posted_ = 0;
     dropped.front().owner = kEverybody;
     first = mark_dropping(dropped);
@@ -414,6 +427,16 @@ void CallbackQueue::Impl::drop_all() {
 std::size_t CallbackQueue::Impl::size() const {
   const MutexLock lock(mutex_);
   return queue_.size();
+}
+
+CallbackQueue::Stats CallbackQueue::Impl::stats() const {
+  const MutexLock lock(mutex_);
+  return {.posted = last_ticket_,
+          .run = run_,
+          .dropped = dropped_,
+          .refused = refused_,
+          .waiting = queue_.size(),
+          .most_waiting = most_waiting_};
 }
 
 int CallbackQueue::Impl::wait_fd() {
@@ -430,6 +453,7 @@ void CallbackQueue::Impl::enqueue(Items& item, OwnerNumber owner) {
   item.front().ticket = ++last_ticket_;
   if (!item.front().is_event) ++posted_;
   queue_.splice(queue_.end(), item);
+  most_waiting_ = std::max(most_waiting_, queue_.size());
   changed();
 }
 
@@ -437,6 +461,7 @@ void CallbackQueue::Impl::enqueue(Items& item, OwnerNumber owner) {
 CallbackQueue::Impl::Items::iterator CallbackQueue::Impl::start(
     Items::iterator queued) {
   Items taken;
+  ++run_;
   unlink(taken, queued);
   changed();
   return mark_running(taken, queued);
@@ -543,6 +568,18 @@ void CallbackQueue::run(std::stop_token stop) {
 std::size_t CallbackQueue::size() const {
   impl_->process.check("size");
   return impl_->size();
+}
+
+CallbackQueue::Stats CallbackQueue::stats() const {
+  impl_->process.check("stats");
+  return impl_->stats();
+}
+
+std::string to_string(const CallbackQueueStats& stats) {
+  return fmt::format(
+      "{} posted, {} run, {} dropped, {} refused, {} waiting, {} at most",
+      stats.posted, stats.run, stats.dropped, stats.refused, stats.waiting,
+      stats.most_waiting);
 }
 
 int CallbackQueue::wait_fd() {

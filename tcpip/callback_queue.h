@@ -24,6 +24,7 @@
 #include <functional>
 #include <memory>
 #include <stop_token>
+#include <string>
 
 #include "tcpip/constants.h"
 #include "tcpip/log.h"
@@ -37,9 +38,25 @@ class PreparedEvent;
 class QueueThread;
 }  // namespace internal
 
+// Counted since the queue was made, connection events included. Once no
+// callback is being run: posted == run + dropped + waiting.
+struct CallbackQueueStats {
+  std::uint64_t posted = 0;
+  std::uint64_t run = 0;      // also those that have thrown
+  std::uint64_t dropped = 0;  // of an owner that was cancelled, for example
+  // Posts that were not taken: the queue was full, or closed.
+  std::uint64_t refused = 0;
+  std::size_t waiting = 0;
+  std::size_t most_waiting = 0;  // that there were at once
+};
+
+// One line.
+std::string to_string(const CallbackQueueStats& stats);
+
 class CallbackQueue {
  public:
   using Callback = std::function<void()>;
+  using Stats = CallbackQueueStats;
   class Owner;
 
   // Holds at most `max_size` posted callbacks. Connection events of servers and
@@ -87,6 +104,7 @@ class CallbackQueue {
   // How many callbacks are queued, connection events included.
   std::size_t size() const;
   bool empty() const { return size() == 0; }
+  Stats stats() const;
 
   // A descriptor that is readable while the queue is not empty, for a program
   // with a poll loop of its own. Owned by the queue: do not read, write or

@@ -100,7 +100,7 @@ void OneConnectionClient::start(const Wait& wait) {
                         [](EndpointCore& core) {
                           if (const auto made = core.wait_for_link(0, {}))
                             watch(core, *made);
-                          core.linger_for_ended();
+                          linger_until_closed(core);
                         });
     start_reader();
     if (core().admit(link) != EndpointCore::Admission::kAccepted) {

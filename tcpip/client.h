@@ -33,7 +33,7 @@ class ClientBase : public BaseClientOrServer {
  public:
   // Ends the connection and the client. Sends what the kernel takes at once,
   // then FIN; wakes every blocked call; ends the threads. When it returns, no
-  // thread, callback or descriptor of the client is left. It waits for a
+  // thread, callback or socket of the client is left. It waits for a
   // callback or read handler that is running, and up to 0.1 s if the server
   // does not take our last bytes. Idempotent, from any thread.
   //

@@ -28,6 +28,8 @@
 namespace tcpip {
 namespace {
 
+using internal::Interrupt;
+
 // How long one address is tried alone before the next one is tried too: RFC
 // 8305's Connection Attempt Delay.
 constexpr std::chrono::milliseconds kAttemptDelay{250};
@@ -91,8 +93,8 @@ struct Attempt {
 class Race {
  public:
   Race(std::span<const Address> addresses, const std::vector<Address>& locals,
-       const ConnectOptions& options)
-      : locals_(locals), options_(options) {
+       const ConnectOptions& options, const Interrupt& interrupt)
+      : locals_(locals), options_(options), interrupt_(interrupt) {
     for (Address& address : interleaved(addresses)) {
       attempts_.push_back({std::move(address)});
     }
@@ -119,7 +121,7 @@ class Race {
   std::size_t begun_ = 0;
   Deadline next_at_ = Deadline::after(std::chrono::seconds(0));
   std::vector<pollfd> fds_;  // of all that have begun; then the waker's
-  internal::Waker waker_;
+  const Interrupt& interrupt_;
 };
 
 // One that has connected a moment too late is reset: a normal close would keep
@@ -132,7 +134,9 @@ Race::~Race() {
 
 UniqueFd Race::run(const Wait& wait, std::string_view peer) {
   for (;;) {
-    if (wait.stop.stop_requested()) throw CancelledError("connect", peer);
+    if (wait.stop.stop_requested() || interrupt_.requested) {
+      throw CancelledError("connect", peer);
+    }
     if (begun_ < attempts_.size() && next_at_.has_passed()) {
       begin_next(wait.deadline);
     }
@@ -177,7 +181,11 @@ IoResult Race::wait_for_any(Deadline until, const std::stop_token& stop) {
     if (attempt.fd) until = std::min(until, attempt.connect_at);
   }
   fds_.push_back({});
-  return internal::wait_any_ready(fds_, {until, stop}, waker_);
+  const IoResult result =
+      internal::wait_any_ready(fds_, {until, stop}, interrupt_.waker);
+  // Before run() looks whether it was requested.
+  if (fds_.back().revents != 0) interrupt_.waker.clear();
+  return result;
 }
 
 // Each that is still to begin is sure to do so before the deadline.
@@ -314,6 +322,16 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
                                        const SocketOptions& options,
                                        const Wait& wait, std::string_view peer,
                                        RefusedOptions* refused) {
+  internal::Waker waker;
+  const std::atomic<bool> never{false};
+  return internal::connect_socket(addresses, connect, options, wait, peer,
+                                  refused, {waker, never});
+}
+
+std::shared_ptr<Socket> internal::connect_socket(
+    std::span<const Address> addresses, const ConnectOptions& connect,
+    const SocketOptions& options, const Wait& wait, std::string_view peer,
+    RefusedOptions* refused, const Interrupt& interrupt) {
   if (addresses.empty()) {
     throw std::invalid_argument("connect_socket: no address to connect to");
   }
@@ -331,7 +349,7 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
                      connect.family, EmptyHost::kAllInterfaces);
   }
   auto socket = std::make_shared<Socket>(
-      Race(addresses, locals, connect).run(wait, peer));
+      Race(addresses, locals, connect, interrupt).run(wait, peer));
   const RefusedOptions all = socket->set_options(options);
   // On a connection that is already lost the kernel refuses every option; the
   // first read tells the program about that.

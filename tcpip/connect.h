@@ -4,6 +4,7 @@
 #ifndef TCPIP_CONNECT_H_
 #define TCPIP_CONNECT_H_
 
+#include <atomic>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -36,6 +37,26 @@ std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
                                        const Wait& wait, std::string_view peer,
                                        RefusedOptions* refused = nullptr);
 
+namespace internal {
+
+class Waker;
+
+// Ends a connect as a stop does, but may be requested in a signal handler:
+// `requested` is set, then `waker` signalled. Only the thread that connects
+// waits for the waker, and it clears it.
+struct Interrupt {
+  Waker& waker;
+  const std::atomic<bool>& requested;
+};
+
+std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
+                                       const ConnectOptions& connect,
+                                       const SocketOptions& socket,
+                                       const Wait& wait, std::string_view peer,
+                                       RefusedOptions* refused,
+                                       const Interrupt& interrupt);
+
+}  // namespace internal
 }  // namespace tcpip
 
 #endif  // TCPIP_CONNECT_H_

@@ -99,11 +99,6 @@ void ServerBase::close() {
   core().close();
 }
 
-std::uint64_t ServerBase::not_allowed_count() const {
-  core().process().check("not_allowed_count");
-  return core().not_allowed();
-}
-
 int ServerBase::port() const {
   core().process().check("port");
   const MutexLock lock(listening_->mutex);

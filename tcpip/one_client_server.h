@@ -59,7 +59,7 @@ class ServerBase : public BaseClientOrServer {
   // The same, but leaves should_be_connected() as it is.
   void basic_close_client();
   // Ends the current connection and the server. When it returns, no thread,
-  // callback or descriptor of the server is left, and its port is free. It
+  // callback or socket of the server is left, and its port is free. It
   // waits for a callback or read handler that is running, and up to 0.1 s if
   // the client does not take our last bytes. Idempotent, from any thread.
   //
@@ -75,9 +75,6 @@ class ServerBase : public BaseClientOrServer {
   // dispatcher, or if the calling thread is the one that drains the queue.
   // Otherwise the event is dropped.
   void close();
-
-  // How many clients were closed because AdmissionOptions does not let them in.
-  std::uint64_t not_allowed_count() const;
 
   const std::optional<std::string>& host() const noexcept { return host_; }
   // The port, the same on all sockets; before start() the one of the options.

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -27,6 +28,7 @@ namespace tcpip {
 
 class CallbackQueue;
 class Connection;
+class Tap;
 struct ConnectionEvent;
 
 // --- Groups ---
@@ -154,6 +156,7 @@ struct HeartbeatOptions {
 //   write_limit        A write takes no further message while more bytes than
 //                      this are unsent.
 //   thread_start_hook  See thread_hook.h.
+//   tap                Shows what passes over the connections; see tap.h.
 
 struct ClientOptions {
   // A name, a numeric address, or "unix:/path" or "unix:@name" (see address.h;
@@ -173,6 +176,7 @@ struct ClientOptions {
   ConnectOptions connect = {};
   SocketOptions socket = {};
   ThreadStartHook thread_start_hook = {};
+  std::shared_ptr<Tap> tap = {};
 
   // For a read handler only, as in ServerOptions; Client refuses them.
   std::function<void(Connection& server, std::stop_token stop)> begin = {};
@@ -220,6 +224,7 @@ struct ServerOptions {
   ListenOptions listen = {};
   SocketOptions socket = {};
   ThreadStartHook thread_start_hook = {};
+  std::shared_ptr<Tap> tap = {};
   AdmissionOptions admission = {};
 
   // For read-loop servers only; OneClientServer refuses them.

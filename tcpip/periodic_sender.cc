@@ -173,4 +173,9 @@ void PeriodicSender::close() {
   if (impl->process.is_here()) impl->close();
 }
 
+std::string to_string(const PeriodicSenderStats& stats) {
+  return fmt::format("{} sent, {} busy, {} failed, {} missed", stats.sent,
+                     stats.busy, stats.failed, stats.missed);
+}
+
 }  // namespace tcpip

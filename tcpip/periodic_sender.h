@@ -28,6 +28,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "tcpip/base_client_or_server.h"
 #include "tcpip/connection.h"
@@ -48,6 +49,9 @@ struct PeriodicSenderStats {
   std::uint64_t failed = 0;  // it threw
   std::uint64_t missed = 0;  // times at which it was not called
 };
+
+// One line.
+std::string to_string(const PeriodicSenderStats& stats);
 
 class PeriodicSender final {
  public:

@@ -16,6 +16,7 @@ namespace tcpip {
 namespace {
 
 using internal::Call;
+using internal::Counters;
 using internal::Heartbeats;
 using internal::Link;
 using internal::LinkSource;
@@ -59,12 +60,17 @@ std::optional<std::string> read_bytes(Link& link, Call call, Read read) {
   return read_past_heartbeats(link, *link.core->format(), call, read);
 }
 
-// For a read that waits. No message: the deadline passed while only heartbeats
-// came.
+// The deadline passed while only heartbeats came.
+[[noreturn]] void throw_timeout(const Link& link, Call call) {
+  link.meter.count(&Counters::read_timeouts);
+  throw TimeoutError(call.operation, link.record->peer.to_string());
+}
+
+// For a read that waits.
 std::string value_or_time_out(std::optional<std::string> message,
                               const Link& link, Call call) {
-  if (message) return *std::move(message);
-  throw TimeoutError(call.operation, link.record->peer.to_string());
+  if (!message) throw_timeout(link, call);
+  return *std::move(message);
 }
 
 // Decodes a message and gives the text to `use`, while the message is still in
@@ -79,7 +85,12 @@ class Decoder final : public Receiver::Consumer {
   void consume(std::string_view message) override {
     is_heartbeat_ = format_.is_heartbeat(message);
     if (is_heartbeat_) return;
-    use_(format_.decode(message, operation_, link_.record->peer));
+    try {
+      use_(format_.decode(message, operation_, link_.record->peer));
+    } catch (const Error&) {
+      link_.meter.count(&Counters::decode_errors);
+      throw;
+    }
   }
   bool is_heartbeat() const { return is_heartbeat_; }
 
@@ -91,7 +102,7 @@ class Decoder final : public Receiver::Consumer {
   bool is_heartbeat_ = false;
 };
 
-// False if there is no message.
+// False if there is no message; never if it waits.
 bool read_message(const Source& source, Call call, bool waits,
                   const internal::UseText& use) {
   const std::shared_ptr<Link> link = find_link(source, call.operation);
@@ -107,7 +118,9 @@ bool read_message(const Source& source, Call call, bool waits,
     }
     if (!decoder.is_heartbeat()) return true;
     link->core->note_heartbeat(*link, call.operation, receiver.consumed());
-    if (call.wait.deadline.has_passed() && --left == 0) return false;
+    if (!call.wait.deadline.has_passed() || --left > 0) continue;
+    if (waits) throw_timeout(*link, call);
+    return false;
   }
 }
 
@@ -202,8 +215,7 @@ namespace internal {
 
 void read_text(const ReadWriter& from, const char* operation, const Wait& wait,
                const UseText& use) {
-  if (read_message(from.source_, {operation, wait}, true, use)) return;
-  throw TimeoutError(operation, subject_of(from));
+  read_message(from.source_, {operation, wait}, true, use);
 }
 
 bool try_read_text(const ReadWriter& from, const char* operation,
@@ -259,6 +271,18 @@ std::optional<std::string> try_read_bytes_until(const ReadWriter& from,
 void write_bytes(const ReadWriter& to, const char* operation,
                  std::string_view data, const Wait& wait) {
   write_parts(to.source_, {operation, wait}, {&data, 1});
+}
+
+void write_piece(const ReadWriter& to, const char* operation,
+                 std::string_view data, const Wait& wait) {
+  write_parts(to.source_, {operation, wait, true}, {&data, 1});
+}
+
+void drain_piece(const ReadWriter& to, const char* operation,
+                 const Wait& wait) {
+  write_to(to.source_, operation, [&](Link& link) {
+    link.sender->drain({operation, wait, true});
+  });
 }
 
 std::size_t discard_bytes(const ReadWriter& from, const char* operation) {

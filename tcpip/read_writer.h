@@ -83,6 +83,10 @@ std::optional<std::string> try_read_bytes_until(const ReadWriter& from,
                                                 std::string_view separator);
 void write_bytes(const ReadWriter& to, const char* operation,
                  std::string_view data, const Wait& wait);
+// write() and drain() for a caller that waits piece by piece.
+void write_piece(const ReadWriter& to, const char* operation,
+                 std::string_view data, const Wait& wait);
+void drain_piece(const ReadWriter& to, const char* operation, const Wait& wait);
 std::size_t discard_bytes(const ReadWriter& from, const char* operation);
 // What reads from its connection, for frame_dispatcher.h: it goes on to the end
 // of the stream also when the connection has ended meanwhile. Throws
@@ -282,6 +286,10 @@ class ReadWriter {
       const ReadWriter&, const char*, std::string_view);
   friend void internal::write_bytes(const ReadWriter&, const char*,
                                     std::string_view, const Wait&);
+  friend void internal::write_piece(const ReadWriter&, const char*,
+                                    std::string_view, const Wait&);
+  friend void internal::drain_piece(const ReadWriter&, const char*,
+                                    const Wait&);
   friend std::size_t internal::discard_bytes(const ReadWriter&, const char*);
   friend std::shared_ptr<internal::Receiver> internal::receiver_of(
       const ReadWriter&, const char*);

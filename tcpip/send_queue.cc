@@ -204,7 +204,8 @@ SendQueue::Stats SendQueue::Impl::stats() const noexcept {
   return {.posted = posted_,
           .sent = sent_,
           .dropped_full = dropped_full_,
-          .dropped_stale = dropped_stale_};
+          .dropped_stale = dropped_stale_,
+          .waiting = size()};
 }
 
 void SendQueue::Impl::close() {
@@ -274,9 +275,9 @@ bool SendQueue::Impl::write(std::string_view data) {
     }
     try {
       if (queued) {
-        to_.drain(wait);
+        internal::drain_piece(to_, kName, wait);
       } else {
-        internal::write_bytes(to_, kName, data, wait);
+        internal::write_piece(to_, kName, data, wait);
       }
       return true;
     } catch (const TimeoutError& e) {
@@ -323,6 +324,14 @@ void SendQueue::Impl::note_done(std::uint64_t position) {
   if (position == done_) return;
   done_ = position;
   changed_.notify_all();
+}
+
+std::string to_string(const SendQueueStats& stats) {
+  return fmt::format(
+      "{} posted, {} sent, {} dropped for lack of room, {} dropped with their "
+      "connection, {} waiting",
+      stats.posted, stats.sent, stats.dropped_full, stats.dropped_stale,
+      stats.waiting);
 }
 
 // --- The face ---

@@ -36,6 +36,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "tcpip/base_client_or_server.h"
@@ -78,7 +79,11 @@ struct SendQueueStats {
   std::uint64_t sent = 0;           // the connection has taken them
   std::uint64_t dropped_full = 0;   // for lack of room
   std::uint64_t dropped_stale = 0;  // the connection or the queue had ended
+  std::size_t waiting = 0;          // as size()
 };
+
+// One line.
+std::string to_string(const SendQueueStats& stats);
 
 class SendQueue final {
  public:

@@ -21,6 +21,8 @@ std::string_view to_string(ThreadRole role) noexcept {
       return "send";
     case ThreadRole::kPeriodic:
       return "periodic";
+    case ThreadRole::kTap:
+      return "tap";
     case ThreadRole::kResolve:
       return "resolve";
   }

@@ -22,6 +22,7 @@ enum class ThreadRole {
               // the thread of a CallbackThread
   kSend,      // writer thread of a SendQueue
   kPeriodic,  // thread of a PeriodicSender: calls its function
+  kTap,       // thread of a Tap: calls its sink
   kResolve    // looks up one host name; never passed to a hook
 };
 

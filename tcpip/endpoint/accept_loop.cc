@@ -37,6 +37,10 @@ bool is_over(EndedSocket& ended, Socket::LingerStep step) noexcept {
 
 void AcceptLoop::run() {
   while (!core_.is_closing()) {
+    if (core_.close_requested()) {
+      core_.close();
+      break;
+    }
     try {
       const std::shared_ptr<Link> client = core_.link();
       const IoResult polled = wait_for_work(client.get());
@@ -159,10 +163,12 @@ bool AcceptLoop::may_connect(const Address& peer) noexcept {
   try {
     return !asked || asked(peer);
   } catch (const std::exception& e) {
+    core_.counters().callback_errors.add();
     core_.peer_log().write(PeerLine::kCallbackFailed, LogLevel::kError, [&] {
       return fmt::format("may_connect failed: {}", what_of(e));
     });
   } catch (...) {
+    core_.counters().callback_errors.add();
     core_.peer_log().write(PeerLine::kCallbackFailed, LogLevel::kError, [] {
       return "may_connect failed with an unknown exception";
     });
@@ -172,7 +178,7 @@ bool AcceptLoop::may_connect(const Address& peer) noexcept {
 
 void AcceptLoop::receive_client(Listener::Accepted accepted) {
   if (!may_connect(accepted.peer)) {
-    core_.count_not_allowed();
+    core_.counters().not_allowed.add();
     core_.peer_log().write(PeerLine::kNotAllowed, LogLevel::kWarning, [&] {
       return fmt::format("closing the connection from {}: it is not allowed",
                          accepted.peer.to_string());
@@ -227,6 +233,7 @@ void AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
 }
 
 void AcceptLoop::reject(Link& link) {
+  core_.counters().rejected.add();
   core_.peer_log().write(PeerLine::kTurnedAway, LogLevel::kWarning, [&] {
     return fmt::format(
         "rejecting the connection from {}: a client is already connected",

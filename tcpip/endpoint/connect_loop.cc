@@ -26,6 +26,9 @@ using std::chrono::steady_clock;
 
 // After a failure for lack of memory.
 constexpr milliseconds kRest{100};
+// How often one that waits for a name server looks whether close() is
+// requested.
+constexpr milliseconds kLookForRequest{100};
 
 std::error_code code_of(const std::exception& e) noexcept {
   if (const auto* error = dynamic_cast<const std::system_error*>(&e)) {
@@ -47,19 +50,58 @@ std::minstd_rand::result_type seed(const void* client) noexcept {
   return static_cast<std::minstd_rand::result_type>(mixed ^ (mixed >> 32));
 }
 
+// In pieces: only a poll() can be woken out of a signal handler.
+std::vector<Address> look_up(const EndpointCore& core, const Target& target,
+                             const Wait& wait) {
+  for (;;) {
+    if (core.close_requested()) throw CancelledError("resolve", target.name());
+    const Deadline piece =
+        std::min(wait.deadline, Deadline::after(kLookForRequest));
+    try {
+      return resolve(target.host, target.port, Wait(piece, wait.stop),
+                     target.connect.family);
+    } catch (const TimeoutError&) {
+      if (wait.deadline.has_passed()) throw;
+    }
+  }
+}
+
+bool is_over(const EndpointCore& core) {
+  return core.close_requested() || core.is_closing();
+}
+
+// Waits until done(), the deadline, or the end of the core: on the waker, which
+// a signal handler can signal.
+template <class Done>
+void wait_until(EndpointCore& core, Deadline deadline, Done done) {
+  for (;;) {
+    core.waker().clear();
+    if (is_over(core) || done() || deadline.has_passed()) return;
+    pollfd poll{core.waker().fd(), POLLIN, 0};
+    if (poll_until({&poll, 1}, deadline).status == IoStatus::kError) {
+      core.pause(std::min(deadline, Deadline::after(kRest)));
+    }
+  }
+}
+
 }  // namespace
 
 std::string Target::name() const {
   return host_and_port(host.empty() ? "localhost" : host, port);
 }
 
-std::shared_ptr<Socket> connect_to(const EndpointCore& core,
-                                   const Target& target, const Wait& wait,
-                                   RefusedOptions& refused) {
-  const std::vector<Address> addresses =
-      resolve(target.host, target.port, wait, target.connect.family);
-  return connect_socket(addresses, target.connect, core.config().socket, wait,
-                        target.name(), &refused);
+std::shared_ptr<Socket> connect_to(EndpointCore& core, const Target& target,
+                                   const Wait& wait, RefusedOptions& refused) {
+  try {
+    return connect_socket(look_up(core, target, wait), target.connect,
+                          core.config().socket, wait, target.name(), &refused,
+                          {core.waker(), core.close_requested()});
+  } catch (const CancelledError&) {
+    throw;
+  } catch (...) {
+    core.counters().failed_connects.add();
+    throw;
+  }
 }
 
 bool Silence::is_too_long(TimePoint now, std::uint64_t arrived) noexcept {
@@ -86,7 +128,7 @@ void watch(EndpointCore& core, Link& link, milliseconds silence_timeout) {
     if (!std::exchange(failed, true)) core.log().error(why);
     core.pause(Deadline::after(kRest));
   };
-  while (core.is_current(link)) {
+  while (core.is_current(link) && !core.close_requested()) {
     IoResult polled;
     try {
       Deadline look_again =
@@ -120,6 +162,16 @@ void watch(EndpointCore& core, Link& link, milliseconds silence_timeout) {
   }
 }
 
+void linger_until_closed(EndpointCore& core) {
+  // The connection may end long after its hang-up: when its last byte is read.
+  wait_until(core, {}, [&core] {
+    core.linger_for_ended();
+    return false;
+  });
+  if (core.close_requested()) core.close();
+  core.linger_for_ended();
+}
+
 ConnectLoop::ConnectLoop(EndpointCore& core, Target target,
                          ReconnectOptions options, std::stop_token closing)
     : core_(core),
@@ -129,11 +181,14 @@ ConnectLoop::ConnectLoop(EndpointCore& core, Target target,
       random_(seed(&core)) {}
 
 void ConnectLoop::run() {
-  while (core_.wait_for_room_for_events()) {
+  for (;;) {
+    wait_until(core_, {}, [this] { return core_.has_room_for_events(); });
+    if (is_over(core_)) break;
     if (const std::shared_ptr<Link> link = try_once()) serve(*link);
     core_.peer_log().write_due();
-    core_.pause(next_try());
+    wait_until(core_, next_try(), [] { return false; });
   }
+  if (core_.close_requested()) core_.close();
   core_.linger_for_ended();
   core_.peer_log().write_rest();
 }
@@ -174,7 +229,9 @@ void ConnectLoop::serve(Link& link) {
   const auto begin = steady_clock::now();
   watch(core_, link, options_.silence_timeout);
   // The server has gone. What it has sent before can be read for a while.
-  core_.wait_until_over(link, Deadline::after(options_.finish_time));
+  wait_until(core_, Deadline::after(options_.finish_time),
+             [&] { return !core_.is_current(link); });
+  if (is_over(core_)) return;
   core_.finish_hung_up(link);
   // A server that turns its clients away gets fewer and fewer tries. Not
   // arrived(): the kernel counts the FIN as a byte.

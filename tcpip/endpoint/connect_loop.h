@@ -37,10 +37,10 @@ struct Target {
   std::string name() const;
 };
 
-// Looks the name up and connects. Throws what open_connection() throws.
-std::shared_ptr<Socket> connect_to(const EndpointCore& core,
-                                   const Target& target, const Wait& wait,
-                                   RefusedOptions& refused);
+// Looks the name up and connects. Throws what open_connection() throws;
+// CancelledError also if close() is requested.
+std::shared_ptr<Socket> connect_to(EndpointCore& core, const Target& target,
+                                   const Wait& wait, RefusedOptions& refused);
 
 // Notices that nothing has come from the peer for `limit`; never if that is 0.
 class Silence {
@@ -65,9 +65,15 @@ class Silence {
   std::uint64_t arrived_ = 0;
 };
 
-// Returns when the connection has ended or its peer has hung up.
+// Returns when the connection has ended, its peer has hung up, or close() is
+// requested.
 void watch(EndpointCore& core, Link& link,
            std::chrono::milliseconds silence_timeout = {});
+
+// For the monitor thread of a client that connects once, after watch(): lingers
+// for its connection when that has ended, and closes the client when that is
+// requested. Returns when the core is closing.
+void linger_until_closed(EndpointCore& core);
 
 class ConnectLoop {
  public:

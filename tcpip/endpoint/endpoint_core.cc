@@ -72,13 +72,14 @@ void request_stop(std::stop_source& stop) noexcept {
 Link::Link(std::shared_ptr<EndpointCore> endpoint_core,
            std::shared_ptr<Socket> connected_socket, const Address& peer,
            std::size_t limit, const HeartbeatOptions& heartbeat_options,
-           Heartbeats::TimePoint connected)
+           Heartbeats::TimePoint connected, Meter link_meter)
     : core(std::move(endpoint_core)),
       socket(std::move(connected_socket)),
       record(std::make_shared<ConnectionRecord>(core, peer,
                                                 socket->local_address())),
-      receiver(std::make_shared<Receiver>(socket, limit)),
-      sender(std::make_shared<Sender>(socket)),
+      meter(std::move(link_meter)),
+      receiver(std::make_shared<Receiver>(socket, limit, meter)),
+      sender(std::make_shared<Sender>(socket, meter)),
       heartbeats(heartbeat_options, connected) {}
 
 // For a Link that was never admitted; EndpointCore has closed the others.
@@ -179,6 +180,7 @@ DisconnectReason EndpointCore::reason_for(std::error_code error) noexcept {
 
 void EndpointCore::begin_start() {
   process_.check("start");
+  if (close_requested_) close();
   const MutexLock lock(mutex_);
   if (closing_) throw std::logic_error("start() called after close()");
   if (started_) throw std::logic_error("start() called twice");
@@ -230,6 +232,14 @@ void EndpointCore::start_worker(ThreadRole role, const char* name,
 bool EndpointCore::is_closing() const {
   const MutexLock lock(mutex_);
   return closing_;
+}
+
+void EndpointCore::request_close() noexcept {
+  if (!process_.is_here()) return;
+  const int saved = errno;
+  close_requested_ = true;
+  waker_.signal();
+  errno = saved;
 }
 
 // Each step has no effect the second time. So calls at the same time, with
@@ -391,6 +401,35 @@ std::uint64_t EndpointCore::connection_count() const {
   return count_;
 }
 
+EndpointStats EndpointCore::stats() const {
+  process_.check("stats");
+  const auto time_of = [](const Moment& moment) {
+    return moment.is_set() ? std::optional(moment.time()) : std::nullopt;
+  };
+  const Counters& c = *counters_;
+  EndpointStats stats{
+      .failed_connects = c.failed_connects.value(),
+      .rejected = c.rejected.value(),
+      .not_allowed = c.not_allowed.value(),
+      .bytes_received = c.bytes_received.value(),
+      .messages_received = c.messages_received.value(),
+      .bytes_sent = c.bytes_sent.value(),
+      .messages_sent = c.messages_sent.value(),
+      .last_receive = time_of(c.last_receive),
+      .last_send = time_of(c.last_send),
+      .timeouts = c.read_timeouts.value() + c.write_timeouts.value(),
+      .overruns = c.overruns.value(),
+      .decode_errors = c.decode_errors.value(),
+      .callback_errors = c.callback_errors.value(),
+      .dropped_bytes = c.dropped_bytes.value(),
+      .unsent_bytes = c.unsent_bytes.value(),
+  };
+  const MutexLock lock(mutex_);
+  stats.connected = current_ != nullptr;
+  stats.connections = count_;
+  return stats;
+}
+
 std::shared_ptr<Link> EndpointCore::link() const {
   process_.check("connection");
   const MutexLock lock(mutex_);
@@ -455,14 +494,22 @@ std::shared_ptr<Link> EndpointCore::make_link(std::shared_ptr<Socket> socket,
                                               const Address& peer) {
   // Not make_shared: the record's weak_ptr would keep the memory of the Link as
   // long as the program keeps a Connection.
-  std::shared_ptr<Link> link(new Link(shared_from_this(), std::move(socket),
-                                      peer, config_.limit, config_.heartbeats,
-                                      std::chrono::steady_clock::now()));
+  Meter meter = make_meter(*socket, peer);
+  std::shared_ptr<Link> link(new Link(
+      shared_from_this(), std::move(socket), peer, config_.limit,
+      config_.heartbeats, std::chrono::steady_clock::now(), std::move(meter)));
   link->record->live = link;
   link->greeting = config_.reader.greets;
   link->ended.emplace_back(link->socket);
   link->receiver->set_observer(link);
   return link;
+}
+
+Meter EndpointCore::make_meter(const Socket& socket,
+                               const Address& peer) const {
+  if (!config_.tap) return {counters_, nullptr};
+  return {counters_, std::make_shared<TapLine>(*config_.tap, config_.name,
+                                               socket.local_address(), peer)};
 }
 
 // If this throws, nothing has changed.
@@ -554,6 +601,9 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
     link->began.event->event.connected = true;
     link->began.event->event.time = now;
   }
+  if (link->meter.tap) {
+    link->meter.tap->began(config_.begins, link->record->number);
+  }
   // Before the event: what its callback posts to a SendQueue is for this one.
   *current_number_ = link->record->number;
   post_event(link->began);
@@ -581,8 +631,10 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
   post_event(current_->over);
   // Before others find the socket in ended_: who lingers for it expects that
   // our last bytes and FIN are on their way.
-  current_->sender->close(error_for_writes(reason, error),
-                          Socket::Wake::kWhenAcknowledged);
+  counters_->unsent_bytes.add(current_->sender->close(
+      error_for_writes(reason, error), Socket::Wake::kWhenAcknowledged));
+  counters_->dropped_bytes.add(ended.unread);
+  if (current_->meter.tap) current_->meter.tap->ended();
   ended_.splice(ended_.end(), current_->ended);
   ended.reason = reason;
   ended.link = std::move(current_);
@@ -655,13 +707,6 @@ void EndpointCore::note_hang_up(Link& link, bool broken) noexcept {
   link.broken = broken;
   // If a read is under way, its read_ended() ends the connection.
   if (is_drained(link) && !is_to_be_answered(link)) end_drained_link(ended);
-}
-
-void EndpointCore::wait_until_over(const Link& link, Deadline deadline) {
-  const MutexLock lock(mutex_);
-  changed_.wait(mutex_, deadline, [this, &link]() TCPIP_REQUIRES(mutex_) {
-    return current_.get() != &link;
-  });
 }
 
 void EndpointCore::finish_hung_up(const Link& link) noexcept {
@@ -837,7 +882,12 @@ CallbackQueue::Callback EndpointCore::counted(
     const CallbackRun run(*self);
     // Destroy what the callback holds before it counts as ended.
     const auto once = std::exchange(callback, nullptr);
-    once();
+    try {
+      once();
+    } catch (...) {
+      self->counters().callback_errors.add();
+      throw;
+    }
   };
 }
 
@@ -865,12 +915,9 @@ void EndpointCore::tell_failure(DisconnectReason reason,
   if (!closing_) post_event(failure);
 }
 
-bool EndpointCore::wait_for_room_for_events() {
+bool EndpointCore::has_room_for_events() const {
   const MutexLock lock(mutex_);
-  changed_.wait(mutex_, {}, [this]() TCPIP_REQUIRES(mutex_) {
-    return closing_ || waiting_events_ <= kMaxWaitingEvents;
-  });
-  return !closing_;
+  return waiting_events_ <= kMaxWaitingEvents;
 }
 
 void EndpointCore::event_is_gone() noexcept {
@@ -878,7 +925,6 @@ void EndpointCore::event_is_gone() noexcept {
   if (waiting_events_-- != kMaxWaitingEvents + 1) return;
   // The accept thread or the connect loop may wait for it.
   waker_.signal();
-  changed_.notify_all();
 }
 
 void EndpointCore::run_event(const ConnectionEvent& event) noexcept {
@@ -886,10 +932,12 @@ void EndpointCore::run_event(const ConnectionEvent& event) noexcept {
   try {
     config_.on_event(event);
   } catch (const std::exception& e) {
+    counters_->callback_errors.add();
     peer_log_.write(PeerLine::kCallbackFailed, LogLevel::kError, [&] {
       return fmt::format("connect_callback failed: {}", what_of(e));
     });
   } catch (...) {
+    counters_->callback_errors.add();
     peer_log_.write(PeerLine::kCallbackFailed, LogLevel::kError, [] {
       return "connect_callback failed with an unknown exception";
     });

@@ -58,6 +58,7 @@
 #include <system_error>
 #include <vector>
 
+#include "tcpip/address.h"
 #include "tcpip/base/mutex.h"
 #include "tcpip/base/peer_log.h"
 #include "tcpip/base/poller.h"
@@ -73,6 +74,10 @@
 #include "tcpip/network.h"
 #include "tcpip/options.h"
 #include "tcpip/socket.h"
+#include "tcpip/stats.h"
+#include "tcpip/stream/counters.h"
+#include "tcpip/stream/meter.h"
+#include "tcpip/tap.h"
 #include "tcpip/thread_hook.h"
 #include "tcpip/wait.h"
 
@@ -100,6 +105,8 @@ struct EndpointConfig {
   // Of a server; what a client has refuses a second connection.
   AdmissionOptions admission;
   std::vector<Network> allowed;  // admission.allow
+  std::shared_ptr<Tap> tap;      // or null
+  TapEvent begins = TapEvent::kAccepted;
 };
 
 class EndpointCore final : public LinkSource,
@@ -139,6 +146,12 @@ class EndpointCore final : public LinkSource,
   // members that the program can reach throw std::logic_error there.
   void release();
   bool is_closing() const;
+  // Asks the watching thread, or the one that connects, for close(). May be
+  // called in a signal handler.
+  void request_close() noexcept;
+  const std::atomic<bool>& close_requested() const noexcept {
+    return close_requested_;
+  }
   // True once close() was called, every thread has ended and no callback runs.
   // No callback is left queued either, unless close() was called in worker
   // threads and stop callbacks only. False at the deadline; throws
@@ -150,7 +163,8 @@ class EndpointCore final : public LinkSource,
   // Waits until the deadline, or until the core is closing. For a worker that
   // cannot poll.
   void pause(Deadline deadline);
-  // Signalled when the connection has ended or the core is closing.
+  // Signalled when the connection has ended, the core is closing, or that is
+  // requested.
   Waker& waker() noexcept { return waker_; }
 
   // The format of text messages, for calls that begin now.
@@ -211,9 +225,8 @@ class EndpointCore final : public LinkSource,
   Admission admit(const std::shared_ptr<Link>& link, bool force = false);
   // True if admit() would refuse a client now.
   bool would_refuse() const;
-  // Clients that were closed since the options do not allow them.
-  void count_not_allowed() noexcept { ++not_allowed_; }
-  std::uint64_t not_allowed() const noexcept { return not_allowed_; }
+  Counters& counters() const noexcept { return *counters_; }
+  EndpointStats stats() const;
   // Ends `link`, if it is still current, because the connection is lost.
   void lose(const Link& link, DisconnectReason reason,
             std::error_code error = {}) noexcept;
@@ -225,8 +238,6 @@ class EndpointCore final : public LinkSource,
   // and no reply to write; else who reads or calls the handler ends it. Only in
   // the watching thread.
   void note_hang_up(Link& link, bool broken) noexcept;
-  // Waits until `link` is no longer current, or until the deadline.
-  void wait_until_over(const Link& link, Deadline deadline);
   // Ends `link`, if it is still current, because its peer has gone. What is not
   // read is dropped.
   void finish_hung_up(const Link& link) noexcept;
@@ -258,9 +269,8 @@ class EndpointCore final : public LinkSource,
   // Queues an event that tells of a connection that could not be made. Throws
   // std::bad_alloc; then nothing has changed.
   void tell_failure(DisconnectReason reason, std::error_code error);
-  // Waits until a further connection may be admitted; see kEventsWaiting. False
-  // if the core is closing.
-  bool wait_for_room_for_events();
+  // False if no further connection may be admitted now: see kEventsWaiting.
+  bool has_room_for_events() const;
   // Hands over the sockets of ended connections. Their peers may still need our
   // last bytes, so the caller lingers for them.
   EndedSockets take_ended() noexcept;
@@ -292,6 +302,7 @@ class EndpointCore final : public LinkSource,
   bool may_be_replaced(const Link& link) const noexcept;
   std::optional<Admission> may_not_admit(bool force) const noexcept
       TCPIP_REQUIRES(mutex_);
+  Meter make_meter(const Socket& socket, const Address& peer) const;
   void send_heartbeat(Link& link);
   LinkEvent make_event(const Connection& connection);
   void prepare_events(Link& link);
@@ -316,7 +327,9 @@ class EndpointCore final : public LinkSource,
   const ProcessMark process_;
   PeerLog peer_log_;
   Waker waker_;
-  std::atomic<std::uint64_t> not_allowed_{0};
+  std::atomic<bool> close_requested_{false};
+  // Shared with streams that outlive the core.
+  const std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
 
   mutable Mutex mutex_;
   mutable CondVar changed_;

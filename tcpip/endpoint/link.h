@@ -28,6 +28,7 @@
 #include "tcpip/callback_queue.h"
 #include "tcpip/endpoint/heartbeats.h"
 #include "tcpip/socket.h"
+#include "tcpip/stream/meter.h"
 #include "tcpip/stream/receiver.h"
 #include "tcpip/stream/sender.h"
 #include "tcpip/wait.h"
@@ -106,7 +107,7 @@ struct Link final : ReadObserver {
   Link(std::shared_ptr<EndpointCore> endpoint_core,
        std::shared_ptr<Socket> connected_socket, const Address& peer,
        std::size_t limit, const HeartbeatOptions& heartbeat_options,
-       Heartbeats::TimePoint connected);
+       Heartbeats::TimePoint connected, Meter link_meter);
 
   ~Link();
 
@@ -116,6 +117,7 @@ struct Link final : ReadObserver {
   const std::shared_ptr<EndpointCore> core;
   const std::shared_ptr<Socket> socket;
   const std::shared_ptr<ConnectionRecord> record;
+  const Meter meter;
   // Streams that the program got from Connection::reader() and writer() share
   // these two. They keep the socket, but neither the Link nor the core.
   const std::shared_ptr<Receiver> receiver;

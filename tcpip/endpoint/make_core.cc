@@ -24,6 +24,7 @@ template <class Options>
 std::shared_ptr<EndpointCore> make_core_of(const Options& options,
                                            const char* what,
                                            const ReaderConfig& reader,
+                                           TapEvent begins,
                                            AdmissionOptions admission = {}) {
   check_port(options.port, what, "port");
   check(options.socket, what);
@@ -40,6 +41,8 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
       .reader = reader,
       .admission = std::move(admission),
       .allowed = {},
+      .tap = options.tap,
+      .begins = begins,
   };
   for (const std::string& network : config.admission.allow) {
     config.allowed.emplace_back(network);
@@ -59,8 +62,8 @@ std::shared_ptr<EndpointCore> make_core(const ClientOptions& options,
                                         const char* what, bool has_reader) {
   check_port(options.connect.local_port, what, "local_port");
   return make_core_of(
-      options, what,
-      {.exists = has_reader, .greets = options.begin != nullptr});
+      options, what, {.exists = has_reader, .greets = options.begin != nullptr},
+      TapEvent::kConnected);
 }
 
 std::shared_ptr<EndpointCore> make_core(const ServerOptions& options,
@@ -77,7 +80,7 @@ std::shared_ptr<EndpointCore> make_core(const ServerOptions& options,
                       {.exists = has_reader,
                        .greets = options.begin != nullptr,
                        .finish_time = options.finish_time},
-                      options.admission);
+                      TapEvent::kAccepted, options.admission);
 }
 
 }  // namespace tcpip::internal

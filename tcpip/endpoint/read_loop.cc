@@ -26,6 +26,7 @@ Outcome call(const ReadLoop::Handler& handler, EndpointCore& core,
              const std::stop_token& stop) noexcept {
   const auto log_failure = [&core](std::string_view separator,
                                    std::string_view what) {
+    core.counters().callback_errors.add();
     core.peer_log().write(PeerLine::kHandlerFailed, LogLevel::kError, [&] {
       return fmt::format("read handler failed{}{}", separator, what);
     });

@@ -12,6 +12,8 @@ namespace tcpip::internal {
 struct Call {
   const char* operation;  // its name in errors; static storage
   const Wait& wait;       // the caller's; valid during the call
+  // The caller waits piece by piece: a deadline that passes is no time-out.
+  bool is_piece = false;
 };
 
 }  // namespace tcpip::internal

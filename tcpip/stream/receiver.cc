@@ -112,8 +112,9 @@ struct Receiver::Attempt {
   std::size_t budget = 0;
 };
 
-Receiver::Receiver(std::shared_ptr<Socket> socket, std::size_t limit)
-    : socket_(std::move(socket)), limit_(limit) {}
+Receiver::Receiver(std::shared_ptr<Socket> socket, std::size_t limit,
+                   Meter meter)
+    : socket_(std::move(socket)), limit_(limit), meter_(std::move(meter)) {}
 
 Receiver::~Receiver() = default;
 
@@ -133,6 +134,7 @@ void Receiver::check_stop(const Call& call) const {
 }
 
 void Receiver::throw_timeout(const Call& call) const {
+  meter_.count(&Counters::read_timeouts);
   throw TimeoutError(call.operation, peer());
 }
 
@@ -145,6 +147,11 @@ std::string_view Receiver::take(std::size_t n) noexcept {
   return taken;
 }
 
+std::string_view Receiver::take_message(std::size_t n) noexcept {
+  if (n > 0) meter_.count(&Counters::messages_received);
+  return take(n);
+}
+
 // Takes the first n bytes, and returns what consume() makes of them. They stay
 // if there is no memory for that.
 template <class Consume>
@@ -153,12 +160,12 @@ auto Receiver::hand_out(std::size_t n, Consume consume) {
   const std::string_view message = buffer_.unread().substr(0, n);
   try {
     auto result = consume(message);
-    take(n);
+    take_message(n);
     return result;
   } catch (const std::bad_alloc&) {
     throw;
   } catch (...) {
-    take(n);
+    take_message(n);
     throw;
   }
 }
@@ -234,6 +241,8 @@ Receiver::Fill Receiver::fill(Attempt& attempt) {
     return Fill::kEof;
   }
   buffer_.add(result.count);
+  const std::string_view unread = buffer_.unread();
+  meter_.received(unread.substr(unread.size() - result.count));
   attempt.filled = true;
   attempt.budget -= std::min(attempt.budget, result.count);
   return Fill::kData;
@@ -274,6 +283,7 @@ std::optional<std::size_t> Receiver::until(SeparatorSpan separators,
   check_stop(attempt.call);
   const char* const operation = attempt.call.operation;
   const auto throw_overrun = [&](std::string_view what, std::size_t consumed) {
+    meter_.count(&Counters::overruns);
     throw LimitOverrunError(operation, peer(),
                             fmt::format("{} (limit {} bytes)", what, limit_),
                             consumed);
@@ -468,7 +478,7 @@ bool Receiver::exactly(std::span<std::byte> out, Attempt& attempt) {
     }
   }
   if (!exactly(out.size(), attempt)) return false;
-  const std::string_view data = take(out.size());
+  const std::string_view data = take_message(out.size());
   if (!data.empty()) std::memcpy(out.data(), data.data(), data.size());
   return true;
 }
@@ -484,6 +494,8 @@ bool Receiver::exactly_direct(std::span<std::byte> out) {
     const IoResult result =
         socket_->receive_now(out.data() + have, out.size() - have);
     if (result.status != IoStatus::kOk || result.count == 0) break;
+    meter_.received(
+        {reinterpret_cast<const char*>(out.data()) + have, result.count});
     have += result.count;
   }
   if (have < out.size()) {
@@ -493,6 +505,7 @@ bool Receiver::exactly_direct(std::span<std::byte> out) {
   const std::string_view buffered = take(begin);
   if (begin > 0) std::memcpy(out.data(), buffered.data(), begin);
   buffer_.count_past(out.size() - begin);
+  meter_.count(&Counters::messages_received);
   if (in_dropped_line_ && std::memchr(out.data(), '\n', out.size())) {
     in_dropped_line_ = false;
   }
@@ -612,6 +625,7 @@ std::string Receiver::read_all(const Call& call, std::size_t max) {
     Attempt attempt{call};
     for (;;) {
       if (buffer_.size() > max) {
+        meter_.count(&Counters::overruns);
         throw LimitOverrunError(
             call.operation, peer(),
             fmt::format("more than the {} bytes that were allowed", max),
@@ -724,7 +738,7 @@ void Receiver::read_exactly(const Call& call, std::span<std::byte> out) {
   check_size(out.size(), call);
   Operation operation(*this, call.operation);
   if (may_take_at_once(call) && out.size() <= buffer_.size()) {
-    const std::string_view data = take(out.size());
+    const std::string_view data = take_message(out.size());
     if (!data.empty()) std::memcpy(out.data(), data.data(), data.size());
     return;
   }

@@ -25,6 +25,7 @@
 #include "tcpip/process_mark.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream/call.h"
+#include "tcpip/stream/meter.h"
 #include "tcpip/stream/receive_buffer.h"
 #include "tcpip/stream/separator.h"
 #include "tcpip/stream/sole_reader.h"
@@ -57,7 +58,7 @@ class ReadObserver {
 class Receiver {
  public:
   // The socket is not null, the limit not 0.
-  Receiver(std::shared_ptr<Socket> socket, std::size_t limit);
+  Receiver(std::shared_ptr<Socket> socket, std::size_t limit, Meter meter = {});
   ~Receiver();
   Receiver(const Receiver&) = delete;
   Receiver& operator=(const Receiver&) = delete;
@@ -179,6 +180,7 @@ class Receiver {
   }
   [[noreturn]] void throw_timeout(const Call& call) const;
   std::string_view take(std::size_t n) noexcept;
+  std::string_view take_message(std::size_t n) noexcept;
   template <class Consume>
   auto hand_out(std::size_t n, Consume consume);
   Fill fill(Attempt& attempt);
@@ -222,6 +224,7 @@ class Receiver {
   const ProcessMark process_;
   const std::shared_ptr<Socket> socket_;
   const std::size_t limit_;
+  const Meter meter_;
   std::weak_ptr<ReadObserver> observer_;
   bool has_observer_ = false;
   std::chrono::microseconds spin_{0};

@@ -32,7 +32,8 @@ void free_memory(std::string& buffer) noexcept { std::string().swap(buffer); }
 
 }  // namespace
 
-Sender::Sender(std::shared_ptr<Socket> socket) : socket_(std::move(socket)) {}
+Sender::Sender(std::shared_ptr<Socket> socket, Meter meter)
+    : socket_(std::move(socket)), meter_(std::move(meter)) {}
 Sender::~Sender() = default;
 
 void Sender::write(const char* operation, Parts parts) {
@@ -148,6 +149,11 @@ void Sender::throw_ended(const char* operation) const {
       "the connection was closed by this side");
 }
 
+void Sender::throw_timeout(const Call& call, bool queued) const {
+  if (!call.is_piece) meter_.count(&Counters::write_timeouts);
+  throw TimeoutError(call.operation, peer(), queued);
+}
+
 void Sender::check_writable(const char* operation) {
   if (socket_->is_closed() || error_ != 0) throw_ended(operation);
   if (eof_wanted_) {
@@ -171,6 +177,7 @@ void Sender::append(const char* operation, Parts parts) {
   // All memory that the message may need, before its first byte is sent: half a
   // message must not be followed by another.
   make_room(total);
+  meter_.count(&Counters::messages_sent);
   const bool copying = parts.size() > 1 && (total <= kCopyAll || !large);
   if (pending() > 0 || waiting_ || copying) {
     copy(parts, 0);
@@ -227,6 +234,7 @@ void Sender::gather(Parts parts, std::size_t total) noexcept {
     if (count == 0) return;
     const IoResult result = socket_->send_now(std::span(pieces).first(count));
     if (!note(result)) return;
+    meter_.sent(std::span(pieces).first(count), result.count);
     sent += result.count;
     sent_ += result.count;
     for (std::size_t left = result.count; next < parts.size();) {
@@ -278,6 +286,7 @@ void Sender::send_now() noexcept {
       return;
     }
     is_stuck_ = false;
+    meter_.sent({&piece, 1}, result.count);
     head_ += result.count;
     sent_ += result.count;
   }
@@ -308,11 +317,11 @@ void Sender::send_until(std::uint64_t target, const Call& call, bool queued) {
     if (sent_ >= target) break;
     if (socket_->is_closed()) throw_ended(operation);
     if (refused > 0 && wait.deadline.has_passed()) {
-      throw TimeoutError(operation, peer(), queued);
+      throw_timeout(call, queued);
     }
     if (!waiting_ && !is_stuck_) {
       if (wait.deadline.has_passed()) {
-        throw TimeoutError(operation, peer(), queued);
+        throw_timeout(call, queued);
       }
       mutex_.unlock();
       std::this_thread::yield();
@@ -344,7 +353,7 @@ void Sender::send_until(std::uint64_t target, const Call& call, bool queued) {
     // What this call waits for may have been sent meanwhile.
     if (sent_ >= target) continue;
     if (status == IoStatus::kTimeout) {
-      throw TimeoutError(operation, peer(), queued);
+      throw_timeout(call, queued);
     }
     if (status == IoStatus::kStopped) {
       throw CancelledError(operation, peer(), queued);

@@ -23,6 +23,7 @@
 #include "tcpip/send_result.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream/call.h"
+#include "tcpip/stream/meter.h"
 
 namespace tcpip::internal {
 
@@ -30,7 +31,7 @@ class Sender {
  public:
   using Parts = std::span<const std::string_view>;
 
-  explicit Sender(std::shared_ptr<Socket> socket);
+  explicit Sender(std::shared_ptr<Socket> socket, Meter meter = {});
   ~Sender();
   Sender(const Sender&) = delete;
   Sender& operator=(const Sender&) = delete;
@@ -61,6 +62,8 @@ class Sender {
   std::string peer() const;
   [[noreturn]] void throw_ended(const char* operation) const
       TCPIP_REQUIRES(mutex_);
+  [[noreturn]] void throw_timeout(const Call& call, bool queued) const
+      TCPIP_REQUIRES(mutex_);
   std::size_t pending() const noexcept TCPIP_REQUIRES(mutex_) {
     return buffer_.size() - head_;
   }
@@ -84,6 +87,7 @@ class Sender {
 
   const ProcessMark process_;
   const std::shared_ptr<Socket> socket_;
+  const Meter meter_;
   mutable Mutex mutex_;
   CondVar changed_;
   std::string buffer_ TCPIP_GUARDED_BY(mutex_);

@@ -40,6 +40,7 @@ PRELUDE = """\
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -59,12 +60,15 @@ PRELUDE = """\
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/open_metrics.h"
 #include "tcpip/pending_replies.h"
 #include "tcpip/read_loop_client.h"
 #include "tcpip/reconnecting_client.h"
 #include "tcpip/periodic_sender.h"
 #include "tcpip/send_queue.h"
 #include "tcpip/realtime.h"
+#include "tcpip/stats.h"
+#include "tcpip/tap.h"
 #include "tcpip/testing/fault.h"
 #include "tcpip/testing/faulty_proxy.h"
 #include "tcpip/testing/one_client_server_test_case.h"

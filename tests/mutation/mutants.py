@@ -39,11 +39,11 @@ def mutant(name, old, new, what, at="", tests=(), same=None):
 source("callback_queue.cc", "callback_queue_test", "callback_thread_test",
        "base_client_or_server_test", "shutdown_test")
 mutant("post_without_bound",
-       "if (!may_post(owner) || posted_ >= max_size_) return false;",
-       "if (!may_post(owner)) return false;",
+       "if (!may_post(owner) || posted_ >= max_size_) {",
+       "if (!may_post(owner)) {",
        "the bound of the queue, in post()")
 mutant("post_one_more",
-       "posted_ >= max_size_) return false", "posted_ > max_size_) return false",
+       "posted_ >= max_size_) {", "posted_ > max_size_) {",
        "the bound of the queue is one too large")
 mutant("post_after_cancel",
        "if (!may_post(owner) || posted_ >= max_size_)",
@@ -246,8 +246,7 @@ mutant("events_fill_queue",
        "if (!item.front().is_event) ++posted_;", "++posted_;",
        "connection events do not count for the bound")
 mutant("enqueue_wakes_nobody",
-       "queue_.splice(queue_.end(), item);\n  changed();",
-       "queue_.splice(queue_.end(), item);",
+       "queue_.size());\n  changed();", "queue_.size());",
        "a posted callback wakes the thread that waits for it")
 mutant("start_wakes_nobody",
        "unlink(taken, queued);\n  changed();", "unlink(taken, queued);",
@@ -655,12 +654,13 @@ mutant("record_not_over",
 mutant("no_disconnected_event",
        "post_event(current_->over);", "", "the disconnected event is queued")
 mutant("socket_not_closed",
-       "current_->sender->close(error_for_writes(reason, error),\n"
-       "                          Socket::Wake::kWhenAcknowledged);", "",
+       "counters_->unsent_bytes.add(current_->sender->close(\n"
+       "      error_for_writes(reason, error), "
+       "Socket::Wake::kWhenAcknowledged));", "",
        "the end of a connection closes its socket")
 mutant("writes_not_told_why",
-       "current_->sender->close(error_for_writes(reason, error),",
-       "current_->sender->close(0,",
+       "error_for_writes(reason, error), Socket::Wake",
+       "0, Socket::Wake",
        "a blocked write is told why the connection has ended")
 mutant("socket_not_lingered_for",
        "ended_.splice(ended_.end(), current_->ended);", "",
@@ -777,8 +777,8 @@ mutant("close_another_link",
        "close() of an old Connection does not end the new one",
        tests=["connection_test"])
 mutant("callback_destroyed_uncounted",
-       "const auto once = std::exchange(callback, nullptr);\n    once();",
-       "callback();", "what a callback holds is destroyed before wait_done() "
+       "const auto once = std::exchange(callback, nullptr);\n    try {\n"
+       "      once();", "try {\n      callback();", "what a callback holds is destroyed before wait_done() "
        "returns")
 mutant("callback_end_notifies_nobody",
        "--core_.running_callbacks_;\n    core_.changed_.notify_all();",
@@ -793,14 +793,29 @@ mutant("event_counted_late",
        same="the window is the few instructions between two locks; a run of the "
        "event in it is too rare for a test")
 mutant("accept_thread_not_woken_by_events",
-       "waker_.signal();\n  changed_.notify_all();\n}\n\nvoid EndpointCore::run_event",
-       "changed_.notify_all();\n}\n\nvoid EndpointCore::run_event",
-       "a client that waits for events is admitted when they have run")
-mutant("connect_loop_not_woken_by_events",
-       "waker_.signal();\n  changed_.notify_all();\n}\n\nvoid EndpointCore::run_event",
        "waker_.signal();\n}\n\nvoid EndpointCore::run_event",
-       "a client that waits for events connects when they have run",
-       tests=["reconnecting_client_test"])
+       "}\n\nvoid EndpointCore::run_event",
+       "a client that waits for events is admitted when they have run")
+mutant("close_is_not_requested",
+       "close_requested_ = true;", "",
+       "a signal handler closes a server", tests=["request_close_test"])
+mutant("request_wakes_nobody",
+       "close_requested_ = true;\n  waker_.signal();", "close_requested_ = true;",
+       "a signal handler closes a server that is idle",
+       tests=["request_close_test"])
+mutant("request_spoils_errno",
+       "errno = saved;", "errno = EINTR;", "a signal handler must keep errno",
+       tests=["request_close_test"])
+mutant("request_before_start_is_forgotten",
+       "if (close_requested_) close();", "",
+       "a close() that is requested before start()",
+       tests=["request_close_test"])
+mutant("tap_not_told_of_the_end",
+       "if (current_->meter.tap) current_->meter.tap->ended();", "",
+       "a tap shows the end of a connection", tests=["tap_test"])
+mutant("unread_not_counted",
+       "counters_->dropped_bytes.add(ended.unread);", "",
+       "the statistics have what was dropped", tests=["stats_test"])
 mutant("event_failure_swallowed",
        'return fmt::format("connect_callback failed: {}", what_of(e));\n    });',
        'return fmt::format("", what_of(e));\n    });',
@@ -1505,11 +1520,12 @@ mutant("loss_not_noted",
        "lost_ = true;\n      throw;", "throw;", "an operation notes its loss")
 mutant("message_taken_without_memory",
        "} catch (const std::bad_alloc&) {\n    throw;\n  } catch (...) {\n"
-       "    take(n);", "} catch (...) {\n    take(n);",
+       "    take_message(n);", "} catch (...) {\n    take_message(n);",
        "a message stays if there is no memory for it",
        tests=["receiver_test", "stream_fault_test"])
 mutant("bad_message_stays",
-       "} catch (...) {\n    take(n);\n    throw;", "} catch (...) {\n    throw;",
+       "} catch (...) {\n    take_message(n);\n    throw;",
+       "} catch (...) {\n    throw;",
        "a message that cannot be decoded is taken",
        tests=["receiver_test", "read_writer_test"])
 mutant("incomplete_stays",
@@ -2119,8 +2135,16 @@ mutant("pending_not_polled",
        "fds_.push_back({polls && i + 1 == begun_ ? attempt.fd.get() : -1,",
        "an address that was tried first may still answer")
 mutant("connect_ignores_stop",
-       'if (wait.stop.stop_requested()) throw CancelledError("connect", peer);\n'
-       "    if (begun_", "if (begun_", "a stop ends connecting")
+       "if (wait.stop.stop_requested() || interrupt_.requested) {",
+       "if (interrupt_.requested) {", "a stop ends connecting")
+mutant("connect_ignores_the_request",
+       "if (wait.stop.stop_requested() || interrupt_.requested) {",
+       "if (wait.stop.stop_requested()) {",
+       "request_close() ends connecting", tests=["request_close_test"])
+mutant("interrupt_not_taken_back",
+       "if (fds_.back().revents != 0) interrupt_.waker.clear();", "",
+       "a wake-up for another reason does not make connecting spin",
+       tests=["reconnecting_client_test", "request_close_test"])
 mutant("passed_deadline_gets_no_look",
        "const bool is_last_look = all_have_begun && wait.deadline.has_passed();",
        "if (all_have_begun && wait.deadline.has_passed()) raise(peer);\n"
@@ -2531,12 +2555,40 @@ mutant("each_failure_is_told",
        "an outage is told once")
 mutant("gives_up_without_closing",
        "if (gives_up) core_.close();", "", "the last try closes the client")
+mutant("request_during_a_look_up",
+       'if (core.close_requested()) throw CancelledError("resolve", target.name());',
+       "", "request_close() ends the wait for a name server", same=
+       "The tests have no name server that is silent; the try then ends at its "
+       "deadline")
+mutant("request_ends_no_pause",
+       "if (is_over(core) || done() || deadline.has_passed()) return;",
+       "if (core.is_closing() || done() || deadline.has_passed()) return;",
+       "request_close() ends a pause", tests=["request_close_test"])
+mutant("request_is_lost_before_the_poll",
+       "core.waker().clear();\n    if (is_over(core) ||",
+       "if (is_over(core)) return;\n    core.waker().clear();\n    if (",
+       "the waker is cleared before the state is looked at", same=
+       "Only a request between the two lines is lost: no test can hit that")
+mutant("request_ends_no_watch",
+       "while (core.is_current(link) && !core.close_requested()) {",
+       "while (core.is_current(link)) {",
+       "request_close() ends a client that is connected",
+       tests=["request_close_test"])
+mutant("requested_close_says_peer_closed",
+       "if (is_over(core_)) return;\n  core_.finish_hung_up(link);",
+       "core_.finish_hung_up(link);",
+       "a requested close() is the reason of the end, not the server's",
+       tests=["request_close_test"])
+mutant("requested_close_is_not_done",
+       "if (core.close_requested()) core.close();", "",
+       "request_close() closes a client", tests=["request_close_test"])
 mutant("finish_time_is_for_ever",
-       "core_.wait_until_over(link, Deadline::after(options_.finish_time));",
-       "core_.wait_until_over(link, {});",
+       "wait_until(core_, Deadline::after(options_.finish_time),",
+       "wait_until(core_, {},",
        "unread bytes do not keep a client from connecting anew")
 mutant("finish_time_is_none",
-       "core_.wait_until_over(link, Deadline::after(options_.finish_time));", "",
+       "wait_until(core_, Deadline::after(options_.finish_time),\n"
+       "             [&] { return !core_.is_current(link); });", "",
        "what the server sent before it went can be read")
 mutant("pause_never_begins_anew",
        "    pause_ = milliseconds(0);\n", "",
@@ -2618,8 +2670,8 @@ mutant("program_is_not_asked",
        "return !asked || asked(peer);", "return true;",
        "may_connect decides")
 mutant("failure_lets_in",
-       "what_of(e));\n    });\n  } catch (...) {\n    core_.peer_log().write(PeerLine::kCallbackFailed",
-       "what_of(e));\n    });\n    return true;\n  } catch (...) {\n    core_.peer_log().write(PeerLine::kCallbackFailed",
+       "what_of(e));\n    });\n  } catch (...) {\n    core_.counters()",
+       "what_of(e));\n    });\n    return true;\n  } catch (...) {\n    core_.counters()",
        "an exception of may_connect lets nobody in")
 
 # --- The testing kit's proxy, recordings and replay ---
@@ -2725,3 +2777,58 @@ mutant("close_does_not_wake",
 mutant("mismatch_without_a_reset",
        "internal::close_with_reset(state.socket);", "",
        "the client is reset after a mismatch")
+
+# --- The tap and the statistics ---
+
+source("tap.cc", "tap_test")
+mutant("buffer_without_bound",
+       "const std::size_t most = is_event ? buffer_ + kForEvents : buffer_;",
+       "const std::size_t most = buffer_ + kForEvents;",
+       "the memory of a tap leaves room for beginnings and ends")
+mutant("skipped_not_counted",
+       "skipped.fetch_add(count - header.size, std::memory_order_relaxed);", "",
+       "what a tap does not show is counted")
+mutant("gap_not_told",
+       "direction.skipped += count - shown;", "",
+       "a record tells what is missing before it")
+mutant("gap_told_twice",
+       "if (shown > 0) direction.skipped = 0;", "",
+       "a record tells of a gap once")
+mutant("add_after_close", "if (closed_) return 0;", "",
+       "what passes after close() is not shown", same=
+       "The thread has ended: nothing shows it, the memory fills up")
+mutant("adding_wakes_nobody",
+       "++added_;\n  changed_.notify_all();", "++added_;",
+       "the thread of a tap wakes up for a record")
+mutant("flush_waits_for_nothing",
+       "return shown_ >= target || ended_;", "return true;",
+       "flush() waits for the sink")
+mutant("sink_called_after_close",
+       "if (!workers_.join()) stop_ = true;", "workers_.join();",
+       "a sink that has closed its tap is not called again")
+mutant("close_drops_the_rest",
+       "if (filling_.used == 0) break;", "if (filling_.used == 0 || closed_) break;",
+       "close() shows what has passed")
+mutant("sink_ends_the_thread",
+       "} catch (...) {\n    note(\"an unknown exception\");", "} catch (int*) {",
+       "a tap goes on when its sink throws")
+
+source("tap_sink.cc", "tap_test")
+mutant("file_overwritten", "O_CREAT | O_APPEND", "O_CREAT | O_TRUNC",
+       "the file of a tap is appended to")
+mutant("write_error_ignored", "throw_os_error(error, \"write\", path_);", "return;",
+       "a file that cannot be written is an error")
+mutant("backslash_not_escaped", "to += \"\\\\\\\\\";", "to += '\\\\';",
+       "the text of a tap can be told from its escapes")
+mutant("packets_too_long",
+       "constexpr std::size_t kMost = 65'000;",
+       "constexpr std::size_t kMost = 66'000;",
+       "a packet is no longer than IP allows")
+mutant("gap_closed",
+       "from.next = static_cast<std::uint32_t>(1 + record.position);", "",
+       "what is missing is missing in the packets too")
+
+source("stream/sender.cc", "stats_test")
+mutant("looks_are_timeouts",
+       "if (!call.is_piece) meter_", "meter_",
+       "the looks of a SendQueue are no time-outs")

@@ -43,6 +43,7 @@
 #include "tcpip/error.h"
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/tap.h"
 #include "tcpip/testing/leak_guard.h"
 #include "tcpip/unique_fd.h"
 #include "tests/support/faults.h"
@@ -342,6 +343,8 @@ void Storm<Server>::act_inside() {
         return server->write_str("from inside", 1ms);
       case 5:
         return std::this_thread::yield();
+      case 6:
+        return server->request_close();
       default:
         return;
     }
@@ -389,12 +392,14 @@ void Storm<Server>::act_outside(Random& chance, bool drains) {
         return;
       case 12:
         if (chance.one_in(3)) close(*server);
+        if (chance.one_in(6)) server->request_close();
         return;
       case 13:
         if (chance.one_in(3)) place.let_go();
         return;
       default:
         if (drains) queue.run_pending();
+        server->stats();
         return;
     }
   });
@@ -415,6 +420,10 @@ void storm_round(Random& random, const std::shared_ptr<Complaints>& complaints,
         }};
     if constexpr (sizeof...(Handler) > 0) {
       options.read_after_callback = random.one_in(4);
+    }
+    if (random.one_in(2)) {
+      options.tap = std::make_shared<Tap>(
+          [](const TapRecord&) { std::this_thread::yield(); });
     }
     std::shared_ptr<Server> server(
         new Server(std::move(options), handler(storm)...),

@@ -24,6 +24,7 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <new>
 #include <optional>
 #include <ostream>
@@ -44,6 +45,7 @@
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
 #include "tcpip/realtime.h"
+#include "tcpip/tap.h"
 #include "tcpip/testing/connection_events.h"
 #include "tcpip/testing/leak_guard.h"
 #include "tcpip/unique_fd.h"
@@ -314,7 +316,8 @@ void server_life(Trial& trial, Callbacks callbacks, When when) {
               .log = Log([](LogLevel, std::string_view, std::string_view) {}),
               .callbacks = callbacks == Callbacks::kQueue ? &queue : nullptr,
               .connect_callback = recording(server_events),
-              .thread_start_hook = as_ordinary_threads()},
+              .thread_start_hook = as_ordinary_threads(),
+              .tap = std::make_shared<Tap>([](const TapRecord&) {})},
           serve);
       server->start(trial.limit());
       started = true;

@@ -41,6 +41,12 @@
 #include "tcpip/one_client_read_loop_server.h"
 #include "tcpip/one_client_server.h"
 #include "tcpip/open_connection.h"
+#include "tcpip/options.h"
+#include "tcpip/periodic_sender.h"
+#include "tcpip/reconnecting_client.h"
+#include "tcpip/send_queue.h"
+#include "tcpip/send_result.h"
+#include "tcpip/tap.h"
 #include "tcpip/testing/connection_events.h"
 #include "tcpip/testing/leak_guard.h"
 #include "tcpip/testing/log_recorder.h"
@@ -69,8 +75,9 @@ void echo(Connection& server, const std::stop_token& stop) {
   server.write_str(server.read_str(stop), stop);
 }
 
-// Everything that the library has at once: servers, a client, a queue with its
-// descriptor, a thread that reads with a stop.
+// Everything that the library has at once: servers, clients, a queue with its
+// descriptor, a SendQueue, a PeriodicSender, a tap, a thread that reads with a
+// stop.
 class Everything {
  public:
   Everything()
@@ -86,8 +93,16 @@ class Everything {
     client.emplace(
         ClientOptions{.host = "127.0.0.1",
                       .port = server.port(),
-                      .connect_callback = ConnectionEvents().callback()});
+                      .connect_callback = ConnectionEvents().callback(),
+                      .tap = std::make_shared<Tap>([](const TapRecord&) {})});
     client->start(kPatience);
+    reconnecting.emplace(ClientOptions{.host = "127.0.0.1",
+                                       .port = tcpip_tests::refusing_port()},
+                         ReconnectOptions{.first = 1h, .longest = 1h});
+    reconnecting->start();
+    send_queue.emplace(server);
+    periodic.emplace(server, PeriodicSenderOptions{.period = 1h},
+                     [](const Connection&) { return SendResult::kSent; });
     EXPECT_TRUE(server.wait_connected(kPatience));
     peer = connect_to(reading_server.port());
     EXPECT_TRUE(reading_server.wait_connected(kPatience));
@@ -110,6 +125,9 @@ class Everything {
   OneClientReadLoopServer reading_server;
   OneClientServer server;
   std::optional<Client> client;
+  std::optional<ReconnectingClient> reconnecting;
+  std::optional<SendQueue> send_queue;
+  std::optional<PeriodicSender> periodic;
   UniqueFd peer;
   UniqueFd rejected;
   std::atomic<pid_t> reader_id{0};
@@ -278,7 +296,9 @@ TEST(ThreadsTest, OursHaveNamesAndBlockTheSignalsThatOthersSend) {
     }
     return names == std::multiset<std::string>{
                         "tcpip-accept",   "tcpip-accept",  "tcpip-callback",
-                        "tcpip-callback", "tcpip-monitor", "tcpip-reader"};
+                        "tcpip-callback", "tcpip-monitor", "tcpip-monitor",
+                        "tcpip-reader",   "tcpip-send",    "tcpip-periodic",
+                        "tcpip-tap"};
   })) << testing::PrintToString(names);
   for (const auto& [id, thread] : threads()) {
     if (before.contains(id) || id == everything.reader_id) continue;

@@ -196,11 +196,11 @@ TEST(AllowTest, OnlyClientsOfTheseNetworksAreLetIn) {
   const UniqueFd peer = connect_to(closed->port());
   EXPECT_EQ(recv_until_eof(peer), "");
   EXPECT_FALSE(closed->connected());
-  EXPECT_EQ(closed->not_allowed_count(), 1u);
+  EXPECT_EQ(closed->stats().not_allowed, 1u);
   EXPECT_TRUE(closed.lines.wait_for("it is not allowed"));
   ServerStage<> open({.admission = {.allow = {"10.0.0.0/8", "127.0.0.0/8"}}});
   const UniqueFd client = open.connect();
-  EXPECT_EQ(open->not_allowed_count(), 0u);
+  EXPECT_EQ(open->stats().not_allowed, 0u);
   ASSERT_TRUE(open.events.wait_for(1));
   EXPECT_EQ(open.events.text(), "connected 1");
 }
@@ -220,7 +220,7 @@ TEST(AllowTest, TheProgramMayDecide) {
       "127.0.0.1:" + std::to_string(tcpip_tests::local_port(first.get())));
   open = true;
   const UniqueFd second = server.connect();
-  EXPECT_EQ(server->not_allowed_count(), 1u);
+  EXPECT_EQ(server->stats().not_allowed, 1u);
 }
 
 TEST(AllowTest, WhatTheProgramThrowsIsLoggedAndIsANo) {
@@ -230,7 +230,7 @@ TEST(AllowTest, WhatTheProgramThrowsIsLoggedAndIsANo) {
        }}});
   EXPECT_EQ(recv_until_eof(connect_to(server->port())), "");
   EXPECT_TRUE(server.lines.wait_for("may_connect failed: no list"));
-  EXPECT_EQ(server->not_allowed_count(), 1u);
+  EXPECT_EQ(server->stats().not_allowed, 1u);
 }
 
 TEST(AllowTest, TheConnectedClientIsNotDisturbed) {
@@ -247,7 +247,7 @@ TEST(AllowTest, TheConnectedClientIsNotDisturbed) {
     send_all(other, "never read");
     EXPECT_EQ(recv_ending(other).data, "");
   }
-  EXPECT_EQ(server->not_allowed_count(), kClients);
+  EXPECT_EQ(server->stats().not_allowed, kClients);
   server->write("x", kPatience);
   EXPECT_EQ(recv_exact(first, 1), "x");
   server->close();

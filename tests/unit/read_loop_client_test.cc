@@ -205,10 +205,14 @@ TEST(ReadLoopClientCloseTest, TheHandlerMayDestroyTheClient) {
 TEST(ReadLoopClientCloseTest, AFailedStartLeavesNoReader) {
   const HangGuard guard;
   const tcpip_testing::LeakSnapshot before;
-  ReadLoopClient client(
-      {.host = "127.0.0.1", .port = tcpip_tests::refusing_port()}, echo);
-  EXPECT_THROW(client.start(kPatience), ConnectionRefusedError);
-  EXPECT_TRUE(client.wait_done(Wait::none()));
+  const int threads = tcpip_testing::count_threads();
+  {
+    ReadLoopClient client(
+        {.host = "127.0.0.1", .port = tcpip_tests::refusing_port()}, echo);
+    EXPECT_THROW(client.start(kPatience), ConnectionRefusedError);
+    EXPECT_TRUE(client.wait_done(Wait::none()));
+    EXPECT_EQ(tcpip_testing::count_threads(), threads);
+  }
   EXPECT_TRUE(before.is_restored());
 }
 
