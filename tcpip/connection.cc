@@ -8,6 +8,17 @@
 #include "tcpip/stream/stream_access.h"
 
 namespace tcpip {
+namespace {
+
+// Null if the connection has ended.
+std::shared_ptr<internal::ConnectionRecord> live_record(
+    const internal::ConnectionRecord* record) {
+  const std::shared_ptr<internal::Link> link = record->link();
+  return link ? link->record : nullptr;
+}
+
+}  // namespace
+
 Connection::Connection() noexcept = default;
 Connection::Connection(const Connection&) noexcept = default;
 Connection& Connection::operator=(const Connection&) noexcept = default;
@@ -19,6 +30,13 @@ Connection::Connection(
 
 const internal::ConnectionRecord* Connection::record() const noexcept {
   return static_cast<const internal::ConnectionRecord*>(source().get());
+}
+
+bool internal::is_of(const Connection& connection,
+                     const std::weak_ptr<EndpointCore>& core) noexcept {
+  const ConnectionRecord* const record = connection.record();
+  return record != nullptr && !record->endpoint.owner_before(core) &&
+         !core.owner_before(record->endpoint);
 }
 
 bool Connection::connected() const noexcept {
@@ -49,7 +67,7 @@ bool Connection::post(std::function<void()> callback) const {
   // The queue checks this too, but without a client or server there is none.
   internal::check_callback(callback, "post");
   const auto core = record() ? record()->endpoint.lock() : nullptr;
-  return core && core->post(std::move(callback));
+  return core && core->post(std::move(callback), live_record(record()));
 }
 
 void Connection::post_wait(std::function<void()> callback,
@@ -57,7 +75,7 @@ void Connection::post_wait(std::function<void()> callback,
   internal::check_callback(callback, "post_wait");
   const auto core = record() ? record()->endpoint.lock() : nullptr;
   if (!core) throw CancelledError("post_wait", internal::subject_of(*this));
-  core->post_wait(std::move(callback), wait);
+  core->post_wait(std::move(callback), wait, live_record(record()));
 }
 
 void Connection::close() const {

@@ -36,9 +36,18 @@ namespace tcpip {
 class StreamReader;
 class StreamWriter;
 
+class Connection;
+
 namespace internal {
+
 class ConnectionRecord;
-}
+class EndpointCore;
+
+// True if it is, or was, one of this client's or server's. For SendQueue.
+bool is_of(const Connection& connection,
+           const std::weak_ptr<EndpointCore>& core) noexcept;
+
+}  // namespace internal
 
 class Connection final : public ReadWriter {
  public:
@@ -76,7 +85,9 @@ class Connection final : public ReadWriter {
   // run after the disconnected event: look at connected() in it. False, and the
   // callback is dropped, if the queue is full or the client or server is closed
   // or destroyed. A close() runs or drops what is queued, as it does with the
-  // disconnected event.
+  // disconnected event. With a read handler, the connection of a peer that has
+  // sent FIN lives on until its posted callbacks have run, so that they can
+  // answer; but see ServerOptions::finish_time.
   //
   // Throws std::logic_error if the client or server has neither a queue nor a
   // connect_callback, so that nothing runs callbacks; std::invalid_argument for
@@ -123,6 +134,10 @@ class Connection final : public ReadWriter {
       std::shared_ptr<const internal::ConnectionRecord> record) noexcept;
 
  private:
+  friend bool internal::is_of(
+      const Connection& connection,
+      const std::weak_ptr<internal::EndpointCore>& core) noexcept;
+
   const internal::ConnectionRecord* record() const noexcept;
 };
 

@@ -20,6 +20,10 @@ std::string_view to_string(DisconnectReason reason) noexcept {
       return "replaced";
     case DisconnectReason::kSilent:
       return "silent";
+    case DisconnectReason::kHandlerFailed:
+      return "handler failed";
+    case DisconnectReason::kNotReading:
+      return "not reading";
     case DisconnectReason::kConnectFailed:
       return "connect failed";
     case DisconnectReason::kGaveUp:

@@ -21,11 +21,15 @@ enum class DisconnectReason {
   kReset,          // the peer, or the kernel, reset it
   kTimedOut,       // the peer no longer answers (keepalive, user timeout)
   kHeartbeatLost,  // the peer's heartbeats stopped
-  kClosedHere,     // close(), close_client(), or a read handler that threw
+  kClosedHere,     // close(), close_client()
   // A new client came: the old one had gone and left unread bytes, or the
   // server lets the new one take its place (AdmissionOptions).
   kReplaced,
-  kSilent,  // nothing came from the peer within silence_timeout
+  kSilent,         // nothing came from the peer within silence_timeout
+  kHandlerFailed,  // the read handler, or `begin`, has thrown
+  // The peer does not read, and a SendQueue has closed the connection for that:
+  // WhenFull::kClose, write_timeout.
+  kNotReading,
   // Not an end: a ReconnectingClient could not connect. Told once for each
   // outage, with the error of the first try that failed.
   kConnectFailed,
@@ -47,7 +51,7 @@ struct ConnectionEvent {
   Connection connection = {};
   std::chrono::steady_clock::time_point time = {};
 
-  // True if the connection ended and this side has not ended it.
+  // True if the connection ended and the program has not asked for that.
   bool is_unexpected() const noexcept {
     return !connected && reason != DisconnectReason::kClosedHere;
   }

@@ -191,10 +191,12 @@ struct ReconnectOptions {
   // the server for so long; an eighth later at most. 0: never. Not negative.
   std::chrono::milliseconds silence_timeout{0};
   // The pause before a try: `first`, and with each further try twice as long,
-  // `longest` at most; it begins anew after a connection on which something
-  // came, or that lasted for `longest`. Of a pause, a random part between one
-  // half and all of it passes, so that the clients of a server that restarts do
-  // not come all at once. first is positive, longest not less than first.
+  // `longest` at most. It begins anew after a connection that has lasted for
+  // `longest`, or on which something came and that has lasted for longer than
+  // the pause before it: a server that greets its clients and ends them is no
+  // server that works. Of a pause, a random part between one half and all of it
+  // passes, so that the clients of a server that restarts do not come all at
+  // once. first is positive, longest not less than first.
   std::chrono::milliseconds first = kFirstReconnectPause;
   std::chrono::milliseconds longest = kLongestReconnectPause;
   // How many tries in a row may fail; then the client closes itself

@@ -94,8 +94,8 @@ void PeriodicSender::Impl::run(EndpointCore& core) {
   while (!stop_.stop_requested()) {
     try {
       // Waits for the time of the next call, or for a newer connection.
-      const auto link = core.wait_for_link(connection.number(),
-                                           Wait(next, stop_.get_token()));
+      const auto link = core.wait_for_greeted_link(
+          connection.number(), Wait(next, stop_.get_token()));
       if (link) {
         connection = Connection(link->record);
         next = Deadline(Clock::now());

@@ -19,6 +19,7 @@
 #include "tcpip/base/slot_ring.h"
 #include "tcpip/base/workers.h"
 #include "tcpip/connection.h"
+#include "tcpip/connection_event.h"
 #include "tcpip/endpoint/endpoint_core.h"
 #include "tcpip/endpoint/link.h"
 #include "tcpip/endpoint/text.h"
@@ -75,8 +76,8 @@ class SendQueue::Impl {
 
   static void start(const std::shared_ptr<Impl>& self, const Log& log);
 
-  SendResult post(Parts parts);
-  SendResult post_str(std::string_view text);
+  SendResult post(Parts parts, const Connection* to);
+  SendResult post_str(std::string_view text, const Connection* to);
   void flush(const Wait& wait) TCPIP_EXCLUDES(mutex_);
   Stats stats() const noexcept;
   std::size_t size() const noexcept { return ring_.size(); }
@@ -140,7 +141,7 @@ void SendQueue::Impl::start(const std::shared_ptr<Impl>& self, const Log& log) {
 
 // --- Posting ---
 
-SendResult SendQueue::Impl::post(Parts parts) {
+SendResult SendQueue::Impl::post(Parts parts, const Connection* to) {
   process.check(kName);
   std::size_t size = 0;
   for (const std::string_view part : parts) size += part.size();
@@ -150,7 +151,14 @@ SendResult SendQueue::Impl::post(Parts parts) {
                     options_.max_size));
   }
   const std::uint64_t tag = *current_;
-  if (tag == 0 || stop_.stop_requested()) return SendResult::kNotConnected;
+  if (to != nullptr && to->number() != 0 && !internal::is_of(*to, core_)) {
+    throw std::invalid_argument(
+        "SendQueue: the connection belongs to another client or server");
+  }
+  const bool is_it = to == nullptr || to->number() == tag;
+  if (tag == 0 || !is_it || stop_.stop_requested()) {
+    return SendResult::kNotConnected;
+  }
   posted_.fetch_add(1, std::memory_order_relaxed);
   const SlotRing::Pushed pushed =
       ring_.push(tag, parts,
@@ -176,11 +184,12 @@ SendResult SendQueue::Impl::post(Parts parts) {
   return SendResult::kQueued;
 }
 
-SendResult SendQueue::Impl::post_str(std::string_view text) {
+SendResult SendQueue::Impl::post_str(std::string_view text,
+                                     const Connection* to) {
   std::string storage;  // stays empty, unless the text is converted
   const std::array<std::string_view, 2> parts{
       format_->encode(text, storage, "post_str"), format_->terminator()};
-  return post(parts);
+  return post(parts, to);
 }
 
 void SendQueue::Impl::flush(const Wait& wait) {
@@ -311,8 +320,11 @@ void SendQueue::Impl::close_connection(std::string_view why) {
           return fmt::format("closing the connection to {}: {}",
                              to_.peer_address().to_string(), why);
         });
+    const auto link = core->link();
+    if (link && link->record->number == to_.number()) {
+      core->close_link(*link, DisconnectReason::kNotReading);
+    }
   }
-  to_.close();
 }
 
 void SendQueue::Impl::drop_rest() noexcept {
@@ -355,10 +367,14 @@ SendQueue::~SendQueue() {
 }
 
 SendResult SendQueue::post_str(std::string_view text) {
-  return impl_->post_str(text);
+  return impl_->post_str(text, nullptr);
 }
-SendResult SendQueue::post_parts(std::span<const std::string_view> parts) {
-  return impl_->post(parts);
+SendResult SendQueue::post_str(const Connection& to, std::string_view text) {
+  return impl_->post_str(text, &to);
+}
+SendResult SendQueue::post_parts(std::span<const std::string_view> parts,
+                                 const Connection* to) {
+  return impl_->post(parts, to);
 }
 void SendQueue::flush(const Wait& wait) { impl_->flush(wait); }
 SendQueue::Stats SendQueue::stats() const noexcept { return impl_->stats(); }

@@ -7,10 +7,12 @@
 //     telemetry.post_from(state());  // never waits
 //   }
 //
-// A message is for the connection that is current when it is posted. If that
-// ends before the message is sent, the message is dropped and counted. It never
-// reaches the next one. (For an answer to one certain peer, use the send family
-// of its Connection, read_writer.h.)
+// A message is for the connection that is current when it is posted, or for the
+// one that the post names: name it in answers, and where the loop has composed
+// the message for the client that it knows. If that ends before the message is
+// sent, the message is dropped and counted. It never reaches the next one. With
+// the option `begin` a connection counts as current here once that has
+// returned.
 //
 // What a post costs: it copies the message into a slot that the constructor has
 // made. It takes no lock, allocates nothing and never waits. If the writer
@@ -40,6 +42,7 @@
 #include <string_view>
 
 #include "tcpip/base_client_or_server.h"
+#include "tcpip/connection.h"
 #include "tcpip/send_result.h"
 #include "tcpip/thread_hook.h"
 #include "tcpip/wait.h"
@@ -100,7 +103,8 @@ class SendQueue final {
   SendQueue(const SendQueue&) = delete;
   SendQueue& operator=(const SendQueue&) = delete;
 
-  // Post one message: bytes as they are; a text, given in UTF-8, in the
+  // Post one message for the connection of the moment: bytes as they are; a
+  // text, given in UTF-8, in the
   // encoding and with the terminator; structs (wire_struct.h). Returns
   //   kQueued        it is taken
   //   kBusy          it is not, since the queue is full: see WhenFull
@@ -115,6 +119,24 @@ class SendQueue final {
     internal::pack_structs([&](std::span<const std::string_view> parts,
                                const Wait&) { result = post_parts(parts); },
                            Wait(), structs...);
+    return result;
+  }
+
+  // The same for one certain connection, such as an answer to a command: with
+  // kNotConnected once another one has come. Throw std::invalid_argument if it
+  // is none of the queue's client or server.
+  SendResult post(const Connection& to, std::string_view data) {
+    return post_parts({&data, 1}, &to);
+  }
+  SendResult post_str(const Connection& to, std::string_view text);
+  template <class... Structs>
+  SendResult post_from(const Connection& to, const Structs&... structs) {
+    SendResult result = SendResult::kNotConnected;
+    internal::pack_structs(
+        [&](std::span<const std::string_view> parts, const Wait&) {
+          result = post_parts(parts, &to);
+        },
+        Wait(), structs...);
     return result;
   }
 
@@ -137,7 +159,9 @@ class SendQueue final {
  private:
   class Impl;
 
-  SendResult post_parts(std::span<const std::string_view> parts);
+  // `to`: null for the connection of the moment.
+  SendResult post_parts(std::span<const std::string_view> parts,
+                        const Connection* to = nullptr);
 
   const std::shared_ptr<Impl> impl_;
 };

@@ -163,7 +163,7 @@ std::string Transactor::Impl::transact(const Connection& connection,
     throw;
   } catch (...) {
     // What is left of a reply would be taken for the next one.
-    connection.close();
+    if (begun) connection.close();
     throw;
   }
 }

@@ -228,6 +228,7 @@ std::shared_ptr<Link> ConnectLoop::try_once() {
 void ConnectLoop::serve(Link& link) {
   const auto begin = steady_clock::now();
   watch(core_, link, options_.silence_timeout);
+  const auto lasted = steady_clock::now() - begin;
   // The server has gone. What it has sent before can be read for a while.
   wait_until(core_, Deadline::after(options_.finish_time),
              [&] { return !core_.is_current(link); });
@@ -235,9 +236,11 @@ void ConnectLoop::serve(Link& link) {
   core_.finish_hung_up(link);
   // A server that turns its clients away gets fewer and fewer tries. Not
   // arrived(): the kernel counts the FIN as a byte.
-  if (link.receiver->received() > 0 || link.socket->receivable() > 0 ||
-      std::chrono::floor<milliseconds>(steady_clock::now() - begin) >=
-          options_.longest) {
+  const bool has_spoken =
+      link.receiver->received() > 0 || link.socket->receivable() > 0;
+  const milliseconds enough =
+      has_spoken ? std::max(pause_, options_.first) : options_.longest;
+  if (std::chrono::floor<milliseconds>(lasted) >= enough) {
     pause_ = milliseconds(0);
   }
   core_.linger_for_ended();

@@ -460,6 +460,12 @@ std::shared_ptr<Link> EndpointCore::wait_for_link(std::uint64_t after,
   return wait_for_newer(after, wait);
 }
 
+std::shared_ptr<Link> EndpointCore::wait_for_greeted_link(std::uint64_t after,
+                                                          const Wait& wait) {
+  const MutexLock lock(mutex_);
+  return wait_for_newer(after, wait, Greeted::kOnly);
+}
+
 std::shared_ptr<Link> EndpointCore::hand_out_link(const Wait& wait) {
   process_.check("wait_client");
   const MutexLock lock(mutex_);
@@ -469,9 +475,11 @@ std::shared_ptr<Link> EndpointCore::hand_out_link(const Wait& wait) {
 }
 
 std::shared_ptr<Link> EndpointCore::wait_for_newer(const std::uint64_t& after,
-                                                   const Wait& wait) {
+                                                   const Wait& wait,
+                                                   Greeted greeted) {
   const auto is_there = [&]() TCPIP_REQUIRES(mutex_) {
-    return current_ && current_->record->number > after;
+    return current_ && current_->record->number > after &&
+           (greeted == Greeted::kOrNot || !current_->greeting);
   };
   const WaitResult result = changed_.wait(
       mutex_, wait,
@@ -605,7 +613,7 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
     link->meter.tap->began(config_.begins, link->record->number);
   }
   // Before the event: what its callback posts to a SendQueue is for this one.
-  *current_number_ = link->record->number;
+  if (!link->greeting) *current_number_ = link->record->number;
   post_event(link->began);
   ++count_;
   should_be_connected_ = true;
@@ -680,11 +688,13 @@ void EndpointCore::write_failed(const Link& link,
   end_lost_link(reason_for(error), error, ended);
 }
 
-// True if the client reader has a message in hand, or a greeting. If the peer
-// has gone, go_on() then ends the connection.
+// True if the client reader has a message in hand, or a greeting, or if a
+// callback that was posted for the connection has one. If the peer has gone,
+// go_on() or finish_serving() then ends the connection.
 bool EndpointCore::is_in_hand(const Link& link) const noexcept {
   return config_.reader.exists && !link.socket->is_closed() &&
-         (link.greeting || link.receiver->consumed() > link.consumed_before);
+         (link.greeting || link.record->posted > 0 ||
+          link.receiver->consumed() > link.consumed_before);
 }
 
 // The same for a peer that has sent FIN, not a reset, and so may still read the
@@ -736,7 +746,15 @@ bool EndpointCore::go_on(Link& link) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return false;
-  link.greeting = false;
+  if ((link.hung_up || link.receiver->has_ended()) && is_drained(link)) {
+    wait_for_posted(link);
+    if (current_.get() != &link) return false;
+  }
+  if (link.greeting) {
+    link.greeting = false;
+    *current_number_ = link.record->number;
+    changed_.notify_all();
+  }
   link.consumed_before = link.receiver->consumed();
   if (!link.hung_up && !link.receiver->has_ended()) return true;
   if (!is_drained(link)) return true;
@@ -749,10 +767,20 @@ void EndpointCore::finish_serving(const Link& link) noexcept {
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return;
   if ((link.hung_up || link.receiver->has_ended()) && is_drained(link)) {
-    end_drained_link(ended);
+    wait_for_posted(link);
+    if (current_.get() == &link) end_drained_link(ended);
   } else {
-    end_here(/*keep_should_be_connected=*/false, ended);
+    end_here(/*keep_should_be_connected=*/false, ended,
+             DisconnectReason::kHandlerFailed);
   }
+}
+
+// A new client, or close(), ends the connection all the same, and this wait.
+void EndpointCore::wait_for_posted(const Link& link) {
+  changed_.wait(mutex_, {}, [this, &link]() TCPIP_REQUIRES(mutex_) {
+    return current_.get() != &link || link.record->posted == 0 ||
+           link.socket->lost_error() != 0;
+  });
 }
 
 bool EndpointCore::has_lost_peer(const Link& link) const {
@@ -818,20 +846,21 @@ void EndpointCore::note_heartbeat(Link& link, const char* operation,
 
 // --- Ending the connection from this side ---
 
-void EndpointCore::end_here(bool keep_should_be_connected,
-                            Ended& ended) noexcept {
+void EndpointCore::end_here(bool keep_should_be_connected, Ended& ended,
+                            DisconnectReason reason) noexcept {
   if (!keep_should_be_connected) should_be_connected_ = false;
   if (!current_) return;
   if (!keep_should_be_connected) current_->record->should_be_connected = false;
-  end_link(DisconnectReason::kClosedHere, {}, ended);
+  end_link(reason, {}, ended);
 }
 
-void EndpointCore::close_link(const Link& link) noexcept {
+void EndpointCore::close_link(const Link& link,
+                              DisconnectReason reason) noexcept {
   if (!process_.is_here()) return;
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() == &link) {
-    end_here(/*keep_should_be_connected=*/false, ended);
+    end_here(/*keep_should_be_connected=*/false, ended, reason);
   }
 }
 
@@ -876,9 +905,36 @@ class EndpointCore::CallbackRun {
   EndpointCore& core_;
 };
 
-CallbackQueue::Callback EndpointCore::counted(
-    CallbackQueue::Callback callback) {
-  return [self = shared_from_this(), callback = std::move(callback)]() mutable {
+class EndpointCore::Posted {
+ public:
+  Posted(std::shared_ptr<EndpointCore> core, RecordPtr record)
+      : core_(std::move(core)), record_(std::move(record)) {
+    const MutexLock lock(core_->mutex_);
+    ++record_->posted;
+  }
+  ~Posted() {
+    const MutexLock lock(core_->mutex_);
+    --record_->posted;
+    core_->changed_.notify_all();
+  }
+  Posted(const Posted&) = delete;
+  Posted& operator=(const Posted&) = delete;
+
+ private:
+  const std::shared_ptr<EndpointCore> core_;
+  const RecordPtr record_;
+};
+
+CallbackQueue::Callback EndpointCore::counted(CallbackQueue::Callback callback,
+                                              RecordPtr posted_for) {
+  std::shared_ptr<Posted> posted;
+  if (posted_for) {
+    posted =
+        std::make_shared<Posted>(shared_from_this(), std::move(posted_for));
+  }
+  // `posted` goes when the queue destroys this, after it has run.
+  return [self = shared_from_this(), posted = std::move(posted),
+          callback = std::move(callback)]() mutable {
     const CallbackRun run(*self);
     // Destroy what the callback holds before it counts as ended.
     const auto once = std::exchange(callback, nullptr);
@@ -964,19 +1020,21 @@ std::shared_ptr<EventOwner> EndpointCore::callbacks_to_post(
   return callbacks();
 }
 
-bool EndpointCore::post(CallbackQueue::Callback callback) {
+bool EndpointCore::post(CallbackQueue::Callback callback,
+                        RecordPtr posted_for) {
   process_.check("post");
   const std::shared_ptr<EventOwner> owner = callbacks_to_post("post", callback);
-  return owner && owner->post(counted(std::move(callback)));
+  return owner &&
+         owner->post(counted(std::move(callback), std::move(posted_for)));
 }
 
-void EndpointCore::post_wait(CallbackQueue::Callback callback,
-                             const Wait& wait) {
+void EndpointCore::post_wait(CallbackQueue::Callback callback, const Wait& wait,
+                             RecordPtr posted_for) {
   process_.check("post_wait");
   const std::shared_ptr<EventOwner> owner =
       callbacks_to_post("post_wait", callback);
   if (!owner) throw CancelledError("post_wait", config_.name);
-  owner->post_wait(counted(std::move(callback)), wait);
+  owner->post_wait(counted(std::move(callback), std::move(posted_for)), wait);
 }
 
 }  // namespace tcpip::internal

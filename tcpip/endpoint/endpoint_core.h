@@ -158,8 +158,12 @@ class EndpointCore final : public LinkSource,
   // CancelledError at the stop.
   bool wait_done(const Wait& wait);
   // See Connection's members of these names. Refused before start().
-  bool post(CallbackQueue::Callback callback);
-  void post_wait(CallbackQueue::Callback callback, const Wait& wait);
+  // `posted_for` is the connection for which the callback is posted, unless it
+  // has ended.
+  using RecordPtr = std::shared_ptr<ConnectionRecord>;
+  bool post(CallbackQueue::Callback callback, RecordPtr posted_for = nullptr);
+  void post_wait(CallbackQueue::Callback callback, const Wait& wait,
+                 RecordPtr posted_for = nullptr);
   // Waits until the deadline, or until the core is closing. For a worker that
   // cannot poll.
   void pause(Deadline deadline);
@@ -179,9 +183,10 @@ class EndpointCore final : public LinkSource,
   bool should_be_connected() const;
   // How many connections there have been.
   std::uint64_t connection_count() const;
-  // The number of the current connection, 0 without one, for threads that must
-  // take no lock. Keeps nothing of the core alive. Is 0 before the disconnected
-  // event is queued, and has the new number before the connected event is.
+  // The number of the current connection, 0 without one and until its `begin`
+  // has returned, for threads that must take no lock. Keeps nothing of the core
+  // alive. Is 0 before the disconnected event is queued. Without a `begin`, has
+  // the new number before the connected event is queued.
   std::shared_ptr<const std::atomic<std::uint64_t>> current_number()
       const noexcept {
     return current_number_;
@@ -192,6 +197,9 @@ class EndpointCore final : public LinkSource,
   // Waits for a connection with a number above `after`. Null when closing and
   // at the deadline; throws CancelledError at the stop.
   std::shared_ptr<Link> wait_for_link(std::uint64_t after, const Wait& wait);
+  // The same, but also until its `begin` has returned.
+  std::shared_ptr<Link> wait_for_greeted_link(std::uint64_t after,
+                                              const Wait& wait);
   // The same for wait_client(): a connection that it has not returned yet.
   std::shared_ptr<Link> hand_out_link(const Wait& wait);
   bool is_current(const Link& link) const;
@@ -244,10 +252,12 @@ class EndpointCore final : public LinkSource,
   // Called when a read has ended: see ReadObserver.
   void read_ended(const Link& link, bool lost) noexcept;
   // Ends `link`, if it is still current, because this side wants to.
-  void close_link(const Link& link) noexcept;
+  void close_link(const Link& link, DisconnectReason reason =
+                                        DisconnectReason::kClosedHere) noexcept;
 
   // For the client reader: called after `begin`, and after each call of the
-  // handler. If that was for the last message of a peer that has gone, ends the
+  // handler. If that was for the last message of a peer that has gone, waits
+  // for the callbacks that were posted for it, which may answer, and ends the
   // connection. False if the connection has ended.
   bool go_on(Link& link);
   // Ends the connection, since the handler has thrown.
@@ -284,8 +294,11 @@ class EndpointCore final : public LinkSource,
   // released.
   struct Ended;
 
+  enum class Greeted { kOrNot, kOnly };
   std::shared_ptr<Link> wait_for_newer(const std::uint64_t& after,
-                                       const Wait& wait) TCPIP_REQUIRES(mutex_);
+                                       const Wait& wait,
+                                       Greeted greeted = Greeted::kOrNot)
+      TCPIP_REQUIRES(mutex_);
   // `unread`: what the event says is dropped; counted if it is not given.
   void end_link(DisconnectReason reason, std::error_code error, Ended& ended,
                 std::optional<std::size_t> unread = {}) noexcept
@@ -293,7 +306,9 @@ class EndpointCore final : public LinkSource,
   void end_lost_link(DisconnectReason reason, std::error_code error,
                      Ended& ended) noexcept TCPIP_REQUIRES(mutex_);
   void end_drained_link(Ended& ended) noexcept TCPIP_REQUIRES(mutex_);
-  void end_here(bool keep_should_be_connected, Ended& ended) noexcept
+  void end_here(
+      bool keep_should_be_connected, Ended& ended,
+      DisconnectReason reason = DisconnectReason::kClosedHere) noexcept
       TCPIP_REQUIRES(mutex_);
   bool is_in_hand(const Link& link) const noexcept TCPIP_REQUIRES(mutex_);
   bool is_to_be_answered(const Link& link) const noexcept
@@ -312,8 +327,12 @@ class EndpointCore final : public LinkSource,
   void event_is_gone() noexcept;
   // While it lives, a callback counts as running, for wait_done().
   class CallbackRun;
+  // While it lives, a callback counts as posted for a connection.
+  class Posted;
 
-  CallbackQueue::Callback counted(CallbackQueue::Callback callback);
+  CallbackQueue::Callback counted(CallbackQueue::Callback callback,
+                                  RecordPtr posted_for);
+  void wait_for_posted(const Link& link) TCPIP_REQUIRES(mutex_);
   std::shared_ptr<EventOwner> callbacks() const;
   std::shared_ptr<EventOwner> callbacks_to_post(
       const char* operation, const CallbackQueue::Callback& callback) const;

@@ -740,10 +740,32 @@ mutant("go_on_without_end",
        "the handled last message ends the connection",
        tests=["endpoint_core_test"])
 mutant("failed_handler_leaves_connection",
-       "end_here(/*keep_should_be_connected=*/false, ended);\n  }\n}\n\n"
-       "bool EndpointCore::has_lost_peer", "}\n}\n\n"
-       "bool EndpointCore::has_lost_peer",
+       "end_here(/*keep_should_be_connected=*/false, ended,\n"
+       "             DisconnectReason::kHandlerFailed);", "",
        "a handler that throws ends the connection")
+mutant("posted_answer_is_not_awaited",
+       "wait_for_posted(link);\n    if (current_.get() != &link) return false;", "",
+       "what a handler has posted can answer a client that has sent FIN",
+       tests=["one_client_read_loop_server_test"])
+mutant("posted_answer_is_not_in_hand",
+       "(link.greeting || link.record->posted > 0 ||", "(link.greeting ||",
+       "a FIN does not end a connection for which a callback is posted",
+       tests=["one_client_read_loop_server_test"])
+mutant("posted_answer_without_reset",
+       "return current_.get() != &link || link.record->posted == 0 ||\n"
+       "           link.socket->lost_error() != 0;",
+       "return current_.get() != &link || link.record->posted == 0;",
+       "a reset ends the wait for what is posted", same=
+       "The reset itself ends the connection, and so the wait")
+mutant("greeting_is_overtaken",
+       "if (!link->greeting) *current_number_ = link->record->number;",
+       "*current_number_ = link->record->number;",
+       "nothing is sent before begin has returned", tests=["send_queue_test"])
+mutant("greeted_wakes_nobody",
+       "*current_number_ = link.record->number;\n    changed_.notify_all();",
+       "*current_number_ = link.record->number;",
+       "a PeriodicSender begins when begin has returned",
+       tests=["send_queue_test"])
 mutant("heartbeat_after_fin",
        "if (link.hung_up) return {};", "",
        "a peer that has sent FIN is expected to send no heartbeats",
@@ -1118,9 +1140,11 @@ mutant("early_stop_closes",
        "} catch (const CancelledError& e) {\n    fail(connection);",
        "a stop before the request leaves the connection as it is")
 mutant("long_reply_keeps_connection",
-       "// What is left of a reply would be taken for the next one.\n"
-       "    connection.close();", "",
+       "if (begun) connection.close();", "",
        "a reply over the limit closes the connection")
+mutant("refused_request_closes",
+       "if (begun) connection.close();", "connection.close();",
+       "a request that was not sent leaves the connection as it is")
 
 source("pending_replies.cc", "pending_replies_test")
 mutant("expected_twice",
@@ -1192,11 +1216,20 @@ mutant("any_connection",
 mutant("old_connection_stays",
        "to_ = link ? Connection(link->record) : Connection();", "",
        "the writer finds the new connection")
+mutant("post_to_anybody",
+       "const bool is_it = to == nullptr || to->number() == tag;",
+       "const bool is_it = true;",
+       "what is meant for one client does not reach the next")
+mutant("post_to_another_server",
+       "!internal::is_of(*to, core_)", "false",
+       "a connection of another server is refused")
 mutant("post_without_connection",
-       "if (tag == 0 || stop_.stop_requested())", "if (stop_.stop_requested())",
+       "if (tag == 0 || !is_it || stop_.stop_requested()) {",
+       "if (!is_it || stop_.stop_requested()) {",
        "nothing is taken while nobody is connected")
 mutant("post_after_close",
-       "if (tag == 0 || stop_.stop_requested())", "if (tag == 0)",
+       "if (tag == 0 || !is_it || stop_.stop_requested()) {",
+       "if (tag == 0 || !is_it) {",
        "a closed queue takes nothing")
 mutant("post_too_long",
        "if (size > options_.max_size) {", "if (false) {",
@@ -2593,8 +2626,13 @@ mutant("finish_time_is_none",
 mutant("pause_never_begins_anew",
        "    pause_ = milliseconds(0);\n", "",
        "the pause begins anew after a connection of use")
+mutant("pause_begins_anew_for_a_word",
+       "has_spoken ? std::max(pause_, options_.first) : options_.longest;",
+       "has_spoken ? milliseconds(0) : options_.longest;",
+       "the pause grows while the server greets and ends",
+       tests=["reconnecting_client_test"])
 mutant("pause_always_begins_anew",
-       "if (link.receiver->received() > 0 ||", "if (true || link.receiver->received() > 0 ||",
+       "if (std::chrono::floor<milliseconds>(lasted) >= enough) {", "if (true) {",
        "the pause grows while nothing comes from the server")
 mutant("pause_has_no_bound",
        "pause_ = pause_ > options_.longest / 2", "pause_ = false",

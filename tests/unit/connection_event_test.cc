@@ -15,7 +15,9 @@ constexpr DisconnectReason kReasons[] = {
     DisconnectReason::kNone,          DisconnectReason::kPeerClosed,
     DisconnectReason::kReset,         DisconnectReason::kTimedOut,
     DisconnectReason::kHeartbeatLost, DisconnectReason::kClosedHere,
-    DisconnectReason::kReplaced};
+    DisconnectReason::kReplaced,      DisconnectReason::kSilent,
+    DisconnectReason::kHandlerFailed, DisconnectReason::kNotReading,
+    DisconnectReason::kConnectFailed, DisconnectReason::kGaveUp};
 
 TEST(ConnectionEventTest, EachReasonHasANameOfItsOwn) {
   std::set<std::string_view> names;

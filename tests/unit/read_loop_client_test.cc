@@ -137,7 +137,7 @@ TEST(ReadLoopClientTest, AnExceptionIsLoggedAndEndsTheConnection) {
   EXPECT_EQ(recv_until_eof(stage.peer), "");
   EXPECT_TRUE(stage.lines.wait_for("read handler failed: no such command"));
   ASSERT_TRUE(stage.events.wait_for(2));
-  EXPECT_EQ(stage.events.text(), "connected 1, closed here 1");
+  EXPECT_EQ(stage.events.text(), "connected 1, handler failed 1");
 }
 
 TEST(ReadLoopClientTest, ReadAfterCallbackWaitsForTheCallback) {

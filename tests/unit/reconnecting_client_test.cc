@@ -271,27 +271,51 @@ TEST(ReconnectingClientFailureTest, ConnectsOnceTheServerIsThere) {
       << events.text();
 }
 
-TEST(ReconnectingClientFailureTest, PausesGrowWhileNothingComesFromTheServer) {
-  Stage stage([](Connection& server,
-                 const std::stop_token& stop) { server.read_exactly(1, stop); },
-              {}, {.first = 4ms, .longest = 1h});
-  // Turned away each time.
-  auto last = Clock::now();
+// Ends a connection after the other, and sends `greeting` before: the pauses
+// grow to 64 ms at least.
+void turn_away(const Stage& stage, std::string_view greeting) {
+  const auto turn_away_once = [&] {
+    const UniqueFd peer = accept_one(stage.listener);
+    send_all(peer, greeting);
+  };
+  turn_away_once();
   std::chrono::milliseconds pause{4};
-  accept_one(stage.listener).reset();
   for (int i = 0; i < 6; ++i, pause *= 2) {
-    last = Clock::now();
-    accept_one(stage.listener).reset();
+    const auto last = Clock::now();
+    turn_away_once();
     if (i > 0) {
       EXPECT_GE(Clock::now() - last, pause / 2 - 1ms) << i;
     }
   }
-  // By now a pause of 128 ms at least; something comes, and it is short again.
+}
+
+const ReconnectingClient::ReadHandler kReadOne =
+    [](Connection& server, const std::stop_token& stop) {
+      server.read_exactly(1, stop);
+    };
+
+TEST(ReconnectingClientFailureTest, PausesGrowWhileTheServerTurnsItAway) {
+  Stage stage(kReadOne, {}, {.first = 4ms, .longest = 1h});
+  turn_away(stage, "");
+}
+
+// As one that says why.
+TEST(ReconnectingClientFailureTest, PausesGrowWhileTheServerGreetsAndEnds) {
+  Stage stage(kReadOne, {}, {.first = 4ms, .longest = 1h});
+  turn_away(stage, "no\r\n");
+}
+
+TEST(ReconnectingClientFailureTest, PausesBeginAnewAfterAConnectionThatServed) {
+  Stage stage(kReadOne, {}, {.first = 4ms, .longest = 1h});
+  turn_away(stage, "");
   auto least = Clock::duration::max();
-  for (int i = 0; i < 5; ++i) {
+  auto last = Clock::now();
+  for (int i = 0; i < 4; ++i) {
     UniqueFd peer = accept_one(stage.listener);
     if (i > 0) least = std::min(least, Clock::now() - last);
     send_all(peer, "x");
+    // Longer than the pause before, 256 ms at most.
+    ::poll(nullptr, 0, 300);
     last = Clock::now();
     peer.reset();
   }

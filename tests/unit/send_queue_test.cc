@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,7 +19,9 @@
 #include <vector>
 
 #include "tcpip/byte_order.h"
+#include "tcpip/connection.h"
 #include "tcpip/error.h"
+#include "tcpip/periodic_sender.h"
 #include "tests/support/blocked_call.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
@@ -64,6 +67,69 @@ struct Sample {
   BigEndian<std::uint16_t> number{};
   BigEndian<std::int16_t> value{};
 };
+
+// --- For whom ---
+
+TEST(SendQueueToTest, SendsToTheConnectionThatIsNamed) {
+  ServedStage stage;
+  SendQueue queue(*stage);
+  const Connection first = stage->connection();
+  EXPECT_EQ(queue.post(first, "bytes,"), SendResult::kQueued);
+  EXPECT_EQ(queue.post_str(first, "text"), SendResult::kQueued);
+  EXPECT_EQ(queue.post_from(first, std::uint8_t{'!'}), SendResult::kQueued);
+  EXPECT_EQ(recv_exact(stage.peer, 13), "bytes,text\r\n!");
+}
+
+TEST(SendQueueToTest, RefusesWhatIsMeantForAnEarlierConnection) {
+  ServedStage stage;
+  SendQueue queue(*stage);
+  const Connection first = stage->connection();
+  stage.reconnect_after_close();
+  EXPECT_EQ(queue.post(first, "x"), SendResult::kNotConnected);
+  EXPECT_EQ(queue.post_str(first, "x"), SendResult::kNotConnected);
+  EXPECT_EQ(queue.post_from(first, std::uint8_t{'x'}),
+            SendResult::kNotConnected);
+  EXPECT_EQ(queue.post(Connection(), "x"), SendResult::kNotConnected);
+  EXPECT_EQ(queue.post(stage->connection(), "y"), SendResult::kQueued);
+  EXPECT_EQ(recv_exact(stage.peer, 1), "y");
+  EXPECT_EQ(queue.stats().posted, 1u);
+}
+
+// Its number may be the same.
+TEST(SendQueueToTest, RefusesAConnectionOfAnotherServer) {
+  ServedStage stage;
+  ServedStage other;
+  SendQueue queue(*stage);
+  ASSERT_EQ(other->connection().number(), stage->connection().number());
+  EXPECT_THROW(queue.post(other->connection(), "x"), std::invalid_argument);
+}
+
+TEST(SendQueueToTest, NothingIsSentBeforeTheGreeting) {
+  std::promise<void> go;
+  std::future<void> gone = go.get_future();
+  tcpip_tests::ReadLoopStage stage(
+      [](Connection& client, const std::stop_token& stop) {
+        client.read_str(stop);
+      },
+      {.begin = [&](Connection& client, const std::stop_token&) {
+        gone.wait();
+        client.write("hello,", kPatience);
+      }});
+  SendQueue queue(*stage);
+  PeriodicSender periodic(*stage, {.period = 1h}, [](const Connection& c) {
+    return c.send("periodic,");
+  });
+  const UniqueFd peer = stage.connect();
+  EXPECT_EQ(queue.post("too early"), SendResult::kNotConnected);
+  EXPECT_EQ(queue.post(stage->connection(), "too early"),
+            SendResult::kNotConnected);
+  go.set_value();
+  EXPECT_EQ(recv_exact(peer, 15), "hello,periodic,");
+  EXPECT_EQ(queue.post("posted"), SendResult::kQueued);
+  EXPECT_EQ(recv_exact(peer, 6), "posted");
+}
+
+// --- Sending ---
 
 TEST(SendQueueTest, SendsBytesTextAndStructsInOrder) {
   ServedStage stage;
@@ -205,6 +271,9 @@ TEST(SendQueueTest, ClosesTheConnectionWhenFullIfAskedTo) {
   EXPECT_EQ(queue.post("c"), SendResult::kBusy);
   EXPECT_TRUE(eventually([&] { return !connection.connected(); }));
   EXPECT_FALSE(connection.should_be_connected());
+  ASSERT_TRUE(stage.events.wait_for(2));
+  EXPECT_EQ(stage.events.text(), "connected 1, not reading 1");
+  EXPECT_TRUE(stage.events.values()[1].is_unexpected());
   queue.flush(kPatience);
   EXPECT_EQ(queue.stats().dropped_full, 1u);
   EXPECT_EQ(queue.stats().dropped_stale, 3u);

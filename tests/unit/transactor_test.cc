@@ -60,6 +60,17 @@ TEST_F(TransactorTest, RefusesAnEmptyEnd) {
   EXPECT_THROW(Transactor({.end = ""}), std::invalid_argument);
 }
 
+// Nothing was sent, and so nothing is out of step.
+TEST_F(TransactorTest, RefusesAConnectionThatSomebodyReadsAndLeavesItAsItIs) {
+  const Connection shared = connection();
+  BlockedCall reading([&] { return shared.read_str(kPatience); });
+  EXPECT_TRUE(reading.await_blocked());
+  EXPECT_THROW(device.transact(shared, "a", kPatience), std::logic_error);
+  send_all(stage.peer, "for the reader\r\n");
+  EXPECT_EQ(reading.get(), "for the reader");
+  EXPECT_TRUE(shared.connected());
+}
+
 TEST_F(TransactorTest, DropsAndCountsWhatCameBeforeTheRequest) {
   send_all(stage.peer, "welcome>and mo");
   await(14);
