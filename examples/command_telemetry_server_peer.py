@@ -224,7 +224,7 @@ async def main(path):
         client = await nobody_in_command(client, port, program)
         await program.stop()
     finally:
-        program.kill()
+        await program.kill()
 
 
 run(main)

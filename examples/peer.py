@@ -78,9 +78,11 @@ class Program:
         check(status == 0, f"{self.name} ended with status {status}")
         return rest
 
-    def kill(self):
+    async def kill(self):
+        """If it still runs."""
         if self.process.returncode is None:
             self.process.kill()
+            await within(self.process.communicate())
 
 
 def run(main):

@@ -138,7 +138,7 @@ async def main(path):
         await silence(dome, program)
         check("closed here" in await program.stop(), "the last event is missing")
     finally:
-        program.kill()
+        await program.kill()
 
 
 run(main)

@@ -140,7 +140,7 @@ async def main(path):
         await expect(program, shown(1))
         check("closed here" in await program.stop(), "no last event")
     finally:
-        program.kill()
+        await program.kill()
 
 
 run(main)
