@@ -52,7 +52,7 @@ class Rotator {
             {.host = host,
              .port = port,
              .name = "rotator",
-             // Written by threads of the server, never by the loop.
+             // The loop writes a line only if it closes a connection.
              .log = tcpip::Log(tcpip::stderr_sink(), tcpip::LogLevel::kInfo),
              .callbacks = &queue_,
              .connect_callback =
