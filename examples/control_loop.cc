@@ -12,7 +12,6 @@
 // Each is answered by "ok" or "error ..."; in between come lines such as
 // "position 1.25 demand 2.00". Ends after N seconds, at Ctrl-C or SIGTERM, and
 // tells how late the loop ever was.
-#include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
@@ -29,6 +28,7 @@
 #include <string>
 #include <thread>
 
+#include "examples/program.h"
 #include "tcpip/callback_queue.h"
 #include "tcpip/connection.h"
 #include "tcpip/connection_event.h"
@@ -164,21 +164,8 @@ int main(int argc, char** argv) try {
   std::string host = "127.0.0.1";
   int port = 0;
   double seconds = std::numeric_limits<double>::infinity();
-  const option kOptions[] = {{"host", required_argument, nullptr, 'h'},
-                             {"port", required_argument, nullptr, 'p'},
-                             {"seconds", required_argument, nullptr, 's'},
-                             {}};
-  for (int c; (c = ::getopt_long(argc, argv, "", kOptions, nullptr)) != -1;) {
-    if (c == 'h') {
-      host = optarg;
-    } else if (c == 'p') {
-      port = std::stoi(optarg);
-    } else if (c == 's') {
-      seconds = std::stod(optarg);
-    } else {
-      return 2;
-    }
-  }
+  examples::parse_options(
+      argc, argv, {{"host", host}, {"port", port}, {"seconds", seconds}});
 
   // Blocked in all threads, the loop looks for them itself.
   sigset_t signals;

@@ -5,10 +5,6 @@
 //
 // The exit status is 0 if all came back as it should, 3 if the server turned
 // us away because it serves somebody else, 1 for anything else.
-#include <getopt.h>
-#include <pthread.h>
-#include <signal.h>
-
 #include <chrono>
 #include <cstdint>
 #include <exception>
@@ -16,9 +12,9 @@
 #include <stdexcept>
 #include <stop_token>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "examples/program.h"
 #include "tcpip/client.h"
 #include "tcpip/error.h"
 #include "tcpip/log.h"
@@ -33,32 +29,6 @@ using namespace std::chrono_literals;
 struct Sample {
   tcpip::BigEndian<std::uint32_t> sequence{};
   tcpip::BigEndian<double> value{};
-};
-
-// Turns Ctrl-C and SIGTERM into a stop request, for a program whose main thread
-// is busy. To be made before any other thread is, so that all block them.
-class SignalStop {
- public:
-  SignalStop() {
-    sigemptyset(&signals_);
-    sigaddset(&signals_, SIGINT);
-    sigaddset(&signals_, SIGTERM);
-    ::pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
-    thread_ = std::jthread([this] {
-      int signal = 0;
-      ::sigwait(&signals_, &signal);
-      stop_.request_stop();
-    });
-  }
-  // Ends the thread with a signal of its own.
-  ~SignalStop() { ::pthread_kill(thread_.native_handle(), SIGTERM); }
-
-  std::stop_token token() const { return stop_.get_token(); }
-
- private:
-  sigset_t signals_;
-  std::stop_source stop_;
-  std::jthread thread_;
 };
 
 void exchange_text(tcpip::Client& client, const std::string& text,
@@ -111,22 +81,11 @@ int talk(const std::string& host, int port,
 int main(int argc, char** argv) try {
   std::string host = "127.0.0.1";
   int port = 0;
-  const option kOptions[] = {{"host", required_argument, nullptr, 'h'},
-                             {"port", required_argument, nullptr, 'p'},
-                             {}};
-  for (int c; (c = ::getopt_long(argc, argv, "", kOptions, nullptr)) != -1;) {
-    if (c == 'h') {
-      host = optarg;
-    } else if (c == 'p') {
-      port = std::stoi(optarg);
-    } else {
-      return 2;
-    }
-  }
-  std::vector<std::string> texts(argv + optind, argv + argc);
+  std::vector<std::string> texts =
+      examples::parse_options(argc, argv, {{"host", host}, {"port", port}});
   if (texts.empty()) texts.push_back("hello");
 
-  const SignalStop signals;
+  const examples::SignalStop signals;
   return talk(host, port, texts, signals.token());
 } catch (const tcpip::CancelledError&) {
   std::cerr << "echo_client: interrupted" << std::endl;

@@ -9,7 +9,6 @@
 // its sequence number one higher.
 //
 // Ends at Ctrl-C or SIGTERM.
-#include <getopt.h>
 #include <signal.h>
 
 #include <chrono>
@@ -19,6 +18,7 @@
 #include <stop_token>
 #include <string>
 
+#include "examples/program.h"
 #include "tcpip/connection.h"
 #include "tcpip/log.h"
 #include "tcpip/one_client_read_loop_server.h"
@@ -62,18 +62,7 @@ void echo(tcpip::Connection& client, std::stop_token stop) {
 int main(int argc, char** argv) try {
   std::string host = "127.0.0.1";
   int port = 0;
-  const option kOptions[] = {{"host", required_argument, nullptr, 'h'},
-                             {"port", required_argument, nullptr, 'p'},
-                             {}};
-  for (int c; (c = ::getopt_long(argc, argv, "", kOptions, nullptr)) != -1;) {
-    if (c == 'h') {
-      host = optarg;
-    } else if (c == 'p') {
-      port = std::stoi(optarg);
-    } else {
-      return 2;
-    }
-  }
+  examples::parse_options(argc, argv, {{"host", host}, {"port", port}});
 
   // The library leaves signals to the program. To block them before any thread
   // starts, and to wait for them in one, needs no handler.

@@ -10,10 +10,6 @@
 //
 // receives N messages (10 unless told otherwise) and checks them. Its exit
 // status is 0 if all were right.
-#include <getopt.h>
-#include <pthread.h>
-#include <signal.h>
-
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -25,6 +21,7 @@
 #include <string>
 #include <thread>
 
+#include "examples/program.h"
 #include "tcpip/client.h"
 #include "tcpip/connection.h"
 #include "tcpip/error.h"
@@ -183,32 +180,6 @@ void receive(const std::string& host, int port, std::uint32_t count,
   std::cout << "received " << count << " messages, all right" << std::endl;
 }
 
-// Turns Ctrl-C and SIGTERM into a stop request, for a program whose main thread
-// is busy. To be made before any other thread is, so that all block them.
-class SignalStop {
- public:
-  SignalStop() {
-    sigemptyset(&signals_);
-    sigaddset(&signals_, SIGINT);
-    sigaddset(&signals_, SIGTERM);
-    ::pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
-    thread_ = std::jthread([this] {
-      int signal = 0;
-      ::sigwait(&signals_, &signal);
-      stop_.request_stop();
-    });
-  }
-  // Ends the thread with a signal of its own.
-  ~SignalStop() { ::pthread_kill(thread_.native_handle(), SIGTERM); }
-
-  std::stop_token token() const { return stop_.get_token(); }
-
- private:
-  sigset_t signals_;
-  std::stop_source stop_;
-  std::jthread thread_;
-};
-
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -216,26 +187,11 @@ int main(int argc, char** argv) try {
   int port = 0;
   bool connect = false;
   std::uint32_t count = 0;
-  const option kOptions[] = {{"host", required_argument, nullptr, 'h'},
-                             {"port", required_argument, nullptr, 'p'},
-                             {"count", required_argument, nullptr, 'n'},
-                             {"connect", no_argument, nullptr, 'c'},
-                             {}};
-  for (int c; (c = ::getopt_long(argc, argv, "", kOptions, nullptr)) != -1;) {
-    if (c == 'h') {
-      host = optarg;
-    } else if (c == 'p') {
-      port = std::stoi(optarg);
-    } else if (c == 'n') {
-      count = static_cast<std::uint32_t>(std::stoul(optarg));
-    } else if (c == 'c') {
-      connect = true;
-    } else {
-      return 2;
-    }
-  }
+  examples::parse_options(
+      argc, argv,
+      {{"host", host}, {"port", port}, {"count", count}, {"connect", connect}});
 
-  const SignalStop signals;
+  const examples::SignalStop signals;
   try {
     if (connect) {
       receive(host, port, count > 0 ? count : 10, signals.token());

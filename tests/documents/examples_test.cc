@@ -181,6 +181,8 @@ TEST_F(EchoServer, SaysWhyItCannotStart) {
   EXPECT_NE(outcome.output.find("Address already in use"), std::string::npos)
       << outcome.output;
   EXPECT_EQ(run("echo_server", {"--bogus"}).status, 2);
+  EXPECT_EQ(run("echo_server", {"--port"}).status, 2);
+  EXPECT_EQ(run("echo_server", {"--port", "4000x"}).status, 2);
 }
 
 // --- echo_client ---
