@@ -87,7 +87,7 @@ class Connection final : public ReadWriter {
   // or destroyed. A close() runs or drops what is queued, as it does with the
   // disconnected event. With a read handler, the connection of a peer that has
   // sent FIN lives on until its posted callbacks have run, so that they can
-  // answer; but see ServerOptions::finish_time.
+  // answer; for ServerOptions::finish_time (of a client 1 s) at most.
   //
   // Throws std::logic_error if the client or server has neither a queue nor a
   // connect_callback, so that nothing runs callbacks; std::invalid_argument for

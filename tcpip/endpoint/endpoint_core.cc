@@ -775,9 +775,11 @@ void EndpointCore::finish_serving(const Link& link) noexcept {
   }
 }
 
-// A new client, or close(), ends the connection all the same, and this wait.
+// For the finish time at most. A new client, or close(), may end the connection
+// before that, and so this wait.
 void EndpointCore::wait_for_posted(const Link& link) {
-  changed_.wait(mutex_, {}, [this, &link]() TCPIP_REQUIRES(mutex_) {
+  const Deadline deadline = Deadline::after(config_.reader.finish_time);
+  changed_.wait(mutex_, deadline, [this, &link]() TCPIP_REQUIRES(mutex_) {
     return current_.get() != &link || link.record->posted == 0 ||
            link.socket->lost_error() != 0;
   });

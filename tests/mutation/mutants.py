@@ -683,13 +683,16 @@ mutant("failed_write_of_another_link",
        "a failed write on an old connection does not end the new one",
        at="void EndpointCore::write_failed(")
 mutant("in_hand_without_greeting",
-       "(link.greeting || link.receiver->consumed() > link.consumed_before);",
-       "(link.receiver->consumed() > link.consumed_before);",
+       "(link.greeting || link.record->posted > 0 ||\n"
+       "          link.receiver->consumed() > link.consumed_before);",
+       "(link.record->posted > 0 ||\n"
+       "          link.receiver->consumed() > link.consumed_before);",
        "a greeting is delivered to a peer that has sent FIN",
        tests=["one_client_read_loop_server_test", "last_message_test"])
 mutant("in_hand_without_message",
-       "(link.greeting || link.receiver->consumed() > link.consumed_before);",
-       "link.greeting;", "the reply to the last message is delivered",
+       "(link.greeting || link.record->posted > 0 ||\n"
+       "          link.receiver->consumed() > link.consumed_before);",
+       "(link.greeting || link.record->posted > 0);", "the reply to the last message is delivered",
        tests=["last_message_test"])
 mutant("answered_after_reset",
        "return is_in_hand(link) && link.socket->lost_error() == 0;",
@@ -727,7 +730,7 @@ mutant("last_read_before_answer",
        "the read of the last message leaves the connection to its reply",
        tests=["last_message_test"])
 mutant("greeting_never_ends",
-       "link.greeting = false;\n  link.consumed_before", "link.consumed_before",
+       "link.greeting = false;", "",
        "a connection ends after its greeting", at="bool EndpointCore::go_on(",
        tests=["last_message_test"])
 mutant("message_stays_in_hand",

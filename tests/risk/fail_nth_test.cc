@@ -190,7 +190,10 @@ const char* wrong_reason(const ConnectionEvent& event, int injected) {
     case DisconnectReason::kConnectFailed:
     case DisconnectReason::kGaveUp:
       return "a reason of a ReconnectingClient's, where there is none";
+    case DisconnectReason::kNotReading:
+      return "a reason of a SendQueue's, where there is none";
     case DisconnectReason::kClosedHere:
+    case DisconnectReason::kHandlerFailed:
       return event.error ? "closed here with an error" : nullptr;
     case DisconnectReason::kPeerClosed:
     case DisconnectReason::kReplaced:

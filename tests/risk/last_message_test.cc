@@ -300,7 +300,7 @@ TEST(LastMessage, FailingHandlerEndsTheConnectionAndTellsWhatIsDropped) {
   await_hang_up(server->connection().native_handle());
   all_sent.count_down();
   ASSERT_TRUE(server.events.wait_for(2));
-  EXPECT_EQ(server.events.text(), "connected 1, closed here 1");
+  EXPECT_EQ(server.events.text(), "connected 1, handler failed 1");
   EXPECT_EQ(server.events.values()[1].dropped, 5u);
 }
 

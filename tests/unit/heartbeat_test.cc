@@ -453,7 +453,7 @@ TEST(ReadLoopHeartbeatTest, UnexpectedEndsTheConnectionAndIsLogged) {
   send_all(peer, "one\r\nheartbeat\r\ntwo\r\n");
   EXPECT_EQ(recv_until_eof(peer), "one\r\n");
   ASSERT_TRUE(server.events.wait_for(2));
-  EXPECT_EQ(server.events.text(), "connected 1, closed here 1");
+  EXPECT_EQ(server.events.text(), "connected 1, handler failed 1");
   EXPECT_EQ(server.lines.count("heartbeats are not expected"), 1u)
       << server.lines.text();
 }

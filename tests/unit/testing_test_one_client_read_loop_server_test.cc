@@ -128,7 +128,7 @@ TEST_F(TestingReadLoopServerTest, FailNextReadIsLoggedAndDropsTheClient) {
   // The handler is waiting for the next message by now, or soon.
   server->fail_next_read();
   client->write_str("bad", kPatience);
-  events.assert_next_disconnected(DisconnectReason::kClosedHere);
+  events.assert_next_disconnected(DisconnectReason::kHandlerFailed);
   EXPECT_THROW(client->read_str(kPatience), tcpip::ConnectionError);
   EXPECT_EQ(lines.count("read handler failed: fail_next_read()"), 1u)
       << lines.text();
