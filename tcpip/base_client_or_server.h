@@ -65,7 +65,8 @@ class BaseClientOrServer : public ReadWriter {
   // Asks for close(): a thread of the client's or server's own then does what
   // close() does when a callback calls it. Nothing waits; wait_done() tells the
   // end. The one member that a signal handler may call (it is
-  // async-signal-safe), as long as the object lives. Before start() it makes
+  // async-signal-safe), if the object lives until it has returned, also where
+  // the handler interrupts another thread. Before start() it makes
   // start() throw; during start() it ends connecting, but not a server's wait
   // for its address.
   void request_close() noexcept;

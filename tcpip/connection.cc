@@ -8,17 +8,6 @@
 #include "tcpip/stream/stream_access.h"
 
 namespace tcpip {
-namespace {
-
-// Null if the connection has ended.
-std::shared_ptr<internal::ConnectionRecord> live_record(
-    const internal::ConnectionRecord* record) {
-  const std::shared_ptr<internal::Link> link = record->link();
-  return link ? link->record : nullptr;
-}
-
-}  // namespace
-
 Connection::Connection() noexcept = default;
 Connection::Connection(const Connection&) noexcept = default;
 Connection& Connection::operator=(const Connection&) noexcept = default;
@@ -67,7 +56,7 @@ bool Connection::post(std::function<void()> callback) const {
   // The queue checks this too, but without a client or server there is none.
   internal::check_callback(callback, "post");
   const auto core = record() ? record()->endpoint.lock() : nullptr;
-  return core && core->post(std::move(callback), live_record(record()));
+  return core && core->post(std::move(callback));
 }
 
 void Connection::post_wait(std::function<void()> callback,
@@ -75,7 +64,7 @@ void Connection::post_wait(std::function<void()> callback,
   internal::check_callback(callback, "post_wait");
   const auto core = record() ? record()->endpoint.lock() : nullptr;
   if (!core) throw CancelledError("post_wait", internal::subject_of(*this));
-  core->post_wait(std::move(callback), wait, live_record(record()));
+  core->post_wait(std::move(callback), wait);
 }
 
 void Connection::close() const {

@@ -85,9 +85,8 @@ class Connection final : public ReadWriter {
   // run after the disconnected event: look at connected() in it. False, and the
   // callback is dropped, if the queue is full or the client or server is closed
   // or destroyed. A close() runs or drops what is queued, as it does with the
-  // disconnected event. With a read handler, the connection of a peer that has
-  // sent FIN lives on until its posted callbacks have run, so that they can
-  // answer; for ServerOptions::finish_time (of a client 1 s) at most.
+  // disconnected event. If the peer may send FIN right behind its message, the
+  // callback comes too late to answer: answer in the read handler.
   //
   // Throws std::logic_error if the client or server has neither a queue nor a
   // connect_callback, so that nothing runs callbacks; std::invalid_argument for

@@ -242,9 +242,7 @@ struct ServerOptions {
   // How long a new client waits, after its predecessor has hung up, until the
   // read handler has handled every message of that one. Then the new client is
   // let in, the other's connection ends, and its unread bytes are dropped
-  // (DisconnectReason::kReplaced). Also how long the connection of a client
-  // that has sent FIN waits for callbacks that were posted for it. Not
-  // negative.
+  // (DisconnectReason::kReplaced). Not negative.
   std::chrono::milliseconds finish_time = kFinishTime;
 };
 

@@ -10,7 +10,8 @@
 // A message is for the connection that is current when it is posted, or for the
 // one that the post names: name it in answers, and where the loop has composed
 // the message for the client that it knows. If that ends before the message is
-// sent, the message is dropped and counted. It never reaches the next one. With
+// sent, the message is dropped and counted; so is an answer to a client that
+// sends FIN right behind its command. It never reaches the next one. With
 // the option `begin` a connection counts as current here once that has
 // returned.
 //

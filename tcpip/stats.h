@@ -32,8 +32,9 @@ struct EndpointStats {
   std::uint64_t not_allowed = 0;
 
   // Bytes that were taken from the kernel and given to it. A message is what
-  // one read returns, or one write or send takes; heartbeats count too. Posts
-  // of a SendQueue count when its thread writes them.
+  // one read returns, or one write or send takes; heartbeats count too, and a
+  // frame of a FrameDispatcher as two, header and body. Posts of a SendQueue
+  // count when its thread writes them.
   std::uint64_t bytes_received = 0;
   std::uint64_t messages_received = 0;
   std::uint64_t bytes_sent = 0;
@@ -45,8 +46,9 @@ struct EndpointStats {
   std::uint64_t timeouts = 0;       // TimeoutErrors of reads and writes
   std::uint64_t overruns = 0;       // LimitOverrunErrors
   std::uint64_t decode_errors = 0;  // DecodeErrors and JsonDecodeErrors
-  // What connect_callback, posted callbacks, the read handler, `begin` and
-  // may_connect have thrown, but for what the end of a connection explains.
+  // How often connect_callback, posted callbacks, the read handler, `begin` and
+  // may_connect have thrown. Of handler and `begin` not what the end of their
+  // connection explains.
   std::uint64_t callback_errors = 0;
 
   // What the ends of connections have cost: bytes that had come and that no

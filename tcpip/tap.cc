@@ -122,12 +122,12 @@ void Tap::Impl::start(const std::shared_ptr<Impl>& self, Sink sink,
 
 std::size_t Tap::Impl::add(Header header, std::string_view name, Pieces pieces,
                            std::size_t count) noexcept {
-  header.time = std::chrono::system_clock::now();
   header.name_size = name.size();
   const std::size_t head = sizeof(Header) + name.size();
   const bool is_event = count == 0;
   const MutexLock lock(mutex_);
   if (closed_) return 0;
+  header.time = std::chrono::system_clock::now();
   const std::size_t most = is_event ? buffer_ + kForEvents : buffer_;
   const std::size_t room = most - std::min(most, filling_.used);
   if (room < head + (is_event ? 0 : 1)) {

@@ -11,6 +11,8 @@
 //
 // The bytes are shown as the kernel gives and takes them, whatever the program
 // makes of them: text before it is decoded, heartbeats, what no read has taken.
+// What was sent is shown after it was sent: if another thread reads, a reply
+// that comes at once may be shown before it.
 //
 // Threads: every member may be called from any thread at any time; any number
 // of clients and servers may share a tap. The sink is called by one thread at a
@@ -57,7 +59,8 @@ struct TapRecord {
   Address peer = {};
   std::string_view bytes = {};
   // How many bytes of the connection have passed in this direction before
-  // these; and how many of those, right before these, were not shown.
+  // these; and how many of those, right before these, were not shown. (What is
+  // missing at the end of a direction stands in no record.)
   std::uint64_t position = 0;
   std::uint64_t skipped = 0;
 };

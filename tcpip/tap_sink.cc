@@ -341,56 +341,71 @@ class Pcapng {
         std::chrono::duration_cast<std::chrono::nanoseconds>(
             record.time.time_since_epoch())
             .count());
-    const bool begins = record.event == TapEvent::kAccepted ||
-                        record.event == TapEvent::kConnected;
-    if (begins) connections_.emplace(record.id, begin(record));
-    const auto place = connections_.find(record.id);
-    // The beginning may not have been shown; and a read that was under way at
-    // the end may receive after that.
-    Ends other = begin(record);
-    Ends& ends = place == connections_.end() ? other : place->second;
+    auto place = connections_.find(record.id);
+    if (place == connections_.end()) {
+      // Its beginning may not have been shown; and a read that was under way at
+      // the end may receive after that.
+      place = connections_.emplace(record.id, begin(record)).first;
+    }
+    Ends& ends = place->second;
     switch (record.event) {
       case TapEvent::kAccepted:
-        shake_hands(ends.peer, ends.local, record);
+        shake_hands(ends, ends.peer, ends.local, record);
         break;
       case TapEvent::kConnected:
-        shake_hands(ends.local, ends.peer, record);
+        shake_hands(ends, ends.local, ends.peer, record);
         break;
       case TapEvent::kReceived:
-        send(ends.peer, ends.local, record);
+        send(ends, ends.peer, ends.local, record);
         break;
       case TapEvent::kSent:
-        send(ends.local, ends.peer, record);
+        send(ends, ends.local, ends.peer, record);
         break;
       case TapEvent::kEnded:
         add(packet(ends.local, ends.peer, kFin | kAck, {}));
         ends.local.next += 1;
         add(packet(ends.peer, ends.local, kFin | kAck, {}));
-        connections_.erase(record.id);
+        connections_.erase(place);
         break;
+    }
+    // Of those whose end was not shown.
+    if (connections_.size() > kMostConnections) {
+      connections_.erase(connections_.begin());
     }
     file_.append(blocks_);
   }
 
  private:
+  static constexpr std::size_t kMostConnections = 1000;
+
   struct Ends {
     End local;
     End peer;
+    std::uint32_t first = 0;  // the sequence number of the first bytes
   };
 
-  static Ends begin(const TapRecord& record) {
+  // Each connection has a sequence number of its own, as in TCP: so one with
+  // the ports of an earlier one is another stream for Wireshark.
+  Ends begin(const TapRecord& record) const {
     Ends ends{end_of(record.local), end_of(record.peer)};
     if (ends.local.host.empty() ||
         ends.local.host.size() != ends.peer.host.size()) {
       ends = {made_up_end(record.id, 1), made_up_end(record.id, 2)};
     }
+    constexpr std::uint64_t kSpread = 0x9E3779B97F4A7C15;
+    const std::uint64_t mixed = (time_ + record.id) * kSpread;
+    ends.first = static_cast<std::uint32_t>(mixed >> 32);
+    ends.local.next = ends.peer.next = ends.first;
     return ends;
   }
 
-  void shake_hands(End& client, End& server, const TapRecord& record) {
-    const std::string comment =
+  void shake_hands(const Ends& ends, End& client, End& server,
+                   const TapRecord& record) {
+    std::string comment =
         fmt::format("{}#{}: {} - {}", record.name, record.connection,
                     record.local.to_string(), record.peer.to_string());
+    comment.resize(std::min<std::size_t>(comment.size(), 1000));
+    client.next = server.next = ends.first - 1;
     add(packet(client, server, kSyn, {}), comment);
     client.next += 1;
     add(packet(server, client, kSyn | kAck, {}));
@@ -399,9 +414,10 @@ class Pcapng {
   }
 
   // What was skipped is missing in the sequence numbers, too.
-  void send(End& from, const End& to, const TapRecord& record) {
+  void send(const Ends& ends, End& from, const End& to,
+            const TapRecord& record) {
     constexpr std::size_t kMost = 65'000;
-    from.next = static_cast<std::uint32_t>(1 + record.position);
+    from.next = ends.first + static_cast<std::uint32_t>(record.position);
     for (std::string_view rest = record.bytes; !rest.empty();) {
       const std::string_view payload = rest.substr(0, kMost);
       add(packet(from, to, kPush | kAck, payload));

@@ -688,13 +688,11 @@ void EndpointCore::write_failed(const Link& link,
   end_lost_link(reason_for(error), error, ended);
 }
 
-// True if the client reader has a message in hand, or a greeting, or if a
-// callback that was posted for the connection has one. If the peer has gone,
-// go_on() or finish_serving() then ends the connection.
+// True if the client reader has a message in hand, or a greeting. If the peer
+// has gone, go_on() then ends the connection.
 bool EndpointCore::is_in_hand(const Link& link) const noexcept {
   return config_.reader.exists && !link.socket->is_closed() &&
-         (link.greeting || link.record->posted > 0 ||
-          link.receiver->consumed() > link.consumed_before);
+         (link.greeting || link.receiver->consumed() > link.consumed_before);
 }
 
 // The same for a peer that has sent FIN, not a reset, and so may still read the
@@ -746,10 +744,6 @@ bool EndpointCore::go_on(Link& link) {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return false;
-  if ((link.hung_up || link.receiver->has_ended()) && is_drained(link)) {
-    wait_for_posted(link);
-    if (current_.get() != &link) return false;
-  }
   if (link.greeting) {
     link.greeting = false;
     *current_number_ = link.record->number;
@@ -762,27 +756,20 @@ bool EndpointCore::go_on(Link& link) {
   return false;
 }
 
-void EndpointCore::finish_serving(const Link& link) noexcept {
+void EndpointCore::finish_serving(const Link& link, bool failed) noexcept {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return;
   if ((link.hung_up || link.receiver->has_ended()) && is_drained(link)) {
-    wait_for_posted(link);
-    if (current_.get() == &link) end_drained_link(ended);
+    end_drained_link(ended);
+  } else if (!failed) {
+    link.socket->at_end();  // notes an error, if there is one
+    const std::error_code error = lost_error(link);
+    end_lost_link(reason_for(error), error, ended);
   } else {
     end_here(/*keep_should_be_connected=*/false, ended,
              DisconnectReason::kHandlerFailed);
   }
-}
-
-// For the finish time at most. A new client, or close(), may end the connection
-// before that, and so this wait.
-void EndpointCore::wait_for_posted(const Link& link) {
-  const Deadline deadline = Deadline::after(config_.reader.finish_time);
-  changed_.wait(mutex_, deadline, [this, &link]() TCPIP_REQUIRES(mutex_) {
-    return current_.get() != &link || link.record->posted == 0 ||
-           link.socket->lost_error() != 0;
-  });
 }
 
 bool EndpointCore::has_lost_peer(const Link& link) const {
@@ -907,36 +894,9 @@ class EndpointCore::CallbackRun {
   EndpointCore& core_;
 };
 
-class EndpointCore::Posted {
- public:
-  Posted(std::shared_ptr<EndpointCore> core, RecordPtr record)
-      : core_(std::move(core)), record_(std::move(record)) {
-    const MutexLock lock(core_->mutex_);
-    ++record_->posted;
-  }
-  ~Posted() {
-    const MutexLock lock(core_->mutex_);
-    --record_->posted;
-    core_->changed_.notify_all();
-  }
-  Posted(const Posted&) = delete;
-  Posted& operator=(const Posted&) = delete;
-
- private:
-  const std::shared_ptr<EndpointCore> core_;
-  const RecordPtr record_;
-};
-
-CallbackQueue::Callback EndpointCore::counted(CallbackQueue::Callback callback,
-                                              RecordPtr posted_for) {
-  std::shared_ptr<Posted> posted;
-  if (posted_for) {
-    posted =
-        std::make_shared<Posted>(shared_from_this(), std::move(posted_for));
-  }
-  // `posted` goes when the queue destroys this, after it has run.
-  return [self = shared_from_this(), posted = std::move(posted),
-          callback = std::move(callback)]() mutable {
+CallbackQueue::Callback EndpointCore::counted(
+    CallbackQueue::Callback callback) {
+  return [self = shared_from_this(), callback = std::move(callback)]() mutable {
     const CallbackRun run(*self);
     // Destroy what the callback holds before it counts as ended.
     const auto once = std::exchange(callback, nullptr);
@@ -1022,21 +982,19 @@ std::shared_ptr<EventOwner> EndpointCore::callbacks_to_post(
   return callbacks();
 }
 
-bool EndpointCore::post(CallbackQueue::Callback callback,
-                        RecordPtr posted_for) {
+bool EndpointCore::post(CallbackQueue::Callback callback) {
   process_.check("post");
   const std::shared_ptr<EventOwner> owner = callbacks_to_post("post", callback);
-  return owner &&
-         owner->post(counted(std::move(callback), std::move(posted_for)));
+  return owner && owner->post(counted(std::move(callback)));
 }
 
-void EndpointCore::post_wait(CallbackQueue::Callback callback, const Wait& wait,
-                             RecordPtr posted_for) {
+void EndpointCore::post_wait(CallbackQueue::Callback callback,
+                             const Wait& wait) {
   process_.check("post_wait");
   const std::shared_ptr<EventOwner> owner =
       callbacks_to_post("post_wait", callback);
   if (!owner) throw CancelledError("post_wait", config_.name);
-  owner->post_wait(counted(std::move(callback), std::move(posted_for)), wait);
+  owner->post_wait(counted(std::move(callback)), wait);
 }
 
 }  // namespace tcpip::internal

@@ -158,12 +158,8 @@ class EndpointCore final : public LinkSource,
   // CancelledError at the stop.
   bool wait_done(const Wait& wait);
   // See Connection's members of these names. Refused before start().
-  // `posted_for` is the connection for which the callback is posted, unless it
-  // has ended.
-  using RecordPtr = std::shared_ptr<ConnectionRecord>;
-  bool post(CallbackQueue::Callback callback, RecordPtr posted_for = nullptr);
-  void post_wait(CallbackQueue::Callback callback, const Wait& wait,
-                 RecordPtr posted_for = nullptr);
+  bool post(CallbackQueue::Callback callback);
+  void post_wait(CallbackQueue::Callback callback, const Wait& wait);
   // Waits until the deadline, or until the core is closing. For a worker that
   // cannot poll.
   void pause(Deadline deadline);
@@ -256,12 +252,12 @@ class EndpointCore final : public LinkSource,
                                         DisconnectReason::kClosedHere) noexcept;
 
   // For the client reader: called after `begin`, and after each call of the
-  // handler. If that was for the last message of a peer that has gone, waits
-  // for the callbacks that were posted for it, which may answer, and ends the
+  // handler. If that was for the last message of a peer that has gone, ends the
   // connection. False if the connection has ended.
   bool go_on(Link& link);
-  // Ends the connection, since the handler has thrown.
-  void finish_serving(const Link& link) noexcept;
+  // Ends the connection, since the handler has thrown; not `failed`: because
+  // the peer has gone.
+  void finish_serving(const Link& link, bool failed) noexcept;
   // True if the peer has gone, though the connection may still be current.
   bool has_lost_peer(const Link& link) const;
   // Ends the current connection, if there is one, because this side wants to.
@@ -327,12 +323,8 @@ class EndpointCore final : public LinkSource,
   void event_is_gone() noexcept;
   // While it lives, a callback counts as running, for wait_done().
   class CallbackRun;
-  // While it lives, a callback counts as posted for a connection.
-  class Posted;
 
-  CallbackQueue::Callback counted(CallbackQueue::Callback callback,
-                                  RecordPtr posted_for);
-  void wait_for_posted(const Link& link) TCPIP_REQUIRES(mutex_);
+  CallbackQueue::Callback counted(CallbackQueue::Callback callback);
   std::shared_ptr<EventOwner> callbacks() const;
   std::shared_ptr<EventOwner> callbacks_to_post(
       const char* operation, const CallbackQueue::Callback& callback) const;

@@ -92,9 +92,6 @@ class ConnectionRecord final : public LinkSource {
   // Set by EndpointCore, under its mutex.
   std::atomic<bool> over{false};
   std::atomic<bool> should_be_connected{true};  // this side has not ended it
-  // How many callbacks that were posted for it have not run. Guarded by the
-  // mutex of EndpointCore.
-  int posted = 0;
 };
 
 // A connection event that is ready to be queued. Empty if there is no

@@ -63,16 +63,18 @@ void serve(EndpointCore& core, Link& link, const ReadLoop& loop) noexcept {
     return outcome == Outcome::kReturned ||
            (outcome == Outcome::kLost && link.receiver->consumed() > consumed);
   };
+  Outcome outcome = Outcome::kReturned;
   bool served = true;
   if (loop.begin) {
-    served = call(loop.begin, core, link, connection, stop) != Outcome::kFailed;
+    outcome = call(loop.begin, core, link, connection, stop);
+    served = outcome != Outcome::kFailed;
   }
   while (served && core.go_on(link)) {
     const std::uint64_t consumed = link.receiver->consumed();
-    served =
-        goes_on(call(loop.handler, core, link, connection, stop), consumed);
+    outcome = call(loop.handler, core, link, connection, stop);
+    served = goes_on(outcome, consumed);
   }
-  if (!served) core.finish_serving(link);
+  if (!served) core.finish_serving(link, outcome == Outcome::kFailed);
 }
 
 void read_connections(EndpointCore& core, const ReadLoop& loop) {

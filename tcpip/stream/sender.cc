@@ -177,7 +177,6 @@ void Sender::append(const char* operation, Parts parts) {
   // All memory that the message may need, before its first byte is sent: half a
   // message must not be followed by another.
   make_room(total);
-  meter_.count(&Counters::messages_sent);
   const bool copying = parts.size() > 1 && (total <= kCopyAll || !large);
   if (pending() > 0 || waiting_ || copying) {
     copy(parts, 0);
@@ -186,6 +185,7 @@ void Sender::append(const char* operation, Parts parts) {
     gather(parts, total);
   }
   if (error_ != 0) throw_ended(operation);
+  meter_.count(&Counters::messages_sent);
 }
 
 // Makes room in the buffer for that many bytes more. Throws std::bad_alloc;

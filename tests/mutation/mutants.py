@@ -683,16 +683,13 @@ mutant("failed_write_of_another_link",
        "a failed write on an old connection does not end the new one",
        at="void EndpointCore::write_failed(")
 mutant("in_hand_without_greeting",
-       "(link.greeting || link.record->posted > 0 ||\n"
-       "          link.receiver->consumed() > link.consumed_before);",
-       "(link.record->posted > 0 ||\n"
-       "          link.receiver->consumed() > link.consumed_before);",
+       "(link.greeting || link.receiver->consumed() > link.consumed_before);",
+       "(link.receiver->consumed() > link.consumed_before);",
        "a greeting is delivered to a peer that has sent FIN",
        tests=["one_client_read_loop_server_test", "last_message_test"])
 mutant("in_hand_without_message",
-       "(link.greeting || link.record->posted > 0 ||\n"
-       "          link.receiver->consumed() > link.consumed_before);",
-       "(link.greeting || link.record->posted > 0);", "the reply to the last message is delivered",
+       "(link.greeting || link.receiver->consumed() > link.consumed_before);",
+       "link.greeting;", "the reply to the last message is delivered",
        tests=["last_message_test"])
 mutant("answered_after_reset",
        "return is_in_hand(link) && link.socket->lost_error() == 0;",
@@ -746,20 +743,6 @@ mutant("failed_handler_leaves_connection",
        "end_here(/*keep_should_be_connected=*/false, ended,\n"
        "             DisconnectReason::kHandlerFailed);", "",
        "a handler that throws ends the connection")
-mutant("posted_answer_is_not_awaited",
-       "wait_for_posted(link);\n    if (current_.get() != &link) return false;", "",
-       "what a handler has posted can answer a client that has sent FIN",
-       tests=["one_client_read_loop_server_test"])
-mutant("posted_answer_is_not_in_hand",
-       "(link.greeting || link.record->posted > 0 ||", "(link.greeting ||",
-       "a FIN does not end a connection for which a callback is posted",
-       tests=["one_client_read_loop_server_test"])
-mutant("posted_answer_without_reset",
-       "return current_.get() != &link || link.record->posted == 0 ||\n"
-       "           link.socket->lost_error() != 0;",
-       "return current_.get() != &link || link.record->posted == 0;",
-       "a reset ends the wait for what is posted", same=
-       "The reset itself ends the connection, and so the wait")
 mutant("greeting_is_overtaken",
        "if (!link->greeting) *current_number_ = link->record->number;",
        "*current_number_ = link->record->number;",
@@ -1058,10 +1041,16 @@ mutant("lost_reply_ends",
        "false;", "every message of a peer that has gone reaches the handler",
        tests=["last_message_test"])
 mutant("failed_begin_goes_on",
-       "stop) != Outcome::kFailed;", "stop) != Outcome::kFailed || true;",
+       "served = outcome != Outcome::kFailed;", "",
        "no handler is called after a `begin` that throws")
+mutant("lost_peer_is_a_failed_handler",
+       "if (!served) core.finish_serving(link, outcome == Outcome::kFailed);",
+       "if (!served) core.finish_serving(link, true);",
+       "a peer that has gone is the reason, not the handler that met it",
+       tests=["one_client_read_loop_server_test"])
 mutant("failed_handler_keeps_connection",
-       "if (!served) core.finish_serving(link);", "",
+       "if (!served) core.finish_serving(link, outcome == Outcome::kFailed);",
+       "",
        "a handler that throws ends the connection")
 mutant("handler_before_callback",
        "if (loop.read_after_callback) core.wait_until_told(*link);", "",
@@ -1454,8 +1443,7 @@ mutant("gather_beside_waiter",
        "a thread waits only while bytes are pending, so that pending() > 0 "
        "says the same, but for the instant after another thread has sent all")
 mutant("loss_not_reported",
-       "if (error_ != 0) throw_ended(operation);\n}\n\n// Makes room",
-       "}\n\n// Makes room", "write() reports a loss that it meets")
+       "if (error_ != 0) throw_ended(operation);\n  meter_", "meter_", "write() reports a loss that it meets")
 mutant("big_buffer_kept",
        "if (buffer_.capacity() > kKeepBuffer) free_memory(buffer_);", "",
        "a large buffer is freed when it is empty", at="void Sender::make_room(")
@@ -2865,8 +2853,11 @@ mutant("packets_too_long",
        "constexpr std::size_t kMost = 65'000;",
        "constexpr std::size_t kMost = 66'000;",
        "a packet is no longer than IP allows")
+mutant("streams_begin_alike",
+       "ends.first = static_cast<std::uint32_t>(mixed >> 32);", "ends.first = 1;",
+       "a second connection with the same ports is another stream")
 mutant("gap_closed",
-       "from.next = static_cast<std::uint32_t>(1 + record.position);", "",
+       "from.next = ends.first + static_cast<std::uint32_t>(record.position);", "",
        "what is missing is missing in the packets too")
 
 source("stream/sender.cc", "stats_test")

@@ -180,7 +180,7 @@ TEST_F(EndpointCoreTest, NothingThatIsLateForOneConnectionEndsTheNext) {
   core->write_failed(*first.link, {});
   core->read_ended(*first.link, /*lost=*/true);
   core->close_link(*first.link);
-  core->finish_serving(*first.link);
+  core->finish_serving(*first.link, true);
   EXPECT_FALSE(core->go_on(*first.link));
   EXPECT_TRUE(core->is_current(*second.link));
 }
@@ -193,7 +193,7 @@ TEST_F(EndpointCoreTest, NothingThatIsLateForAConnectionEndsItTwice) {
   core->write_failed(*only.link, {});
   core->read_ended(*only.link, /*lost=*/true);
   core->close_link(*only.link);
-  core->finish_serving(*only.link);
+  core->finish_serving(*only.link, true);
   EXPECT_FALSE(core->go_on(*only.link));
   EXPECT_FALSE(core->connected());
 }

@@ -34,11 +34,9 @@ using tcpip_testing::ConnectionEvents;
 using tcpip_testing::LogRecorder;
 using tcpip_tests::connect_to;
 using tcpip_tests::eventually;
-using tcpip_tests::half_close;
 using tcpip_tests::HangGuard;
 using tcpip_tests::kPatience;
 using tcpip_tests::kPrompt;
-using tcpip_tests::Queued;
 using tcpip_tests::recv_exact;
 using tcpip_tests::recv_until_eof;
 using tcpip_tests::seconds_of;
@@ -444,6 +442,24 @@ TEST(ReadLoopQueueTest, MessagesAndEventsGoThroughOneQueueAndNoneIsLost) {
   }
 }
 
+// The handler writes before it reads, and takes nothing: a prompt.
+TEST(ReadLoopQueueTest, APeerThatHasGoneIsTheReasonThoughTheHandlerMetIt) {
+  Server server([](Connection& client, const std::stop_token& stop) {
+    client.write_str("prompt", {kPatience, stop});
+    if (client.number() == 1) client.read_exactly(1, stop);
+    client.write_str(std::string(1u << 20, 'x'), {kPatience, stop});
+  });
+  UniqueFd peer = server.connect();
+  EXPECT_EQ(recv_exact(peer, 8), "prompt\r\n");
+  send_all(peer, "1234567890");
+  tcpip_tests::reset(std::move(peer));
+  ASSERT_TRUE(server.events.wait_for(2));
+  const ConnectionEvent event = server.events.values()[1];
+  EXPECT_TRUE(event.reason == DisconnectReason::kReset ||
+              event.reason == DisconnectReason::kPeerClosed)
+      << to_string(event.reason);
+}
+
 // Backpressure: the reader waits for room, and the connection's end frees it.
 TEST(ReadLoopQueueTest, FullQueueHoldsTheReaderUpButNotClose) {
   CallbackQueue queue(1);
@@ -727,70 +743,6 @@ TEST(ReadLoopCloseTest, CloseInTheHandlerIsCompleteWhenItHasReturned) {
   })) << tcpip_testing::count_threads() - before
       << " threads are left";
   EXPECT_EQ(events.text(), "connected 1, closed here 1");
-}
-
-// --- Messages that the handler posts ---
-
-// Hands each message to the thread that drains the queue, which answers.
-Handler answered_by_the_loop() {
-  return [](Connection& client, const std::stop_token& stop) {
-    const std::string text = client.read_str(stop);
-    client.post([client, text] { client.send_str("done " + text); });
-  };
-}
-
-TEST(ReadLoopPostTest, TheLoopsAnswerReachesAClientThatHasSentItsFin) {
-  Server server(Queued(), answered_by_the_loop());
-  for (const char* event : {"connected 1, peer closed 1",
-                            "connected 1, peer closed 1, connected 2, peer "
-                            "closed 2"}) {
-    const UniqueFd peer = server.connect();
-    send_all(peer, "move\r\nstop\r\n");
-    half_close(peer);
-    // Both are posted, and the handler has met the end, or soon will.
-    ASSERT_TRUE(eventually([&] { return server.queue.size() == 3; }));
-    EXPECT_TRUE(server->connected());
-    EXPECT_EQ(server.queue.run_pending(), 3u);
-    EXPECT_EQ(recv_until_eof(peer), "done move\r\ndone stop\r\n");
-    ASSERT_TRUE(eventually([&] { return !server->connected(); }));
-    EXPECT_EQ(server.drained_text(), event);
-  }
-}
-
-// Nobody runs the callbacks; the new client waits for its finish_time only.
-TEST(ReadLoopPostTest, CallbacksThatDoNotRunKeepNoNewClientOut) {
-  Server server(Queued(), answered_by_the_loop(), {.finish_time = 20ms});
-  const UniqueFd peer = server.connect();
-  send_all(peer, "move\r\n");
-  half_close(peer);
-  ASSERT_TRUE(eventually([&] { return server.queue.size() == 2; }));
-  const UniqueFd next = server.connect();
-  EXPECT_EQ(recv_until_eof(peer), "");
-  EXPECT_EQ(server.drained_text(), "connected 1, peer closed 1, connected 2");
-  send_all(next, "status\r\n");
-  ASSERT_TRUE(eventually([&] { return server.queue.size() == 1; }));
-  server.queue.run_pending();
-  EXPECT_EQ(recv_exact(next, 13), "done status\r\n");
-}
-
-TEST(ReadLoopPostTest, CallbacksThatDoNotRunHoldUpNoClose) {
-  Server server(Queued(), answered_by_the_loop());
-  const UniqueFd peer = server.connect();
-  send_all(peer, "move\r\n");
-  half_close(peer);
-  ASSERT_TRUE(eventually([&] { return server.queue.size() == 2; }));
-  EXPECT_LT(seconds_of([&] { server->close(); }), kPrompt);
-  EXPECT_EQ(recv_until_eof(peer), "");
-}
-
-// No answer can reach it.
-TEST(ReadLoopPostTest, AResetEndsTheConnectionBeforeTheCallbacksHaveRun) {
-  Server server(Queued(), answered_by_the_loop());
-  UniqueFd peer = server.connect();
-  send_all(peer, "move\r\n");
-  ASSERT_TRUE(eventually([&] { return server.queue.size() == 2; }));
-  tcpip_tests::reset(std::move(peer));
-  EXPECT_TRUE(eventually([&] { return !server->connected(); }));
 }
 
 }  // namespace

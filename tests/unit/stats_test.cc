@@ -130,6 +130,19 @@ TEST(EndpointStatsTest, CountEveryKindOfWrite) {
   EXPECT_EQ(stats.bytes_sent, 31u);
 }
 
+TEST(EndpointStatsTest, DoNotCountAWriteThatFails) {
+  ServedStage server;
+  const Connection client = server->connection();
+  tcpip_tests::reset(std::move(server.peer));
+  EXPECT_THROW(
+      {
+        for (;;) client.write("x", kPatience);
+      },
+      ConnectionError);
+  const EndpointStats stats = server->stats();
+  EXPECT_EQ(stats.messages_sent, stats.bytes_sent);
+}
+
 TEST(EndpointStatsTest, GoOnOverAllConnections) {
   ServedStage server;
   send_all(server.peer, "one\r\n");

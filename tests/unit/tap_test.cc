@@ -604,11 +604,34 @@ TEST_F(TapFileTest, PcapngCutsWhatIsTooLongForAPacketAndKeepsGaps) {
   record.event = TapEvent::kReceived;
   record.bytes = "z";
   record.position = 3;
+  record.skipped = 3;
   sink(record);
   EXPECT_TRUE(read_pcapng(path_).ends_with(
       "A 65000 bytes\nA 65000 bytes\nA 20000 bytes\nA GAP 7 'y'\n"
       "B GAP 3 'z'\n"))
       << read_pcapng(path_);
+}
+
+// Without a stream number of its own the second would be a retransmission.
+TEST_F(TapFileTest, PcapngTellsConnectionsWithTheSamePortsApart) {
+  const Tap::Sink sink = pcapng_sink(path_);
+  for (const std::uint64_t id : {1u, 2u}) {
+    TapRecord record{.event = TapEvent::kConnected,
+                     .time = std::chrono::system_clock::now(),
+                     .id = id,
+                     .local = resolve("127.0.0.1", 1000).front(),
+                     .peer = resolve("127.0.0.1", 2000).front()};
+    sink(record);
+    record.event = TapEvent::kSent;
+    record.bytes = id == 1 ? "first" : "second";
+    sink(record);
+    record.event = TapEvent::kEnded;
+    record.bytes = {};
+    sink(record);
+  }
+  const auto streams = tshark(path_, "tcp.stream", "tcp.len > 0");
+  if (!streams) GTEST_SKIP() << "tshark is not installed";
+  EXPECT_EQ(*streams, "0\n1\n");
 }
 
 // What a restart of the program leaves: Wireshark reads both parts.
