@@ -1,6 +1,19 @@
 #include "tcpip/connection_event.h"
 
+#include <fmt/format.h>
+
 namespace tcpip {
+
+std::string to_string(const ConnectionEvent& event) {
+  std::string text(event.connected ? "connected" : to_string(event.reason));
+  const std::string peer = event.connection.peer_address().to_string();
+  if (!peer.empty()) text += ": " + peer;
+  if (event.error) text += " (" + event.error.message() + ")";
+  if (event.dropped > 0) {
+    text += fmt::format(", {} bytes dropped", event.dropped);
+  }
+  return text;
+}
 
 std::string_view to_string(DisconnectReason reason) noexcept {
   switch (reason) {

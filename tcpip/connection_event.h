@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <string>
 #include <string_view>
 #include <system_error>
 
@@ -56,6 +57,11 @@ struct ConnectionEvent {
     return !connected && reason != DisconnectReason::kClosedHere;
   }
 };
+
+// One line for a log: "connected: 10.0.0.7:50123", "reset: 10.0.0.7:50123
+// (Connection reset by peer), 12 bytes dropped", "connect failed (Connection
+// refused)".
+std::string to_string(const ConnectionEvent& event);
 
 }  // namespace tcpip
 

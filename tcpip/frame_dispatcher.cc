@@ -38,6 +38,7 @@ class FrameReader::Impl {
   Impl& operator=(const Impl&) = delete;
 
   void add(std::uint64_t id, std::unique_ptr<Handler> handler);
+  void set_otherwise(std::function<void(const Connection&)> handler);
   bool read_one(const Connection& connection, const Wait& wait);
   FrameCounts counts() const TCPIP_EXCLUDES(mutex_) {
     process_.check("counts");
@@ -63,6 +64,7 @@ class FrameReader::Impl {
   const std::size_t max_body_;
   PeerLog log_;
   std::map<std::uint64_t, std::unique_ptr<Handler>> handlers_;
+  std::function<void(const Connection&)> otherwise_;
   std::atomic<bool> taken_{false};
 
   // Of the thread that is in read_one(). Where it is in the stream of
@@ -103,6 +105,15 @@ void FrameReader::Impl::add(std::uint64_t id,
   }
 }
 
+void FrameReader::Impl::set_otherwise(
+    std::function<void(const Connection&)> handler) {
+  if (otherwise_) {
+    throw std::invalid_argument(
+        "FrameDispatcher: otherwise() was called already");
+  }
+  otherwise_ = std::move(handler);
+}
+
 bool FrameReader::Impl::read_one(const Connection& connection,
                                  const Wait& wait) {
   process_.check(kName);
@@ -141,6 +152,7 @@ bool FrameReader::Impl::read_frame(Receiver& receiver, const Wait& wait) {
     pass_over(frame, handler);
   }
   skip(receiver, wait);
+  if (otherwise_) otherwise_(connection_);
   return false;
 }
 
@@ -205,6 +217,10 @@ FrameReader::~FrameReader() = default;
 
 void FrameReader::add(std::uint64_t id, std::unique_ptr<Handler> handler) {
   impl_->add(id, std::move(handler));
+}
+void FrameReader::set_otherwise(
+    std::function<void(const Connection&)> handler) {
+  impl_->set_otherwise(std::move(handler));
 }
 bool FrameReader::read_one(const Connection& connection, const Wait& wait) {
   return impl_->read_one(connection, wait);

@@ -141,6 +141,7 @@ class FrameReader {
   FrameReader& operator=(const FrameReader&) = delete;
 
   void add(std::uint64_t id, std::unique_ptr<Handler> handler);
+  void set_otherwise(std::function<void(const Connection&)> handler);
   bool read_one(const Connection& connection, const Wait& wait);
   FrameCounts counts() const;
 
@@ -178,6 +179,19 @@ class FrameDispatcher final {
     reader_.add(internal::frame_number(id),
                 std::make_unique<HandlerOf<Body, Handler>>(header_,
                                                            std::move(handler)));
+  }
+
+  // Says what is called for a frame that is skipped, since it has no handler or
+  // is of the wrong length, once that is done: to answer that the frame is not
+  // known, or to look at a counter that all headers have.
+  //   handler(const Connection&, const Header&)
+  // Throws std::invalid_argument the second time.
+  template <class Handler>
+  void otherwise(Handler handler) {
+    reader_.set_otherwise(
+        [this, handler = std::move(handler)](const Connection& from) mutable {
+          handler(from, std::as_const(header_));
+        });
   }
 
   // Reads one frame and calls its handler. False if the frame had none, or was

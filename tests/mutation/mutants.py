@@ -1297,6 +1297,10 @@ mutant("any_period",
        "if (options.period.count() <= 0 || options.period > kLongestPeriod) {", "if (false) {",
        "a period out of range is refused")
 source("frame_dispatcher.cc", "frame_dispatcher_test", "frame_fault_test")
+mutant("otherwise_before_the_skip",
+       "skip(receiver, wait);\n  if (otherwise_) otherwise_(connection_);",
+       "if (otherwise_) otherwise_(connection_);\n  skip(receiver, wait);",
+       "a skipped frame is told once, when it is skipped")
 mutant("second_reader",
        "if (impl_.taken_.exchange(true, std::memory_order_acquire)) {",
        "if (impl_.taken_.exchange(true, std::memory_order_acquire) && false) {",

@@ -5,8 +5,11 @@
 #include <iterator>
 #include <set>
 #include <string_view>
+#include <system_error>
 
+#include "tcpip/address.h"
 #include "tcpip/connection.h"
+#include "tests/support/fake_connection.h"
 
 namespace tcpip {
 namespace {
@@ -44,6 +47,22 @@ TEST(ConnectionEventTest, AnEndIsUnexpectedUnlessThisSideMadeIt) {
               reason != DisconnectReason::kClosedHere)
         << to_string(reason);
   }
+}
+
+TEST(ConnectionEventTest, TextIsOneLineWithAllThatThereIs) {
+  EXPECT_EQ(to_string(ConnectionEvent{.connected = true}), "connected");
+  EXPECT_EQ(to_string(ConnectionEvent{
+                .reason = DisconnectReason::kConnectFailed,
+                .error = std::make_error_code(std::errc::connection_refused)}),
+            "connect failed (Connection refused)");
+  EXPECT_EQ(to_string(ConnectionEvent{
+                .reason = DisconnectReason::kReset,
+                .error = std::make_error_code(std::errc::connection_reset),
+                .dropped = 12,
+                .connection = tcpip_tests::fake_connection(
+                    1, resolve("10.0.0.7", 50123).front())}),
+            "reset: 10.0.0.7:50123 (Connection reset by peer), 12 bytes "
+            "dropped");
 }
 
 }  // namespace

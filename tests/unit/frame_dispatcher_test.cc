@@ -16,6 +16,7 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tcpip/error.h"
@@ -166,6 +167,28 @@ TEST_F(FrameDispatcherTest, RefusesWrongOptionsAndASecondHandler) {
 }
 
 // --- Frames that no handler gets ---
+
+TEST_F(FrameDispatcherTest, WhatIsSkippedIsToldOnceItIsSkipped) {
+  std::vector<std::pair<int, std::uint32_t>> skipped;
+  frames.otherwise([&](const Connection& from, const Header& h) {
+    EXPECT_EQ(from, connection());
+    skipped.emplace_back(static_cast<int>(h.id.value()), h.length);
+  });
+  EXPECT_THROW(frames.otherwise([](const Connection&, const Header&) {}),
+               std::invalid_argument);
+  const std::string unknown = frame(Id{77}, "12345");
+  send(unknown.substr(0, unknown.size() - 1));
+  EXPECT_THROW(frames.read_one(connection(), 1ms), TimeoutError);
+  EXPECT_TRUE(skipped.empty());
+  send(unknown.substr(unknown.size() - 1));
+  EXPECT_FALSE(frames.read_one(connection(), kPatience));
+  send(frame(Id::kStatus, "12") + status_frame(3));
+  EXPECT_FALSE(frames.read_one(connection(), kPatience));
+  EXPECT_TRUE(frames.read_one(connection(), kPatience));
+  EXPECT_EQ(skipped, (std::vector<std::pair<int, std::uint32_t>>{
+                         {77, 5}, {static_cast<int>(Id::kStatus), 2}}));
+  EXPECT_EQ(take(), "status 3;");
+}
 
 TEST_F(FrameDispatcherTest, SkipsAnUnknownFrameByItsLength) {
   send_all(stage.peer, frame(Id{9}, "what") + frame(Id{8}, "") +
