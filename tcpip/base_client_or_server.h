@@ -62,13 +62,14 @@ class BaseClientOrServer : public ReadWriter {
   // True once close() was called and everything that it ends has ended; false
   // at the deadline. Throws CancelledError at the stop.
   bool wait_done(const Wait& wait = {});
-  // Asks for close(): a thread of the client's or server's own then does what
-  // close() does when a callback calls it. Nothing waits; wait_done() tells the
-  // end. The one member that a signal handler may call (it is
-  // async-signal-safe), if the object lives until it has returned, also where
-  // the handler interrupts another thread. Before start() it makes
-  // start() throw; during start() it ends connecting, but not a server's wait
-  // for its address.
+  // Asks for close(): a thread of the client's or server's own then ends the
+  // connection and the threads. Nothing waits; wait_done() tells the end. What
+  // is queued in the program's queue stays there, the last event too, until it
+  // runs, or until close() or the destructor. The one member that a signal
+  // handler may call (it is async-signal-safe), if the object lives until it
+  // has returned, also where the handler interrupts another thread. Before
+  // start() it makes start() throw; during start() it ends connecting, but not
+  // a server's wait for its address.
   void request_close() noexcept;
   // As Connection's members of these names, for callbacks that belong to no
   // certain connection. Refused before start() as after close().

@@ -45,8 +45,8 @@ class ClientBase : public BaseClientOrServer {
   // Connection::stop_token(). Not to be called in a signal handler.
   //
   // The disconnected event runs before close() returns if the client has a
-  // dispatcher, or if the calling thread is the one that drains the queue.
-  // Otherwise the event is dropped.
+  // dispatcher, or if the calling thread is the one that drains the queue; but
+  // not in a callback. Otherwise the event is dropped.
   void close();
   // The same, but leaves should_be_connected() as it is.
   void basic_close();

@@ -72,8 +72,8 @@ class ServerBase : public BaseClientOrServer {
   // called in a signal handler.
   //
   // The disconnected event runs before close() returns if the server has a
-  // dispatcher, or if the calling thread is the one that drains the queue.
-  // Otherwise the event is dropped.
+  // dispatcher, or if the calling thread is the one that drains the queue; but
+  // not in a callback. Otherwise the event is dropped.
   void close();
 
   const std::optional<std::string>& host() const noexcept { return host_; }

@@ -15,9 +15,10 @@
 // that comes at once may be shown before it.
 //
 // Threads: every member may be called from any thread at any time; any number
-// of clients and servers may share a tap. The sink is called by one thread at a
-// time, never under a lock. In a child that fork() has made, close() and the
-// destructor do nothing, and flush() throws std::logic_error.
+// of clients and servers may share a tap (but not both ends of a connection one
+// pcapng file: it would have each byte twice). The sink is called by one thread
+// at a time, never under a lock. In a child that fork() has made, close() and
+// the destructor do nothing, and flush() throws std::logic_error.
 #ifndef TCPIP_TAP_H_
 #define TCPIP_TAP_H_
 
