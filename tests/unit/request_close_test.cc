@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -57,9 +58,11 @@ class Handler {
     object() = &target;
     struct sigaction action {};
     action.sa_handler = [](int) {
+      const int saved = errno;
       errno = 0;
       object().load()->request_close();
       wrong_errno() = wrong_errno() || errno != 0;
+      errno = saved;
     };
     ::sigaction(SIGUSR1, &action, &saved_);
   }
