@@ -283,7 +283,7 @@ TEST(EndpointStatsTest, OfAClientCountTheOtherWayRound) {
   EXPECT_EQ(stats.bytes_received, 8u);
 }
 
-TEST(EndpointStatsTest, StreamsThatOutliveTheClientGoOnCounting) {
+TEST(EndpointStatsTest, AStreamThatOutlivesTheClientKeepsItsCountersAlive) {
   std::shared_ptr<StreamReader> reader;
   tcpip::UniqueFd peer;
   {
