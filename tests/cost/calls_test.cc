@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,6 +32,14 @@ namespace tcpip_tests {
 namespace {
 
 constexpr int kMessages = 1000;
+
+// Works of other threads; works.cc has the rest.
+constexpr std::string_view kReadLoop =
+    "OneClientReadLoopServer: read_str, write_str";
+constexpr std::string_view kConnects = "accept thread: a client connects";
+constexpr std::string_view kCloses = "accept thread: a client closes";
+constexpr std::string_view kTurnedAway =
+    "accept thread: a client is turned away";
 
 std::uint64_t count_of(const Counts& counts, std::string_view name) {
   const auto place = counts.find(name);
@@ -112,8 +121,7 @@ TEST(ReadLoopCallsTest, AreThoseOfTheTable) {
   Tally tally;
   run_read_loop(
       kMessages, [&] { tally.attach(); }, [] { Tally::detach(); });
-  expect_as_bounded("OneClientReadLoopServer: read_str, write_str",
-                    difference(tally.counts(), {}), kMessages);
+  expect_as_bounded(kReadLoop, difference(tally.counts(), {}), kMessages);
 }
 
 // --- The accept thread ---
@@ -181,7 +189,7 @@ class AcceptCallsTest : public testing::Test {
 TEST_F(AcceptCallsTest, ForAConnectionAreThoseOfTheTable) {
   tcpip::UniqueFd peer;
   expect_as_bounded_each(
-      "accept thread: a client connects", [&] { peer = connect(); },
+      kConnects, [&] { peer = connect(); },
       [&] {
         peer.reset();
         EXPECT_TRUE(soon([&] { return !server_.connected(); }));
@@ -192,7 +200,7 @@ TEST_F(AcceptCallsTest, ForAConnectionAreThoseOfTheTable) {
 TEST_F(AcceptCallsTest, ForTheEndOfAConnectionAreThoseOfTheTable) {
   tcpip::UniqueFd peer;
   expect_as_bounded_each(
-      "accept thread: a client closes",
+      kCloses,
       [&] {
         peer.reset();
         EXPECT_TRUE(soon([&] { return !server_.connected(); }));
@@ -203,11 +211,22 @@ TEST_F(AcceptCallsTest, ForTheEndOfAConnectionAreThoseOfTheTable) {
 
 TEST_F(AcceptCallsTest, ForAClientThatIsTurnedAwayAreThoseOfTheTable) {
   const tcpip::UniqueFd current = connect();
-  expect_as_bounded_each("accept thread: a client is turned away", [&] {
+  expect_as_bounded_each(kTurnedAway, [&] {
     const tcpip::UniqueFd peer = connect_to(server_.port());
     EXPECT_EQ(recv_until_eof(peer), "");
     await_quiet();  // or the peer would close before the server looks for it
   });
+}
+
+TEST(BoundsTest, EachIsOfAWork) {
+  std::set<std::string_view> names{kReadLoop, kConnects, kCloses, kTurnedAway};
+  for (const NamedWork& work : works()) names.insert(work.name);
+  for (const Bound& bound : kBounds) {
+    EXPECT_EQ(names.erase(bound.work), 1u) << bound.work;
+  }
+  for (const std::string_view name : names) {
+    ADD_FAILURE() << name << " has no bound";
+  }
 }
 
 }  // namespace

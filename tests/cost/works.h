@@ -6,6 +6,7 @@
 #define TESTS_COST_WORKS_H_
 
 #include <functional>
+#include <ostream>
 #include <span>
 #include <string_view>
 
@@ -24,6 +25,9 @@ struct NamedWork {
   std::string_view name;
   Work (*make)();
 };
+inline std::ostream& operator<<(std::ostream& stream, const NamedWork& work) {
+  return stream << work.name;
+}
 std::span<const NamedWork> works();
 
 // The works begin to repeat themselves after so many messages: then every
