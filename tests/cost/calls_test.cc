@@ -1,5 +1,5 @@
 // The calls that each message and each connection costs, against bounds.h:
-// system calls, locks, allocations, reads of the clock. Nothing is timed, so a
+// system calls, locks, allocations, looks at the clock. Nothing is timed, so a
 // busy machine changes nothing.
 #include <gtest/gtest.h>
 #include <sys/types.h>
@@ -68,6 +68,7 @@ void expect_as_bounded(std::string_view work, const Counts& counted,
     const std::uint64_t got = count_of(counted, name);
     const std::uint64_t most = count_of(allowed, name);
     if (got > 0) each.emplace(name, (got + messages - 1) / messages);
+    if (name == "malloc" && most > 1 && !kHasBoundsOfTheCompiler) continue;
     EXPECT_LE(got, most * messages)
         << work << ": "
         << static_cast<double>(got) / static_cast<double>(messages)
