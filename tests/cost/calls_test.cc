@@ -154,13 +154,12 @@ class AcceptCallsTest : public testing::Test {
   tcpip::UniqueFd connect() {
     const std::uint64_t before = server_.connection_count();
     tcpip::UniqueFd peer = connect_to(server_.port());
-    EXPECT_TRUE(
-        wait_until([&] { return server_.connection_count() > before; }));
+    EXPECT_TRUE(soon([&] { return server_.connection_count() > before; }));
     await_quiet();
     return peer;
   }
-  // What each call of `once` makes the accept thread call. Most must have that
-  // in common: now and then the kernel delivers a packet a little later.
+  // What each call of `once` makes the accept thread call. Not one in ten may
+  // differ from the others: now and then, something else is due in that thread.
   void expect_as_bounded_each(std::string_view work,
                               const std::function<void()>& once,
                               const std::function<void()>& after = {},
@@ -177,7 +176,10 @@ class AcceptCallsTest : public testing::Test {
     }
     const auto usual = std::ranges::max_element(
         seen, {}, [](const auto& entry) { return entry.second; });
-    EXPECT_GT(usual->second, kMessages * 9 / 10) << work;
+    for (const auto& [counts, times] : seen) {
+      EXPECT_TRUE(counts == usual->first || usual->second > kMessages * 9 / 10)
+          << work << ": " << times << " times " << to_string(counts);
+    }
     expect_as_bounded(work, usual->first, 1);
   }
 
