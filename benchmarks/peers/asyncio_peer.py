@@ -203,9 +203,10 @@ def unblock():
     ends = socket.socketpair()
 
     async def open_reader():
-        return (await asyncio.open_connection(sock=ends[0]))[0]
+        return await asyncio.open_connection(sock=ends[0])
 
-    reader = asyncio.run_coroutine_threadsafe(open_reader(), loop).result()
+    # Without the writer the connection would be closed.
+    reader, writer = asyncio.run_coroutine_threadsafe(open_reader(), loop).result()
     woken = []
     done = threading.Event()
 
@@ -235,6 +236,7 @@ def unblock():
         times.append(woken[-1] - start)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
+    writer.transport.abort()
     report(len(times), now(), time.process_time_ns(), times)
 
 
