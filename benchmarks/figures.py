@@ -142,6 +142,18 @@ def markdown_table(rows):
     return "\n".join(lines)
 
 
+def table_over_x(rows):
+    """Rows of one measure: a line for each way, a column for each x."""
+    xs = sorted({one["x"] for one in rows})
+    lines = [[""] + ["{:g} {}".format(x, rows[0]["x_name"]) for x in xs]]
+    values = {(one["way"], one["x"]): "{:.3g}".format(one["value"]) for one in rows}
+    for way in dict.fromkeys(one["way"] for one in rows):
+        lines.append(["  " + way] + [values.get((way, x), "") for x in xs])
+    return "\n".join(
+        line[0].ljust(28) + "".join(text.rjust(14) for text in line[1:]) for line in lines
+    )
+
+
 def summary(rows):
     judged = [one for one in rows if "verdict" in one]
     short = [one for one in judged if one["verdict"] == "short"]
