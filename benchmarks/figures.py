@@ -97,13 +97,20 @@ def bound(one):
     return "{} {:.2f}".format("<=" if one["better"] == "less" else ">=", one["target"])
 
 
+def spread(one):
+    """"1.010-1.035", or "" if there was one round only."""
+    if "ratio_min" not in one:
+        return ""
+    return "{:.3f}-{:.3f}".format(one["ratio_min"], one["ratio_max"])
+
+
 def cells(one):
     """What a table says of a row that has a ratio."""
     return [
         one["way"],
         number(one["value"], one["unit"]),
         "{:.3f}".format(one["ratio"]),
-        "{:.3f}-{:.3f}".format(one["ratio_min"], one["ratio_max"]),
+        spread(one),
         bound(one),
         one.get("verdict", ""),
     ]
