@@ -44,6 +44,8 @@ _missing() {
     [ -e /usr/src/googletest/googletest ] || echo 'GoogleTest|googletest'
     # The test of the model is skipped without it.
     command -v spin > /dev/null || echo 'Spin|spin?'
+    # So is that of the instructions for each message.
+    command -v valgrind > /dev/null || echo 'Valgrind|valgrind?'
   fi
 }
 
@@ -83,7 +85,7 @@ set_up() {
   if [ -n "$missing" ]; then
     if command -v apt-get > /dev/null; then
       _install $(cut -d '|' -f 2 <<< "$missing")
-      missing=$(_missing "$@" | grep -v '^Spin|')
+      missing=$(_missing "$@" | grep -v -e '^Spin|' -e '^Valgrind|')
     fi
     if [ -n "$missing" ]; then
       echo 'Missing on this machine, please install:' >&2

@@ -155,6 +155,9 @@ struct HeartbeatOptions {
 //                      read_until and read_str accept. Not 0.
 //   write_limit        A write takes no further message while more bytes than
 //                      this are unsent.
+//   spin               How long a read looks for bytes again and again before
+//                      it blocks; see StreamReader::set_spin() for what that
+//                      costs. 0: it does not. Not negative.
 //   thread_start_hook  See thread_hook.h.
 //   tap                Shows what passes over the connections; see tap.h.
 
@@ -173,6 +176,7 @@ struct ClientOptions {
   HeartbeatOptions heartbeats = {};
   std::size_t limit = kDefaultLimit;
   std::size_t write_limit = kDefaultWriteLimit;
+  std::chrono::microseconds spin{0};
   ConnectOptions connect = {};
   SocketOptions socket = {};
   ThreadStartHook thread_start_hook = {};
@@ -223,6 +227,7 @@ struct ServerOptions {
   HeartbeatOptions heartbeats = {};
   std::size_t limit = kDefaultLimit;
   std::size_t write_limit = kDefaultWriteLimit;
+  std::chrono::microseconds spin{0};
   ListenOptions listen = {};
   SocketOptions socket = {};
   ThreadStartHook thread_start_hook = {};

@@ -21,7 +21,9 @@ using internal::Heartbeats;
 using internal::Link;
 using internal::LinkSource;
 using internal::Receiver;
+using internal::Sender;
 using internal::TextFormat;
+using internal::TextLink;
 using Source = std::shared_ptr<const LinkSource>;
 using Parts = std::span<const std::string_view>;
 
@@ -29,12 +31,24 @@ using Parts = std::span<const std::string_view>;
 // heartbeats must not keep the read from returning.
 constexpr int kMostHeartbeats = 1000;
 
-std::shared_ptr<Link> find_link(const Source& source, const char* operation) {
-  if (source) {
-    if (std::shared_ptr<Link> link = source->link()) return link;
-  }
+[[noreturn]] void throw_not_connected(const Source& source,
+                                      const char* operation) {
   throw_connection_error(ENOTCONN, operation,
                          source ? source->subject() : std::string());
+}
+
+std::shared_ptr<Link> link_or_null(const Source& source) {
+  return source ? source->link() : nullptr;
+}
+
+std::shared_ptr<Link> find_link(const Source& source, const char* operation) {
+  std::shared_ptr<Link> link = link_or_null(source);
+  if (!link) throw_not_connected(source, operation);
+  return link;
+}
+
+TextLink find_text_link(const Source& source) {
+  return source ? source->text_link() : TextLink();
 }
 
 // Calls `read`, which returns an optional message, until the message is not a
@@ -105,8 +119,8 @@ class Decoder final : public Receiver::Consumer {
 // False if there is no message; never if it waits.
 bool read_message(const Source& source, Call call, bool waits,
                   const internal::UseText& use) {
-  const std::shared_ptr<Link> link = find_link(source, call.operation);
-  const auto format = link->core->format();
+  const auto [link, format] = find_text_link(source);
+  if (!link) throw_not_connected(source, call.operation);
   Receiver& receiver = *link->receiver;
   for (int left = kMostHeartbeats;;) {
     Decoder decoder(*link, *format, call.operation, use);
@@ -131,72 +145,76 @@ void note_failure(Link& link, const ConnectionError& e) {
   if (link.sender->is_closing()) link.core->write_failed(link, e.code());
 }
 
-// Calls write(link). If that finds the connection lost, ends the connection
+// Calls write(sender). If that finds the connection lost, ends the connection
 // before the exception reaches the caller.
 template <class Write>
-auto write_to(const Source& source, const char* operation, Write write) {
-  const std::shared_ptr<Link> link = find_link(source, operation);
+auto write_to(Link& link, Write write) {
   try {
-    return write(*link);
+    return write(*link.sender);
   } catch (const ConnectionError& e) {
-    note_failure(*link, e);
+    note_failure(link, e);
     throw;
   }
 }
 
-// The same, but a connection that is missing or lost is a result.
-template <class Write>
-SendResult send_to(const Source& source, Write write) {
-  const std::shared_ptr<Link> link = source ? source->link() : nullptr;
-  if (!link) return SendResult::kNotConnected;
-  try {
-    return write(*link);
-  } catch (const ConnectionError& e) {
-    note_failure(*link, e);
-    return SendResult::kNotConnected;
-  }
-}
-
 void write_parts(Link& link, Call call, Parts parts) {
-  link.sender->write_and_drain(call, parts, link.core->config().write_limit);
+  write_to(link, [&](Sender& sender) {
+    sender.write_and_drain(call, parts, link.core->config().write_limit);
+  });
 }
 
-// Calls write(parts) for a text message. Refuses a text that cannot be sent
-// before `write` looks for the connection.
-template <class Write>
-auto with_text(const Source& source, const char* operation,
-               std::string_view text, Write write) {
-  const auto format = source ? source->format() : nullptr;
-  std::string storage;
-  std::array<std::string_view, 2> parts;
-  if (format) {
-    parts = {format->encode(text, storage, operation), format->terminator()};
-  }
-  return write(Parts(parts));
-}
-
-void write_parts(const Source& source, Call call, Parts parts) {
-  write_to(source, call.operation,
-           [&](Link& link) { write_parts(link, call, parts); });
-}
-
-bool try_write_bytes(const Source& source, const char* operation, Parts parts) {
-  return write_to(source, operation, [&](Link& link) {
-    return link.sender->send(operation, parts, 0) != SendResult::kBusy;
+bool try_write_parts(Link& link, const char* operation, Parts parts) {
+  return write_to(link, [&](Sender& sender) {
+    return sender.send(operation, parts, 0) != SendResult::kBusy;
   });
 }
 
 // Whether a message is also taken behind others that are not sent yet.
 enum class Behind { kOthers, kNone };
 
-SendResult send_bytes(const Source& source, const char* operation, Parts parts,
+// A connection that is missing or lost is a result.
+SendResult send_parts(Link* link, const char* operation, Parts parts,
                       Behind behind) {
-  return send_to(source, [&](Link& link) {
-    const std::size_t max_unsent =
-        behind == Behind::kOthers ? link.core->config().write_limit : 0;
-    return link.sender->send(operation, parts, max_unsent);
-  });
+  if (link == nullptr) return SendResult::kNotConnected;
+  const std::size_t max_unsent =
+      behind == Behind::kOthers ? link->core->config().write_limit : 0;
+  try {
+    return link->sender->send(operation, parts, max_unsent);
+  } catch (const ConnectionError& e) {
+    note_failure(*link, e);
+    return SendResult::kNotConnected;
+  }
 }
+
+// A text message, and the connection that it is for.
+class TextMessage {
+ public:
+  // Throws std::invalid_argument for a text that cannot be sent, also without a
+  // connection.
+  TextMessage(const Source& source, const char* operation,
+              std::string_view text)
+      : source_(source),
+        operation_(operation),
+        target_(find_text_link(source)) {
+    if (!target_.format) return;
+    parts_ = {target_.format->encode(text, storage_, operation),
+              target_.format->terminator()};
+  }
+
+  Link* link_or_null() const { return target_.link.get(); }
+  Link& link() const {
+    if (!target_.link) throw_not_connected(source_, operation_);
+    return *target_.link;
+  }
+  Parts parts() const { return parts_; }
+
+ private:
+  const Source& source_;
+  const char* const operation_;
+  const TextLink target_;
+  std::string storage_;
+  std::array<std::string_view, 2> parts_;
+};
 
 // `separators` is a std::string_view or a SeparatorSpan.
 template <class Separators>
@@ -226,30 +244,28 @@ bool try_read_text(const ReadWriter& from, const char* operation,
 
 void write_text(const ReadWriter& to, const char* operation,
                 std::string_view text, const Wait& wait) {
-  with_text(to.source_, operation, text, [&](Parts parts) {
-    write_parts(to.source_, {operation, wait}, parts);
-  });
+  const TextMessage message(to.source_, operation, text);
+  write_parts(message.link(), {operation, wait}, message.parts());
 }
 
 bool try_write_text(const ReadWriter& to, const char* operation,
                     std::string_view text) {
-  return with_text(to.source_, operation, text, [&](Parts parts) {
-    return try_write_bytes(to.source_, operation, parts);
-  });
+  const TextMessage message(to.source_, operation, text);
+  return try_write_parts(message.link(), operation, message.parts());
 }
 
 SendResult send_text(const ReadWriter& to, const char* operation,
                      std::string_view text) {
-  return with_text(to.source_, operation, text, [&](Parts parts) {
-    return send_bytes(to.source_, operation, parts, Behind::kOthers);
-  });
+  const TextMessage message(to.source_, operation, text);
+  return send_parts(message.link_or_null(), operation, message.parts(),
+                    Behind::kOthers);
 }
 
 SendResult try_send_text(const ReadWriter& to, const char* operation,
                          std::string_view text) {
-  return with_text(to.source_, operation, text, [&](Parts parts) {
-    return send_bytes(to.source_, operation, parts, Behind::kNone);
-  });
+  const TextMessage message(to.source_, operation, text);
+  return send_parts(message.link_or_null(), operation, message.parts(),
+                    Behind::kNone);
 }
 
 std::string read_bytes_until(const ReadWriter& from, const char* operation,
@@ -270,18 +286,20 @@ std::optional<std::string> try_read_bytes_until(const ReadWriter& from,
 
 void write_bytes(const ReadWriter& to, const char* operation,
                  std::string_view data, const Wait& wait) {
-  write_parts(to.source_, {operation, wait}, {&data, 1});
+  write_parts(*find_link(to.source_, operation), {operation, wait}, {&data, 1});
 }
 
 void write_piece(const ReadWriter& to, const char* operation,
                  std::string_view data, const Wait& wait) {
-  write_parts(to.source_, {operation, wait, true}, {&data, 1});
+  write_parts(*find_link(to.source_, operation), {operation, wait, true},
+              {&data, 1});
 }
 
 void drain_piece(const ReadWriter& to, const char* operation,
                  const Wait& wait) {
-  write_to(to.source_, operation, [&](Link& link) {
-    link.sender->drain({operation, wait, true});
+  const auto link = find_link(to.source_, operation);
+  write_to(*link, [&](Sender& sender) {
+    sender.drain({operation, wait, true});
   });
 }
 
@@ -447,12 +465,12 @@ std::size_t ReadWriter::discard_until(std::string_view separator,
 // --- Writing ---
 
 void ReadWriter::write(std::string_view data, const Wait& wait) const {
-  write_parts(source_, {"write", wait}, {&data, 1});
+  write_parts(*find_link(source_, "write"), {"write", wait}, {&data, 1});
 }
 
 void ReadWriter::write_lines(std::span<const std::string_view> parts,
                              const Wait& wait) const {
-  write_parts(source_, {"write_lines", wait}, parts);
+  write_parts(*find_link(source_, "write_lines"), {"write_lines", wait}, parts);
 }
 
 void ReadWriter::write_lines(std::initializer_list<std::string_view> parts,
@@ -462,7 +480,7 @@ void ReadWriter::write_lines(std::initializer_list<std::string_view> parts,
 
 void ReadWriter::write_structs(std::span<const std::string_view> parts,
                                const Wait& wait) const {
-  write_parts(source_, {"write_from", wait}, parts);
+  write_parts(*find_link(source_, "write_from"), {"write_from", wait}, parts);
 }
 
 void ReadWriter::write_str(std::string_view text, const Wait& wait) const {
@@ -470,17 +488,20 @@ void ReadWriter::write_str(std::string_view text, const Wait& wait) const {
 }
 
 bool ReadWriter::try_write(std::string_view data) const {
-  return try_write_bytes(source_, "try_write", {&data, 1});
+  return try_write_parts(*find_link(source_, "try_write"), "try_write",
+                         {&data, 1});
 }
 
 bool ReadWriter::try_write_lines(
     std::span<const std::string_view> parts) const {
-  return try_write_bytes(source_, "try_write_lines", parts);
+  return try_write_parts(*find_link(source_, "try_write_lines"),
+                         "try_write_lines", parts);
 }
 
 bool ReadWriter::try_write_structs(
     std::span<const std::string_view> parts) const {
-  return try_write_bytes(source_, "try_write_from", parts);
+  return try_write_parts(*find_link(source_, "try_write_from"),
+                         "try_write_from", parts);
 }
 
 bool ReadWriter::try_write_str(std::string_view text) const {
@@ -488,17 +509,20 @@ bool ReadWriter::try_write_str(std::string_view text) const {
 }
 
 SendResult ReadWriter::send(std::string_view data) const {
-  return send_bytes(source_, "send", {&data, 1}, Behind::kOthers);
+  return send_parts(link_or_null(source_).get(), "send", {&data, 1},
+                    Behind::kOthers);
 }
 
 SendResult ReadWriter::send_lines(
     std::span<const std::string_view> parts) const {
-  return send_bytes(source_, "send_lines", parts, Behind::kOthers);
+  return send_parts(link_or_null(source_).get(), "send_lines", parts,
+                    Behind::kOthers);
 }
 
 SendResult ReadWriter::send_structs(
     std::span<const std::string_view> parts) const {
-  return send_bytes(source_, "send_from", parts, Behind::kOthers);
+  return send_parts(link_or_null(source_).get(), "send_from", parts,
+                    Behind::kOthers);
 }
 
 SendResult ReadWriter::send_str(std::string_view text) const {
@@ -506,17 +530,20 @@ SendResult ReadWriter::send_str(std::string_view text) const {
 }
 
 SendResult ReadWriter::try_send(std::string_view data) const {
-  return send_bytes(source_, "try_send", {&data, 1}, Behind::kNone);
+  return send_parts(link_or_null(source_).get(), "try_send", {&data, 1},
+                    Behind::kNone);
 }
 
 SendResult ReadWriter::try_send_lines(
     std::span<const std::string_view> parts) const {
-  return send_bytes(source_, "try_send_lines", parts, Behind::kNone);
+  return send_parts(link_or_null(source_).get(), "try_send_lines", parts,
+                    Behind::kNone);
 }
 
 SendResult ReadWriter::try_send_structs(
     std::span<const std::string_view> parts) const {
-  return send_bytes(source_, "try_send_from", parts, Behind::kNone);
+  return send_parts(link_or_null(source_).get(), "try_send_from", parts,
+                    Behind::kNone);
 }
 
 SendResult ReadWriter::try_send_str(std::string_view text) const {
@@ -524,13 +551,12 @@ SendResult ReadWriter::try_send_str(std::string_view text) const {
 }
 
 void ReadWriter::drain(const Wait& wait) const {
-  write_to(source_, "drain", [&](Link& link) {
-    link.sender->drain({"drain", wait});
-  });
+  const auto link = find_link(source_, "drain");
+  write_to(*link, [&](Sender& sender) { sender.drain({"drain", wait}); });
 }
 
 std::size_t ReadWriter::unsent() const {
-  const auto link = source_ ? source_->link() : nullptr;
+  const auto link = link_or_null(source_);
   return link ? link->sender->unsent() : 0;
 }
 

@@ -140,7 +140,13 @@ IoResult Socket::receive(void* data, std::size_t size,
                          const Wait& wait) noexcept {
   if (wait.stop.stop_requested()) return {IoStatus::kStopped};
   if (is_closed()) return {IoStatus::kClosed};
-  if (!wait.stop.stop_possible()) {
+  using std::chrono::microseconds;
+  if (wait.is_forever()) {
+    const IoResult result = receive_plain(data, size, microseconds(0));
+    if (result.status != IoStatus::kTimeout) return result;
+  } else if (wait.is_none()) {
+    return receive_now(data, size);
+  } else if (!wait.stop.stop_possible()) {
     const Deadline::Clock::duration left = wait.deadline.remaining();
     if (left == Deadline::Clock::duration::zero()) {
       return receive_now(data, size);
@@ -151,22 +157,17 @@ IoResult Socket::receive(void* data, std::size_t size,
     // that will do for the next such call too. After that, poll for the rest of
     // the time.
     if (left >= kCoarse) {
-      using std::chrono::microseconds;
       microseconds timeout = receive_timeout_;
-      if (wait.deadline.is_never()) {
-        timeout = {};
-      } else {
-        const auto limit = std::chrono::duration_cast<microseconds>(left);
-        if (timeout < limit / 2 || longest(timeout) > limit) {
-          timeout = (limit - std::chrono::milliseconds(16)) * 3 / 4;
-        }
+      const auto limit = std::chrono::duration_cast<microseconds>(left);
+      if (timeout < limit / 2 || longest(timeout) > limit) {
+        timeout = (limit - std::chrono::milliseconds(16)) * 3 / 4;
       }
       const IoResult result = receive_plain(data, size, timeout);
       if (result.status != IoStatus::kTimeout) return result;
     }
-  } else if (wait.deadline.has_passed()) {
-    return receive_now(data, size);
   }
+  // Nothing looks at the clock before the poll does: its first look at a
+  // deadline that has passed takes what is there.
   for (int refused = 0;; ++refused) {
     // Poll before recv(): with request and reply, nine times in ten the bytes
     // have not come yet, and a recv() that fails costs more than the poll.
@@ -264,7 +265,7 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
                       !would_block(error_number);
     // Before the flag changes: see await_error_of_another_call().
     const IoResult failure = lost ? failed(error_number) : IoResult{};
-    in_plain_receive_.store(false);
+    in_plain_receive_.store(false, std::memory_order_release);
     if (got > 0) return {IoStatus::kOk, static_cast<std::size_t>(got)};
     if (closed) return {IoStatus::kClosed};
     if (got == 0) return ended();
@@ -290,18 +291,19 @@ IoResult Socket::wait_for(short events, const Wait& wait,
     const bool can_be_woken = !waker.open();
     if (is_closed()) return {IoStatus::kClosed};
     if (wait.stop.stop_requested()) return {IoStatus::kStopped};
-    const Deadline look_again =
-        std::min(wait.deadline, Deadline::after(kLookAgain));
+    const auto look_again = [&wait] {
+      return std::min(wait.deadline, Deadline::after(kLookAgain));
+    };
     IoResult result;
     if (can_be_woken) {
       result = internal::wait_ready(fd_.get(), events, wait, waker);
     } else {
       pollfd fd{fd_.get(), events, 0};
-      result = internal::poll_until({&fd, 1}, look_again);
+      result = internal::poll_until({&fd, 1}, look_again());
     }
     result.count = 0;  // it counts descriptors, not bytes
     if (result.status == IoStatus::kError) {
-      internal::sleep_until(look_again);
+      internal::sleep_until(look_again());
       const bool ready = events != POLLIN || has_something_to_receive();
       result = {ready ? IoStatus::kOk : IoStatus::kTimeout};
     }
@@ -346,6 +348,33 @@ IoResult Socket::wait_receivable(const Wait& wait) noexcept {
   return wait_for(POLLIN, wait, *receive_waker_);
 }
 
+// Calls send() until that is not interrupted by a signal.
+template <class Send>
+IoResult Socket::send_with(Send send) noexcept {
+  for (;;) {
+    if (is_closed()) return {IoStatus::kClosed};
+    {
+      const Counted counted(may_have_error_);
+      const ssize_t sent = send();
+      if (sent >= 0) return {IoStatus::kOk, static_cast<std::size_t>(sent)};
+      const int error_number = errno;
+      if (error_number == EINTR) continue;
+      if (would_block(error_number)) return {IoStatus::kTimeout};
+      if (is_closed()) return {IoStatus::kClosed};
+      if (error_number != EPIPE) return failed(error_number);
+    }
+    await_error_of_another_call();
+    return {IoStatus::kError, 0, EPIPE};
+  }
+}
+
+IoResult Socket::send_now(const Piece& piece) noexcept {
+  return send_with([&] {
+    return ::send(fd_.get(), piece.data, piece.size,
+                  MSG_NOSIGNAL | MSG_DONTWAIT);
+  });
+}
+
 IoResult Socket::send_now(std::span<const Piece> pieces) noexcept {
   // The most that the kernel takes in one call; the caller sends the rest.
   constexpr std::size_t kMaxPieces = 1024;
@@ -370,26 +399,9 @@ IoResult Socket::send_now(std::span<const Piece> pieces) noexcept {
   msghdr message{};
   message.msg_iov = vector;
   message.msg_iovlen = used;
-  for (;;) {
-    if (is_closed()) return {IoStatus::kClosed};
-    int error_number = 0;
-    {
-      const Counted counted(may_have_error_);
-      const ssize_t sent =
-          used == 1
-              ? ::send(fd_.get(), vector[0].iov_base, vector[0].iov_len,
-                       MSG_NOSIGNAL | MSG_DONTWAIT)
-              : ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-      if (sent >= 0) return {IoStatus::kOk, static_cast<std::size_t>(sent)};
-      error_number = errno;
-      if (error_number == EINTR) continue;
-      if (would_block(error_number)) return {IoStatus::kTimeout};
-      if (is_closed()) return {IoStatus::kClosed};
-      if (error_number != EPIPE) return failed(error_number);
-    }
-    await_error_of_another_call();
-    return {IoStatus::kError, 0, EPIPE};
-  }
+  return send_with([&] {
+    return ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  });
 }
 
 std::error_code Socket::shutdown_send() noexcept {

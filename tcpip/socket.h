@@ -100,6 +100,7 @@ class Socket {
     const void* data;
     std::size_t size;
   };
+  IoResult send_now(const Piece& piece) noexcept;
   IoResult send_now(std::span<const Piece> pieces) noexcept;
   // kOk when send_now() will probably not report kTimeout, or when it will
   // report an error. Never kError.
@@ -173,6 +174,8 @@ class Socket {
  private:
   IoResult receive_plain(void* data, std::size_t size,
                          std::chrono::microseconds timeout) noexcept;
+  template <class Send>
+  IoResult send_with(Send send) noexcept;
   IoResult pause(int refused, const Wait& wait,
                  internal::Waker& waker) noexcept;
   bool was_connected() noexcept;

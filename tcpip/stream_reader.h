@@ -164,9 +164,11 @@ class StreamReader {
   std::size_t limit() const noexcept;
 
   // How long a read tries again and again, yielding to other threads in
-  // between, before it blocks. If each end has a core of its own, 20 to 50 us
-  // make a round trip several times faster, and cost CPU time. 0, the default:
-  // a read tries once.
+  // between, before it blocks. Deadline, stop and close() end that too. If each
+  // end has a core of its own, 20 to 50 us make a round trip several times
+  // faster. It costs CPU time: up to so much for each read that finds nothing,
+  // so a reader that always spins uses its core all the time. 0, the default: a
+  // read tries once.
   void set_spin(std::chrono::microseconds spin) noexcept;
 
  private:

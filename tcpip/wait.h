@@ -86,6 +86,10 @@ struct Wait {
     return Wait(Deadline(Deadline::Clock::time_point::min()));
   }
 
+  // True for none(), though a stop may have been added.
+  bool is_none() const noexcept {
+    return deadline.when() == Deadline::Clock::time_point::min();
+  }
   // Neither deadline nor stop: only the connection can end the call.
   bool is_forever() const noexcept {
     return deadline.is_never() && !stop.stop_possible();

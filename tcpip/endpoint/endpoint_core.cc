@@ -85,9 +85,11 @@ Link::Link(std::shared_ptr<EndpointCore> endpoint_core,
 // For a Link that was never admitted; EndpointCore has closed the others.
 Link::~Link() { sender->close(); }
 
-std::shared_ptr<const TextFormat> ConnectionRecord::format() const {
-  const std::shared_ptr<EndpointCore> core = endpoint.lock();
-  return core ? core->format() : nullptr;
+TextLink ConnectionRecord::text_link() const {
+  TextLink result{link(), nullptr};
+  const auto core = result.link ? result.link->core : endpoint.lock();
+  if (core) result.format = core->format();
+  return result;
 }
 
 void Link::read_ended(bool lost) noexcept { core->read_ended(*this, lost); }
@@ -436,6 +438,12 @@ std::shared_ptr<Link> EndpointCore::link() const {
   return current_;
 }
 
+TextLink EndpointCore::text_link() const {
+  process_.check("text format");
+  const MutexLock lock(mutex_);
+  return {current_, format_};
+}
+
 bool EndpointCore::is_current(const Link& link) const {
   const MutexLock lock(mutex_);
   return current_.get() == &link;
@@ -510,6 +518,7 @@ std::shared_ptr<Link> EndpointCore::make_link(std::shared_ptr<Socket> socket,
   link->greeting = config_.reader.greets;
   link->ended.emplace_back(link->socket);
   link->receiver->set_observer(link);
+  link->receiver->set_spin(config_.spin);
   return link;
 }
 
@@ -703,16 +712,16 @@ bool EndpointCore::is_to_be_answered(const Link& link) const noexcept {
 }
 
 // This and read_ended() end the connection once its peer has gone and its last
-// byte is read, whichever comes last. They cannot miss each other: this sets
-// hung_up, then looks at is_reading(); a read first makes is_reading() false,
-// then read_ended() looks at hung_up. Both run under the mutex, so at least one
-// of the two sees what the other has done.
+// byte is read, whichever comes last. They cannot miss each other: this calls
+// expect_end(), then looks at is_reading(); a read first makes is_reading()
+// false, then looks whether expect_end() was called. See Receiver.
 void EndpointCore::note_hang_up(Link& link, bool broken) noexcept {
   Ended ended(*this);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return;
   link.hung_up = true;
   link.broken = broken;
+  link.receiver->expect_end();
   // If a read is under way, its read_ended() ends the connection.
   if (is_drained(link) && !is_to_be_answered(link)) end_drained_link(ended);
 }

@@ -100,6 +100,7 @@ struct EndpointConfig {
   HeartbeatOptions heartbeats;
   std::size_t limit = 0;
   std::size_t write_limit = 0;
+  std::chrono::microseconds spin{0};
   SocketOptions socket;
   ReaderConfig reader;
   // Of a server; what a client has refuses a second connection.
@@ -168,7 +169,8 @@ class EndpointCore final : public LinkSource,
   Waker& waker() noexcept { return waker_; }
 
   // The format of text messages, for calls that begin now.
-  std::shared_ptr<const TextFormat> format() const override;
+  std::shared_ptr<const TextFormat> format() const;
+  TextLink text_link() const override;
   // Throw as TextCodec and TextFormat; then nothing has changed.
   void set_encoding(std::string encoding);
   void set_terminator(std::string terminator);

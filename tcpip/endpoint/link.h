@@ -39,14 +39,20 @@ class EndpointCore;
 class TextFormat;
 struct Link;
 
+// A connection, and the format of its text messages.
+struct TextLink {
+  std::shared_ptr<Link> link;                // null as LinkSource::link()
+  std::shared_ptr<const TextFormat> format;  // null if there is no endpoint
+};
+
 // Where the members of a ReadWriter find their connection: a ConnectionRecord
 // gives its own, an EndpointCore the current one.
 class LinkSource {
  public:
   // Null if there is no connection or it has ended.
   virtual std::shared_ptr<Link> link() const = 0;
-  // The format of its text messages; null if its client or server is destroyed.
-  virtual std::shared_ptr<const TextFormat> format() const = 0;
+  // The same with the format, for calls that begin now. Takes one lock.
+  virtual TextLink text_link() const = 0;
   // What to name in an error if link() is null.
   virtual std::string subject() const = 0;
 
@@ -79,7 +85,7 @@ class ConnectionRecord final : public LinkSource {
   std::shared_ptr<Link> link() const override {
     return over ? nullptr : live.lock();
   }
-  std::shared_ptr<const TextFormat> format() const override;
+  TextLink text_link() const override;
   std::string subject() const override { return peer.to_string(); }
 
   const std::weak_ptr<EndpointCore> endpoint;

@@ -28,6 +28,9 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
                                            AdmissionOptions admission = {}) {
   check_port(options.port, what, "port");
   check(options.socket, what);
+  if (options.spin < std::chrono::microseconds::zero()) {
+    throw std::invalid_argument(fmt::format("{}: spin is negative", what));
+  }
   EndpointConfig config{
       .name = options.name,
       .log = options.log.child(options.name),
@@ -37,6 +40,7 @@ std::shared_ptr<EndpointCore> make_core_of(const Options& options,
       .heartbeats = checked(options.heartbeats),
       .limit = options.limit,
       .write_limit = options.write_limit,
+      .spin = options.spin,
       .socket = options.socket,
       .reader = reader,
       .admission = std::move(admission),

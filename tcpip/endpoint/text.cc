@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdint>
+#include <cstring>
 #include <span>
 #include <stdexcept>
 #include <utility>
@@ -190,11 +192,28 @@ Character first_in_utf8(std::string_view text) {
   return {value, size};
 }
 
-std::optional<std::size_t> find_non_ascii(std::string_view text) noexcept {
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (static_cast<unsigned char>(text[i]) > 0x7f) return i;
+// The index of the first byte, at or behind `i`, that is not ASCII; or the end.
+// Looks at eight bytes at a time.
+std::size_t skip_ascii(std::string_view text, std::size_t i) noexcept {
+  constexpr std::size_t kWord = sizeof(std::uint64_t);
+  const auto is_ascii = [text](std::size_t at) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, text.data() + at, kWord);
+    return (word & 0x8080808080808080) == 0;
+  };
+  while (text.size() - i >= kWord && is_ascii(i)) i += kWord;
+  // The last eight bytes overlap those before.
+  if (text.size() - i < kWord && text.size() >= kWord &&
+      is_ascii(text.size() - kWord)) {
+    return text.size();
   }
-  return std::nullopt;
+  while (i < text.size() && static_cast<unsigned char>(text[i]) < 0x80) ++i;
+  return i;
+}
+
+std::optional<std::size_t> find_non_ascii(std::string_view text) noexcept {
+  const std::size_t i = skip_ascii(text, 0);
+  return i < text.size() ? std::optional(i) : std::nullopt;
 }
 
 // True if `end` occurs in `text` + `end` before its place at the end.
@@ -239,12 +258,10 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text) noexcept {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
   };
   std::size_t i = 0;
-  while (i < text.size()) {
+  for (;;) {
+    i = skip_ascii(text, i);
+    if (i >= text.size()) return std::nullopt;
     const unsigned lead = byte(i);
-    if (lead < 0x80) {
-      ++i;
-      continue;
-    }
     // The range of the second byte excludes overlong forms, surrogates and
     // characters above U+10FFFF (RFC 3629, section 4).
     std::size_t length = 0;
@@ -269,7 +286,6 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text) noexcept {
     }
     i += length;
   }
-  return std::nullopt;
 }
 
 // --- TextCodec ---
@@ -293,7 +309,7 @@ std::optional<std::size_t> TextCodec::decode(std::string_view bytes,
   if (encoding_ == Encoding::kUtf8 || encoding_ == Encoding::kAscii) {
     const auto wrong = encoding_ == Encoding::kUtf8 ? find_invalid_utf8(bytes)
                                                     : find_non_ascii(bytes);
-    if (!wrong) text += bytes;
+    if (!wrong) text.assign(bytes);
     return wrong;
   }
   std::endian order = order_;

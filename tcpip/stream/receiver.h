@@ -40,15 +40,12 @@ class ReadObserver {
   // throws, in two cases:
   //  * lost: the operation throws a ConnectionError (IncompleteReadError is
   //    one).
-  //  * not lost: nothing is buffered any more.
-  // Not called if bytes are still buffered, so that reading them costs nothing;
-  // nor if the operation was refused (a second reader, a bad argument).
+  //  * not lost: nothing is buffered any more, and the end of the stream is to
+  //    be expected: a read has met it, or expect_end() was called.
+  // Not called if the operation was refused (a second reader, a bad argument).
   //
   // When it is called, is_reading() is already false, and a thread that sees
-  // this sees everything that the operation did. This guards against a missed
-  // end: a watching thread makes a note, then looks at is_reading(), both under
-  // a mutex that read_ended() takes too. Either the watching thread sees false,
-  // or read_ended() sees the note.
+  // this sees everything that the operation did.
   virtual void read_ended(bool lost) noexcept = 0;
 
  protected:
@@ -153,6 +150,13 @@ class Receiver {
   // takes bytes from the kernel. So a thread that looks at the socket first,
   // then at is_reading(), then at unread(), misses no byte.
   bool is_reading() const noexcept { return sole_reader_.is_reading(); }
+  // The peer has gone: from now on the observer is told of each operation that
+  // leaves nothing buffered. A thread that calls this, then looks at
+  // is_reading(), misses no operation: either it sees false, and all that the
+  // operation did; or the observer is told.
+  void expect_end() noexcept {
+    end_is_expected_.store(true, std::memory_order_seq_cst);
+  }
   // True if a read has met the end of the stream or an error.
   bool has_ended() const noexcept {
     return eof_.load(std::memory_order_relaxed) || error_number() != 0;
@@ -181,6 +185,8 @@ class Receiver {
   [[noreturn]] void throw_timeout(const Call& call) const;
   std::string_view take(std::size_t n) noexcept;
   std::string_view take_message(std::size_t n) noexcept;
+  std::size_t buffered_message(const Call& call,
+                               std::string_view separator) const noexcept;
   template <class Consume>
   auto hand_out(std::size_t n, Consume consume);
   Fill fill(Attempt& attempt);
@@ -227,6 +233,7 @@ class Receiver {
   const Meter meter_;
   std::weak_ptr<ReadObserver> observer_;
   bool has_observer_ = false;
+  std::atomic<bool> end_is_expected_{false};
   std::chrono::microseconds spin_{0};
   SoleReader sole_reader_;
 

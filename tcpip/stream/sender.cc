@@ -32,13 +32,33 @@ void free_memory(std::string& buffer) noexcept { std::string().swap(buffer); }
 
 }  // namespace
 
+// Holds the mutex. At the end it notes whether drain() has nothing to do: what
+// gives drain() something to do has set is_drained_ to false.
+class TCPIP_SCOPED_CAPABILITY Sender::Lock {
+ public:
+  explicit Lock(Sender& sender) TCPIP_ACQUIRE(sender.mutex_) : sender_(sender) {
+    sender_.mutex_.lock();
+  }
+  ~Lock() TCPIP_RELEASE() {
+    sender_.is_drained_.store(sender_.pending() == 0 && sender_.error_ == 0 &&
+                                  sender_.eof_wanted_ == sender_.eof_sent_,
+                              std::memory_order_release);
+    sender_.mutex_.unlock();
+  }
+  Lock(const Lock&) = delete;
+  Lock& operator=(const Lock&) = delete;
+
+ private:
+  Sender& sender_;
+};
+
 Sender::Sender(std::shared_ptr<Socket> socket, Meter meter)
     : socket_(std::move(socket)), meter_(std::move(meter)) {}
 Sender::~Sender() = default;
 
 void Sender::write(const char* operation, Parts parts) {
   process_.check(operation);
-  const MutexLock lock(mutex_);
+  const Lock lock(*this);
   append(operation, parts);
 }
 
@@ -48,7 +68,7 @@ void Sender::write_and_drain(const Call& call, Parts parts,
   if (call.wait.stop.stop_requested()) {
     throw CancelledError(call.operation, peer());
   }
-  const MutexLock lock(mutex_);
+  const Lock lock(*this);
   check_writable(call.operation);
   if (pending() > max_unsent) {
     send_until(taken() - max_unsent, call, false);
@@ -56,6 +76,7 @@ void Sender::write_and_drain(const Call& call, Parts parts,
     send_now();  // the message may then go straight to the kernel
   }
   append(call.operation, parts);
+  if (pending() == 0) return;
   try {
     send_until(taken(), call, true);
   } catch (const std::bad_alloc&) {
@@ -75,7 +96,7 @@ void Sender::write_and_drain(const Call& call, Parts parts,
 SendResult Sender::send(const char* operation, Parts parts,
                         std::size_t max_unsent) {
   process_.check(operation);
-  const MutexLock lock(mutex_);
+  const Lock lock(*this);
   check_writable(operation);
   if (!waiting_) send_now();
   if (pending() > max_unsent) return SendResult::kBusy;
@@ -89,15 +110,17 @@ void Sender::drain(const Call& call) {
   if (call.wait.stop.stop_requested()) {
     throw CancelledError(call.operation, peer(), true);
   }
-  const MutexLock lock(mutex_);
+  if (is_drained_.load(std::memory_order_acquire)) return;
+  const Lock lock(*this);
   send_until(taken(), call, true);
 }
 
 void Sender::write_eof(const char* operation) {
   process_.check(operation);
-  const MutexLock lock(mutex_);
+  const Lock lock(*this);
   if (eof_wanted_) return;
   if (socket_->is_closed()) throw_ended(operation);
+  is_drained_.store(false, std::memory_order_relaxed);
   eof_wanted_ = true;
   send_eof();
 }
@@ -106,7 +129,7 @@ std::size_t Sender::close(int lost, Socket::Wake wake) noexcept {
   if (!process_.is_here()) return 0;
   std::size_t dropped = 0;
   {
-    const MutexLock lock(mutex_);
+    const Lock lock(*this);
     if (!socket_->is_closed()) {
       while (error_ == 0 && !is_stuck_ && pending() > 0) send_now();
       if (lost == 0) {
@@ -174,6 +197,7 @@ void Sender::append(const char* operation, Parts parts) {
     large = large || part.size() >= kCopyPiece;
   }
   if (total == 0) return;
+  is_drained_.store(false, std::memory_order_relaxed);
   // All memory that the message may need, before its first byte is sent: half a
   // message must not be followed by another.
   make_room(total);
@@ -181,6 +205,8 @@ void Sender::append(const char* operation, Parts parts) {
   if (pending() > 0 || waiting_ || copying) {
     copy(parts, 0);
     if (!waiting_) send_now();
+  } else if (parts.size() == 1) {
+    send_one(parts.front());
   } else {
     gather(parts, total);
   }
@@ -215,7 +241,21 @@ void Sender::copy(Parts parts, std::size_t skip) noexcept {
   }
 }
 
-// Sends straight from the parts; copies only what the kernel did not take.
+// Sends straight from the part; copies only what the kernel did not take.
+void Sender::send_one(std::string_view part) noexcept {
+  const Socket::Piece piece{part.data(), part.size()};
+  const IoResult result = socket_->send_now(piece);
+  if (!note(result)) return;
+  meter_.sent({&piece, 1}, result.count);
+  sent_ += result.count;
+  if (result.count < part.size()) {
+    copy({&part, 1}, result.count);
+  } else if (buffer_.capacity() > kKeepBuffer) {
+    free_memory(buffer_);
+  }
+}
+
+// The same for several parts.
 void Sender::gather(Parts parts, std::size_t total) noexcept {
   std::array<Socket::Piece, 64> pieces;
   std::size_t sent = 0;
@@ -270,6 +310,7 @@ bool Sender::note(const IoResult& result) noexcept {
 
 // Ends sending. What is unsent will never be sent: frees it now.
 void Sender::give_up(int error_number) noexcept {
+  is_drained_.store(false, std::memory_order_relaxed);
   error_ = error_number;
   dropped_ += pending();
   free_memory(buffer_);
@@ -279,7 +320,7 @@ void Sender::give_up(int error_number) noexcept {
 void Sender::send_now() noexcept {
   for (int sends = 0; pending() > 0 && sends < kMaxSends; ++sends) {
     const Socket::Piece piece{buffer_.data() + head_, pending()};
-    const IoResult result = socket_->send_now({&piece, 1});
+    const IoResult result = socket_->send_now(piece);
     if (!note(result)) return;
     if (result.count == 0) {
       is_stuck_ = true;

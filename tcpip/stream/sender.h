@@ -11,6 +11,7 @@
 #ifndef TCPIP_STREAM_SENDER_H_
 #define TCPIP_STREAM_SENDER_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -59,6 +60,8 @@ class Sender {
   Socket& socket() const noexcept { return *socket_; }
 
  private:
+  class Lock;
+
   std::string peer() const;
   [[noreturn]] void throw_ended(const char* operation) const
       TCPIP_REQUIRES(mutex_);
@@ -75,6 +78,7 @@ class Sender {
   void append(const char* operation, Parts parts) TCPIP_REQUIRES(mutex_);
   void make_room(std::size_t size) TCPIP_REQUIRES(mutex_);
   void copy(Parts parts, std::size_t skip) noexcept TCPIP_REQUIRES(mutex_);
+  void send_one(std::string_view part) noexcept TCPIP_REQUIRES(mutex_);
   void gather(Parts parts, std::size_t total) noexcept TCPIP_REQUIRES(mutex_);
   bool note(const IoResult& result) noexcept TCPIP_REQUIRES(mutex_);
   void give_up(int error_number) noexcept TCPIP_REQUIRES(mutex_);
@@ -101,6 +105,8 @@ class Sender {
   bool eof_sent_ TCPIP_GUARDED_BY(mutex_) = false;
   bool closed_here_ TCPIP_GUARDED_BY(mutex_) = false;  // close(0) was called
   int error_ TCPIP_GUARDED_BY(mutex_) = 0;  // the errno that ended sending
+  // False if drain() has something to do or to throw. Changes under mutex_.
+  std::atomic<bool> is_drained_{true};
 };
 
 }  // namespace tcpip::internal

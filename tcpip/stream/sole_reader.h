@@ -24,9 +24,15 @@ class SoleReader {
     }
   }
   void end() noexcept { reading_.store(false, std::memory_order_release); }
+  // The same for a thread that looks at a flag next, where another thread sets
+  // the flag, then calls is_reading(). If all four are sequentially consistent,
+  // at least one of the two sees what the other has done.
+  void end_before_look() noexcept {
+    reading_.store(false, std::memory_order_seq_cst);
+  }
 
   bool is_reading() const noexcept {
-    return reading_.load(std::memory_order_acquire);
+    return reading_.load(std::memory_order_seq_cst);
   }
 
  private:

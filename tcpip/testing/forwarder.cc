@@ -424,7 +424,7 @@ class Forwarder::Relay {
         size = std::min<std::uint64_t>(size, at - line.passed);
     }
     const Socket::Piece piece{chunk.bytes.data() + chunk.passed, size};
-    const IoResult result = sockets_[1 - d]->send_now({&piece, 1});
+    const IoResult result = sockets_[1 - d]->send_now(piece);
     if (result.status == IoStatus::kTimeout) {
       line.blocked = true;
       return false;

@@ -354,7 +354,7 @@ bool ReplayServer::Impl::is_done_with(Play& play, const Piece& piece) {
   while (play.sent < piece.bytes.size()) {
     const Socket::Piece rest{piece.bytes.data() + play.sent,
                              piece.bytes.size() - play.sent};
-    const IoResult result = play.socket->send_now({&rest, 1});
+    const IoResult result = play.socket->send_now(rest);
     if (result.status == IoStatus::kTimeout) {
       play.blocked = true;
       return false;

@@ -204,7 +204,7 @@ TEST(RefusedCall, LingerIsNoBusyLoop) {
   auto pair = tcpip_tests::socket_pair(Transport::kIpv4, Buffers::kSmall);
   const std::string data(1 << 20, 'x');
   const Socket::Piece piece{data.data(), data.size()};
-  while (pair.socket->send_now({&piece, 1}).status == IoStatus::kOk) {
+  while (pair.socket->send_now(piece).status == IoStatus::kOk) {
   }
   pair.socket->close();
   send_all(pair.peer, "not read");

@@ -26,6 +26,8 @@
 #include <system_error>
 #include <utility>
 
+#include "tests/support/tally.h"
+
 namespace tcpip_tests::faults {
 
 // One rule that holds. Its fields change only while it is not active and no
@@ -182,6 +184,7 @@ void rest(int microseconds, std::uint64_t random) {
 class Verdict {
  public:
   Verdict(Call call, int fd, int tcp_option = -1) noexcept {
+    if (exempt == 0) Tally::note(kNames[call]);
     if (rules_of[call].load(std::memory_order_relaxed) == 0 || exempt > 0) {
       return;
     }

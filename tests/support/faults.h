@@ -9,6 +9,7 @@
 // caught at link time (-Wl,--wrap=...), with g++, clang and every sanitizer.
 // Caught are the calls of all that is linked statically: the library, the test
 // and GoogleTest. The test's own calls are left alone inside an Exempt.
+// A Tally (tally.h) of the calling thread counts them.
 //
 // What the calls are:
 //

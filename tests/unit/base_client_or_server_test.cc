@@ -3,7 +3,9 @@
 #include "tcpip/base_client_or_server.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <array>
 #include <atomic>
@@ -937,6 +939,82 @@ TEST(TryWriteTest, RefusesBadTextAndSaysNotConnected) {
   EXPECT_EQ(recv_until_eof(served.peer), "");
   EXPECT_THROW(served.server->try_write("a"), ConnectionError);
   EXPECT_THROW(served.server->try_write_str("a"), ConnectionError);
+}
+
+// --- Spinning ---
+
+// A read of a client or server in a thread of its own.
+class ReadingThread {
+ public:
+  explicit ReadingThread(BaseClientOrServer& reader)
+      : thread_([&reader, this] { text_ = reader.read_str(kPatience); }) {}
+  ~ReadingThread() { text(); }
+
+  // How much of a processor the thread has used so far.
+  std::chrono::nanoseconds used() {
+    clockid_t clock{};
+    timespec time{};
+    if (::pthread_getcpuclockid(thread_.native_handle(), &clock) != 0 ||
+        ::clock_gettime(clock, &time) != 0) {
+      return {};
+    }
+    return std::chrono::seconds(time.tv_sec) +
+           std::chrono::nanoseconds(time.tv_nsec);
+  }
+  const std::string& text() {
+    if (thread_.joinable()) thread_.join();
+    return text_;
+  }
+
+ private:
+  std::string text_;
+  std::thread thread_;
+};
+
+TEST(SpinTest, ReadsOfAClientAndAServerLookAgainAndAgain) {
+  OneClientServer server({.host = "127.0.0.1", .spin = 1h});
+  server.start();
+  Client client({.host = "127.0.0.1", .port = server.port(), .spin = 1h});
+  client.start(kPatience);
+  ASSERT_TRUE(server.wait_connected(kPatience));
+  for (BaseClientOrServer* const reader :
+       {static_cast<BaseClientOrServer*>(&server),
+        static_cast<BaseClientOrServer*>(&client)}) {
+    ReadingThread reading(*reader);
+    // One that is blocked would use none.
+    EXPECT_TRUE(eventually([&] { return reading.used() > 20ms; }));
+    (reader == &server ? static_cast<BaseClientOrServer&>(client) : server)
+        .write_str("found");
+    EXPECT_EQ(reading.text(), "found");
+  }
+}
+
+TEST(SpinTest, DeadlineStopAndCloseEndIt) {
+  OneClientServer server({.host = "127.0.0.1"});
+  server.start();
+  Client client({.host = "127.0.0.1", .port = server.port(), .spin = 1h});
+  client.start(kPatience);
+  const auto start = Deadline::Clock::now();
+  EXPECT_THROW(client.read_str(10ms), TimeoutError);
+  EXPECT_GE(Deadline::Clock::now() - start, 10ms);
+  std::stop_source stop;
+  auto stopped = std::async(std::launch::async, [&] {
+    EXPECT_THROW(client.read_str(stop.get_token()), CancelledError);
+  });
+  stop.request_stop();
+  stopped.get();
+  auto closed = std::async(std::launch::async, [&] {
+    EXPECT_THROW(client.read_str(), ConnectionError);
+  });
+  client.close();
+  closed.get();
+}
+
+TEST(SpinTest, NegativeTimeIsRefused) {
+  EXPECT_THROW(Client({.host = "127.0.0.1", .spin = -1us}),
+               std::invalid_argument);
+  EXPECT_THROW(OneClientServer({.host = "127.0.0.1", .spin = -1us}),
+               std::invalid_argument);
 }
 
 TEST(SendTest, SaysWhatHasBecomeOfTheMessage) {

@@ -21,7 +21,7 @@ TEST(ConnectionRecordTest, WithoutALinkThereIsNothingToReadFrom) {
 
 TEST(ConnectionRecordTest, WithoutAnEndpointThereIsNoTextFormat) {
   const ConnectionRecord record({}, peer_address(), {});
-  EXPECT_EQ(record.format(), nullptr);
+  EXPECT_EQ(record.text_link().format, nullptr);
 }
 
 TEST(ConnectionRecordTest, StandsForItsPeerInErrors) {

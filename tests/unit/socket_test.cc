@@ -72,7 +72,7 @@ std::string receive_all(Socket& socket, std::size_t size) {
 
 IoResult send(Socket& socket, std::string_view data) {
   const Socket::Piece piece{data.data(), data.size()};
-  return socket.send_now({&piece, 1});
+  return socket.send_now(piece);
 }
 
 void must_send(Socket& socket, std::string_view data) {
