@@ -76,8 +76,10 @@ def row(samples, raws, better, target=None, **members):
 
 def number(value, unit):
     """1234567, "1/s" -> "1.23 M/s"."""
+    if unit == "us":
+        return number(value * 1000, "ns")
     if unit == "ns":
-        for name, size in (("ms", 1e6), ("us", 1e3)):
+        for name, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
             if value >= size:
                 return "{:.3g} {}".format(value / size, name)
         return "{:.3g} ns".format(value)
@@ -87,7 +89,7 @@ def number(value, unit):
             if value >= size:
                 return "{:.3g} {}{}".format(value / size, prefix, name)
         return "{:.3g} {}".format(value, name)
-    return "{:.4g} {}".format(value, unit)
+    return "{:.4g} {}".format(value, unit).rstrip()
 
 
 def bound(one):
@@ -108,7 +110,7 @@ def cells(one):
     """What a table says of a row that has a ratio."""
     return [
         one["way"],
-        number(one["value"], one["unit"]),
+        number(one["value"], one.get("unit", "")),
         "{:.3f}".format(one["ratio"]),
         spread(one),
         bound(one),

@@ -70,13 +70,7 @@ struct Way {
   }
   template <class Options>
   Options with_spin(Options options) const {
-    if (spin != 0us) {
-      if constexpr (requires { options.spin = spin; }) {
-        options.spin = spin;
-      } else {
-        throw std::invalid_argument("these options have no spin");
-      }
-    }
+    options.spin = spin;
     return options;
   }
   [[noreturn]] void refuse() const {
