@@ -168,12 +168,18 @@ void Receiver::throw_timeout(const Call& call) const {
 // look is needed.
 [[gnu::always_inline]] inline std::size_t Receiver::buffered_message(
     const Call& call, std::string_view separator) const noexcept {
-  if (!may_take_at_once(call) || !search_.empty() ||
-      separator.size() > kShort) {
-    return 0;
-  }
-  const std::optional<Match> match = find_one(buffer_.unread(), separator, 0);
-  return match && match->start <= limit_ ? match->end : 0;
+  if (!may_take_at_once(call) || !search_.empty()) return 0;
+  const std::string_view unread = buffer_.unread();
+  const std::size_t before = separator.size() - 1;
+  if (unread.size() <= before) return 0;
+  const void* const hit = std::memchr(unread.data() + before, separator.back(),
+                                      unread.size() - before);
+  if (hit == nullptr) return 0;
+  const char* const start = static_cast<const char*>(hit) - before;
+  const auto size = static_cast<std::size_t>(start - unread.data());
+  if (size > limit_) return 0;
+  if (before > 0 && std::memcmp(start, separator.data(), before) != 0) return 0;
+  return size + separator.size();
 }
 
 // Takes the first n bytes, and returns what consume() makes of them. They stay
@@ -585,18 +591,34 @@ auto Receiver::read_line_with(const Call& call, Consume consume) {
 }
 
 template <class Consume>
+[[gnu::always_inline]] inline auto Receiver::read_until_with(
+    const Call& call, std::string_view separator, Consume consume) {
+  if (separator.empty()) [[unlikely]] {
+    throw_empty_separator(call.operation);
+  }
+  Operation operation(*this, call.operation);
+  const std::size_t size = buffered_message(call, separator);
+  if (size > 0) [[likely]] {
+    return hand_out(size, consume);
+  }
+  return hand_out(wait_until(operation, call, {&separator, 1}), consume);
+}
+
+template <class Consume>
 auto Receiver::read_until_with(const Call& call, SeparatorSpan separators,
                                Consume consume) {
   check_separators(separators, call.operation);
   Operation operation(*this, call.operation);
-  if (separators.size() == 1) {
-    const std::size_t size = buffered_message(call, separators.front());
-    if (size > 0) return hand_out(size, consume);
-  }
+  return hand_out(wait_until(operation, call, separators), consume);
+}
+
+// The size of the message, once all of it is in the buffer.
+[[gnu::noinline]] std::size_t Receiver::wait_until(Operation& operation,
+                                                   const Call& call,
+                                                   SeparatorSpan separators) {
   return operation.run([&] {
     Attempt attempt{call};
-    return hand_out(value(until(separators, AtEnd::kThrow, attempt), call),
-                    consume);
+    return value(until(separators, AtEnd::kThrow, attempt), call);
   });
 }
 
@@ -680,21 +702,21 @@ std::optional<std::string> Receiver::try_read_line(const char* name) {
 
 std::string_view Receiver::read_until_view(const Call& call,
                                            std::string_view separator) {
-  return read_until_with(call, {&separator, 1}, kAsView);
+  return read_until_with(call, separator, kAsView);
 }
 std::string_view Receiver::read_until_view(const Call& call,
                                            SeparatorSpan separators) {
   return read_until_with(call, separators, kAsView);
 }
 std::string Receiver::read_until(const Call& call, std::string_view separator) {
-  return read_until_with(call, {&separator, 1}, kAsString);
+  return read_until_with(call, separator, kAsString);
 }
 std::string Receiver::read_until(const Call& call, SeparatorSpan separators) {
   return read_until_with(call, separators, kAsString);
 }
 void Receiver::read_until(const Call& call, std::string_view separator,
                           Consumer& consumer) {
-  read_until_with(call, {&separator, 1}, give_to(consumer));
+  read_until_with(call, separator, give_to(consumer));
 }
 
 std::optional<std::string> Receiver::try_read_until(

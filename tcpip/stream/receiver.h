@@ -209,8 +209,13 @@ class Receiver {
   template <class Consume>
   auto read_line_with(const Call& call, Consume consume);
   template <class Consume>
+  auto read_until_with(const Call& call, std::string_view separator,
+                       Consume consume);
+  template <class Consume>
   auto read_until_with(const Call& call, SeparatorSpan separators,
                        Consume consume);
+  std::size_t wait_until(Operation& operation, const Call& call,
+                         SeparatorSpan separators);
   template <class Consume>
   auto read_exactly_with(const Call& call, std::size_t n, Consume consume);
   template <class Find, class Consume>

@@ -1674,13 +1674,15 @@ mutant("fast_line_in_dropped",
        "if (!in_dropped_line_) {\n    const std::size_t size", "{\n    const std::size_t size",
        "the rest of a dropped line is not read as a line")
 mutant("fast_message_over_limit",
-       "return match && match->start <= limit_ ? match->end : 0;",
-       "return match ? match->end : 0;",
+       "if (size > limit_) return 0;", "",
        "a buffered message of more than the limit is refused")
 mutant("fast_message_in_spite_of_stop",
-       "if (!may_take_at_once(call) || !search_.empty() ||",
-       "if (!search_.empty() ||",
+       "if (!may_take_at_once(call) || !search_.empty()) return 0;",
+       "if (!search_.empty()) return 0;",
        "a requested stop wins over a buffered message")
+mutant("fast_message_of_last_byte",
+       "if (before > 0 && std::memcmp(start, separator.data(), before) != 0) return 0;",
+       "", "a buffered message ends with all of its separator")
 mutant("read_all_without_bound",
        "if (buffer_.size() > max) {", "if (false) {",
        "read_all() refuses more than its maximum")
