@@ -112,15 +112,30 @@ class QueuedEvent {
   const std::shared_ptr<EndpointCore> core_;
 };
 
+// Wakes the thread that runs callbacks, when the lock is released: that thread
+// needs the lock for what it does next.
+struct EndpointCore::EventWake {
+  EventWake() noexcept = default;
+  ~EventWake() {
+    if (callbacks) callbacks->wake();
+  }
+  EventWake(const EventWake&) = delete;
+  EventWake& operator=(const EventWake&) = delete;
+
+  std::shared_ptr<EventOwner> callbacks;  // empty: no event was queued
+};
+
 struct EndpointCore::Ended {
-  explicit Ended(EndpointCore& c) noexcept : core(c) {}
+  explicit Ended(EndpointCore& c, Caller by = Caller::kAnyThread) noexcept
+      : core(c), caller(by) {}
   // Runs after the lock is released, since it runs stop callbacks and the log
   // sink. Wakes all threads that wait for a change.
   ~Ended() {
     if (!link) return;
+    if (event.callbacks) std::exchange(event.callbacks, nullptr)->wake();
     request_stop(link->record->stop);
     core.changed_.notify_all();
-    core.waker_.signal();
+    if (caller != Caller::kWatchingThread) core.waker_.signal();
     const Address& peer = link->record->peer;
     if (unread > 0) {
       core.peer_log().write(PeerLine::kUnreadDropped, LogLevel::kWarning, [&] {
@@ -137,6 +152,8 @@ struct EndpointCore::Ended {
   Ended& operator=(const Ended&) = delete;
 
   EndpointCore& core;
+  const Caller caller;
+  EventWake event;
   std::shared_ptr<Link> link;
   DisconnectReason reason = DisconnectReason::kNone;
   std::size_t unread = 0;
@@ -584,7 +601,7 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
     // The end of this block requests the stop of the old connection, before the
     // event of the new one is queued. So what the old one's read handler posts
     // with its stop token never stands behind that event.
-    Ended ended(*this);
+    Ended ended(*this, Caller::kWatchingThread);
     const MutexLock lock(mutex_);
     if (const auto refusal = may_not_admit(force)) return *refusal;
     if (current_) {
@@ -600,6 +617,7 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
       }
     }
   }
+  EventWake wake;
   const MutexLock lock(mutex_);
   if (closing_) return Admission::kClosing;
   link->record->number = count_ + 1;
@@ -614,7 +632,7 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
   }
   // Before the event: what its callback posts to a SendQueue is for this one.
   if (!link->greeting) *current_number_ = link->record->number;
-  post_event(link->began);
+  post_event(link->began, wake);
   ++count_;
   should_be_connected_ = true;
   current_ = link;
@@ -636,7 +654,7 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
     event.dropped = ended.unread;
     event.time = std::chrono::steady_clock::now();
   }
-  post_event(current_->over);
+  post_event(current_->over, ended.event);
   // Before others find the socket in ended_: who lingers for it expects that
   // our last bytes and FIN are on their way.
   counters_->unsent_bytes.add(current_->sender->close(
@@ -708,7 +726,7 @@ bool EndpointCore::is_to_be_answered(const Link& link) const noexcept {
 // then read_ended() looks at hung_up. Both run under the mutex, so at least one
 // of the two sees what the other has done.
 void EndpointCore::note_hang_up(Link& link, bool broken) noexcept {
-  Ended ended(*this);
+  Ended ended(*this, Caller::kWatchingThread);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return;
   link.hung_up = true;
@@ -820,7 +838,10 @@ void EndpointCore::send_heartbeat(Link& link) {
   } catch (const ConnectionError&) {
     // Not lose(): what has come can still be read. And nothing if the program
     // itself sends no more, after write_eof().
-    if (link.sender->is_closing()) note_hang_up(link, /*broken=*/false);
+    if (!link.sender->is_closing()) return;
+    note_hang_up(link, /*broken=*/false);
+    // The caller polls next.
+    waker_.signal();
   }
 }
 
@@ -909,7 +930,7 @@ CallbackQueue::Callback EndpointCore::counted(
   };
 }
 
-void EndpointCore::post_event(LinkEvent& link_event) noexcept {
+void EndpointCore::post_event(LinkEvent& link_event, EventWake& wake) noexcept {
   // Not a reference of its own: if it were the last one, the event would be
   // destroyed here, under the lock that its destructor takes.
   QueuedEvent* const event = std::exchange(link_event.event, nullptr);
@@ -917,7 +938,10 @@ void EndpointCore::post_event(LinkEvent& link_event) noexcept {
   // First: another thread may run and destroy the event at once.
   event->is_counted = true;
   ++waiting_events_;
-  if (callbacks_->post_event(link_event.callback)) return;
+  if (callbacks_->post_event(link_event.callback)) {
+    wake.callbacks = callbacks_;
+    return;
+  }
   event->is_counted = false;
   --waiting_events_;
 }
@@ -929,8 +953,9 @@ void EndpointCore::tell_failure(DisconnectReason reason,
   failure.event->event.reason = reason;
   failure.event->event.error = error;
   failure.event->event.time = std::chrono::steady_clock::now();
+  EventWake wake;
   const MutexLock lock(mutex_);
-  if (!closing_) post_event(failure);
+  if (!closing_) post_event(failure, wake);
 }
 
 bool EndpointCore::has_room_for_events() const {

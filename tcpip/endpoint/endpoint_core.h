@@ -289,6 +289,10 @@ class EndpointCore final : public LinkSource,
   // Does what is left to do for an ended connection, after the lock is
   // released.
   struct Ended;
+  struct EventWake;
+  // The watching thread looks at everything again before it polls: it need not
+  // be woken of what it does itself.
+  enum class Caller { kAnyThread, kWatchingThread };
 
   enum class Greeted { kOrNot, kOnly };
   std::shared_ptr<Link> wait_for_newer(const std::uint64_t& after,
@@ -317,7 +321,8 @@ class EndpointCore final : public LinkSource,
   void send_heartbeat(Link& link);
   LinkEvent make_event(const Connection& connection);
   void prepare_events(Link& link);
-  void post_event(LinkEvent& event) noexcept TCPIP_REQUIRES(mutex_);
+  void post_event(LinkEvent& event, EventWake& wake) noexcept
+      TCPIP_REQUIRES(mutex_);
   friend class QueuedEvent;
   void run_event(const ConnectionEvent& event) noexcept;
   void event_is_gone() noexcept;
