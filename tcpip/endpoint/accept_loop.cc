@@ -13,6 +13,7 @@
 #include "tcpip/base/log_line.h"
 #include "tcpip/base/poller.h"
 #include "tcpip/constants.h"
+#include "tcpip/net/socket_calls.h"
 #include "tcpip/network.h"
 
 namespace tcpip::internal {
@@ -42,9 +43,12 @@ void AcceptLoop::run() {
       break;
     }
     try {
+      // What the last turn has ended signals nothing.
+      linger(core_.take_ended());
       const std::shared_ptr<Link> client = core_.link();
       const IoResult polled = wait_for_work(client.get());
       if (polled.status == IoStatus::kError) {
+        for (EndedSocket& lingering : lingering_) lingering.ready = true;
         close_ended(false);  // there may be too many for poll()
         rest("poll: " + std::generic_category().message(polled.error_number));
         continue;
@@ -54,14 +58,14 @@ void AcceptLoop::run() {
       close_ended(false);
       if (newcomer_) admit_newcomer();
       for (std::size_t i = 0; i < acceptable_.size(); ++i) {
-        if (acceptable_[i] && !newcomer_) accept_all(i);
+        if (acceptable_[i] && !newcomer_) accept(i);
       }
       rest_ = std::chrono::milliseconds(0);
     } catch (const std::exception& e) {
       rest(what_of(e));
     }
   }
-  if (newcomer_) turn_away(*newcomer_->link);
+  if (newcomer_) turn_away(std::move(newcomer_->link->ended));
   newcomer_.reset();
   listener_->close();
   close_ended(true);
@@ -82,7 +86,8 @@ void AcceptLoop::rest(std::string_view why) {
 // Polls everything that the accept thread watches. kError if the wait was not
 // possible.
 IoResult AcceptLoop::wait_for_work(Link* client) {
-  std::vector<pollfd> fds;
+  std::vector<pollfd>& fds = fds_;
+  fds.clear();
   fds.push_back({core_.waker().fd(), POLLIN, 0});
   // A connection stays current behind its peer's FIN while the read handler is
   // at work. Then poll() tells only of its end in both directions.
@@ -134,22 +139,18 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
   return polled;
 }
 
-void AcceptLoop::accept_all(std::size_t index) {
-  // Bounded, so that a flood of new clients cannot keep the loop from watching
-  // the current one.
-  for (int i = 0; i < kDefaultBacklog; ++i) {
-    Listener::Attempt attempt = listener_->try_accept(index);
-    if (attempt.error) back_off(attempt.error.value());
-    if (i == 0 && attempt.status == IoStatus::kTimeout &&
-        ++false_alarms_ >= kFalseAlarms) {
-      back_off(EAGAIN);
-    }
-    if (attempt.status != IoStatus::kOk) return;
-    false_alarms_ = 0;
-    pause_ = std::chrono::milliseconds(0);
-    receive_client(std::move(attempt.accepted));
-    if (newcomer_) return;
+// One client: an accept4() that finds none costs six times as much as the poll
+// that tells of the next one.
+void AcceptLoop::accept(std::size_t index) {
+  Listener::Attempt attempt = listener_->try_accept(index);
+  if (attempt.error) back_off(attempt.error.value());
+  if (attempt.status == IoStatus::kTimeout && ++false_alarms_ >= kFalseAlarms) {
+    back_off(EAGAIN);
   }
+  if (attempt.status != IoStatus::kOk) return;
+  false_alarms_ = 0;
+  pause_ = std::chrono::milliseconds(0);
+  receive_client(std::move(attempt.accepted), index);
 }
 
 // Looks at the address alone: nothing has been read.
@@ -176,7 +177,8 @@ bool AcceptLoop::may_connect(const Address& peer) noexcept {
   return false;
 }
 
-void AcceptLoop::receive_client(Listener::Accepted accepted) {
+void AcceptLoop::receive_client(Listener::Accepted accepted,
+                                std::size_t index) {
   if (!may_connect(accepted.peer)) {
     core_.counters().not_allowed.add();
     core_.peer_log().write(PeerLine::kNotAllowed, LogLevel::kWarning, [&] {
@@ -185,12 +187,19 @@ void AcceptLoop::receive_client(Listener::Accepted accepted) {
     });
     return;  // closes it
   }
-  auto socket = std::make_shared<Socket>(std::move(accepted.fd));
+  if (core_.would_refuse()) {
+    // It needs no Link, and nobody asks for its local address.
+    EndedSockets client;
+    client.emplace_back(std::make_shared<Socket>(
+        ConnectedFd{std::move(accepted.fd), Address(), accepted.peer}));
+    return reject(accepted.peer, std::move(client));
+  }
+  const Address local = local_address_of(accepted.fd.get());
+  const auto socket = std::make_shared<Socket>(
+      ConnectedFd{std::move(accepted.fd), local, accepted.peer});
   const auto link = core_.make_link(socket, accepted.peer);
-  // Set the options before the program can see the connection. But do not spend
-  // time on one that is turned away.
-  if (core_.would_refuse()) return reject(*link);
-  set_options(*socket);
+  // Before the program can see the connection.
+  if (!listener_->hands_options_on(index)) set_options(*socket);
   admit(link, /*force=*/false);
 }
 
@@ -210,7 +219,7 @@ void AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
       });
       return;
     case EndpointCore::Admission::kRefused:
-      return reject(*link);
+      return reject(link->record->peer, std::move(link->ended));
     case EndpointCore::Admission::kClosing:
       return;
     case EndpointCore::Admission::kHandlerBusy:
@@ -232,19 +241,19 @@ void AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
   }
 }
 
-void AcceptLoop::reject(Link& link) {
+void AcceptLoop::reject(const Address& peer, EndedSockets client) {
   core_.counters().rejected.add();
   core_.peer_log().write(PeerLine::kTurnedAway, LogLevel::kWarning, [&] {
     return fmt::format(
         "rejecting the connection from {}: a client is already connected",
-        link.record->peer.to_string());
+        peer.to_string());
   });
-  turn_away(link);
+  turn_away(std::move(client));
 }
 
-void AcceptLoop::turn_away(Link& link) noexcept {
-  link.socket->close();
-  linger(std::move(link.ended));
+void AcceptLoop::turn_away(EndedSockets client) noexcept {
+  client.front().socket->close();
+  linger(std::move(client));
 }
 
 void AcceptLoop::admit_newcomer() {
@@ -301,9 +310,12 @@ void AcceptLoop::linger(EndedSockets sockets) noexcept {
 // closed too or whose time is up. `closing`: lingers for the last time.
 void AcceptLoop::close_ended(bool closing) noexcept {
   lingering_.remove_if([](EndedSocket& lingering) {
-    const Socket::LingerStep step = lingering.socket->linger_step();
-    return is_over(lingering, step) || lingering.deadline.has_passed();
+    if (!lingering.ready && !lingering.look_again) return false;
+    return is_over(lingering, lingering.socket->linger_step());
   });
+  while (!lingering_.empty() && lingering_.front().deadline.has_passed()) {
+    lingering_.pop_front();
+  }
   linger(core_.take_ended());
   if (!closing) return;
   // A close() right after close_client() must not make the client lose our last
