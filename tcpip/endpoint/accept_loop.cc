@@ -22,6 +22,10 @@ namespace {
 constexpr std::chrono::milliseconds kFirstPause{5};
 // Where poll() cannot tell when to go on.
 constexpr std::chrono::milliseconds kLookAgain{1};
+// When to look for the first time after a socket that lingers, if no other work
+// comes before. Longer than a tick of the kernel's clock, which then needs no
+// timer of its own.
+constexpr std::chrono::milliseconds kFirstLook{20};
 constexpr std::chrono::milliseconds kLongestPause{1000};
 // One now and then is normal: the client has gone again, or another process
 // that shares the socket was faster.
@@ -29,8 +33,9 @@ constexpr int kFalseAlarms = 100;
 
 // Says what the step means for the next poll.
 bool is_over(EndedSocket& ended, Socket::LingerStep step) noexcept {
-  ended.look_again = step == Socket::LingerStep::kWaiting ||
-                     (ended.ready && step == Socket::LingerStep::kNothing);
+  const bool spins = ended.ready && step == Socket::LingerStep::kNothing;
+  const bool is_told = step != Socket::LingerStep::kWaiting && !spins;
+  ended.look_after = is_told ? std::chrono::milliseconds(0) : kLookAgain;
   return step == Socket::LingerStep::kOver;
 }
 
@@ -105,8 +110,10 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
   }
   const std::size_t first_lingering = fds.size();
   for (const EndedSocket& lingering : lingering_) {
-    const short events = lingering.look_again ? 0 : POLLIN | POLLRDHUP;
-    fds.push_back({lingering.socket->native_handle(), events, 0});
+    // poll() would report the peer's end whatever the events. -1: skipped.
+    const bool is_polled = lingering.look_after.count() == 0;
+    const int fd = is_polled ? lingering.socket->native_handle() : -1;
+    fds.push_back({fd, POLLIN | POLLRDHUP, 0});
   }
   Deadline deadline = std::min(accept_again_.value_or(Deadline()),
                                core_.peer_log().write_due());
@@ -118,8 +125,8 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
     deadline = std::min(deadline, lingering_.front().deadline);
   }
   for (const EndedSocket& lingering : lingering_) {
-    if (lingering.look_again) {
-      deadline = std::min(deadline, Deadline::after(kLookAgain));
+    if (lingering.look_after.count() > 0) {
+      deadline = std::min(deadline, Deadline::after(lingering.look_after));
     }
   }
   const IoResult polled = poll_until(fds, deadline);
@@ -300,6 +307,11 @@ void AcceptLoop::linger(EndedSockets sockets) noexcept {
       sockets.pop_front();
       continue;
     }
+    // Most peers close at once. Looking a moment later, or when the next client
+    // comes, saves waking this thread for each.
+    if (sockets.front().look_after.count() == 0) {
+      sockets.front().look_after = kFirstLook;
+    }
     if (lingering_.size() == kMaxLingering) lingering_.pop_front();
     sockets.front().deadline = Deadline::after(kLingerTime);
     lingering_.splice(lingering_.end(), sockets, sockets.begin());
@@ -310,7 +322,7 @@ void AcceptLoop::linger(EndedSockets sockets) noexcept {
 // closed too or whose time is up. `closing`: lingers for the last time.
 void AcceptLoop::close_ended(bool closing) noexcept {
   lingering_.remove_if([](EndedSocket& lingering) {
-    if (!lingering.ready && !lingering.look_again) return false;
+    if (!lingering.ready && lingering.look_after.count() == 0) return false;
     return is_over(lingering, lingering.socket->linger_step());
   });
   while (!lingering_.empty() && lingering_.front().deadline.has_passed()) {

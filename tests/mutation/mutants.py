@@ -660,16 +660,14 @@ mutant("record_not_over",
 mutant("no_disconnected_event",
        "post_event(current_->over, ended.event);", "", "the disconnected event is queued")
 mutant("socket_not_closed",
-       "counters_->unsent_bytes.add(current_->sender->close(\n"
-       "      error_for_writes(reason, error), "
-       "Socket::Wake::kWhenAcknowledged));", "",
+       "counters_->unsent_bytes.add(ended.link->sender->close(\n"
+       "      ended.write_error, Socket::Wake::kWhenAcknowledged));", "",
        "the end of a connection closes its socket")
 mutant("writes_not_told_why",
-       "error_for_writes(reason, error), Socket::Wake",
-       "0, Socket::Wake",
+       "ended.write_error, Socket::Wake", "0, Socket::Wake",
        "a blocked write is told why the connection has ended")
 mutant("socket_not_lingered_for",
-       "ended_.splice(ended_.end(), current_->ended);", "",
+       "ended_.splice(ended_.end(), ended.link->ended);", "",
        "an ended connection's last bytes reach the peer",
        tests=["one_client_server_test", "shutdown_test"])
 mutant("program_close_is_lost",
@@ -710,11 +708,20 @@ mutant("broken_not_noted",
        "a connection that is over in both directions is not polled again and "
        "again", tests=["last_message_test"])
 mutant("hang_up_ends_nothing",
-       "if (is_drained(link) && !is_to_be_answered(link)) end_drained_link(ended);",
-       "", "the hang-up ends a connection without unread bytes")
+       "end_drained_link(ended, /*unread=*/0);", "",
+       "the hang-up ends a connection without unread bytes")
+mutant("late_close_forgotten",
+       "if (closes_late) {", "if (false) {",
+       "a socket whose peer has gone is closed after its event",
+       tests=["one_client_server_test", "shutdown_test"])
+mutant("late_close_of_unsent_bytes",
+       "link.sender->unsent() == 0 && !link.sender->is_closing();", "true;",
+       "what is unsent is counted before the event of the end", same=
+       "the counter changes a moment later: only a callback that looks at once "
+       "would see it")
 mutant("hang_up_before_answer",
-       "if (is_drained(link) && !is_to_be_answered(link)) end_drained_link(ended);",
-       "if (is_drained(link)) end_drained_link(ended);",
+       "if (!is_drained(link) || is_to_be_answered(link)) return;",
+       "if (!is_drained(link)) return;",
        "the hang-up leaves a connection whose reply is due",
        tests=["last_message_test"])
 mutant("hang_up_of_another_link",
@@ -1023,8 +1030,13 @@ mutant("lingering_never_times_out",
        "a client that was turned away and stays is closed in time",
        tests=["wrong_client_test"])
 
+mutant("lingering_not_polled_at_first",
+       "sockets.front().look_after = kFirstLook;", "",
+       "a client that is turned away does not wake the accept thread at once",
+       same="only slower")
 mutant("lingering_spins",
-       "(ended.ready && step == Socket::LingerStep::kNothing);", "false;", "lingering does not spin if recv() fails although poll() is ready",
+       "ended.ready && step == Socket::LingerStep::kNothing;", "false;",
+       "lingering does not spin if recv() fails although poll() is ready",
        tests=["net_fault_test"])
 
 source("endpoint/read_loop.cc", "one_client_read_loop_server_test",
