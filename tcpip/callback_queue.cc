@@ -79,6 +79,7 @@ class CallbackQueue::Impl {
   static Items make_item(Callback callback);
   bool post_event(Items& event, OwnerNumber owner) noexcept
       TCPIP_EXCLUDES(mutex_);
+  void wake() noexcept { changed_.notify_all(); }
 
  private:
   // A thread inside post_wait().
@@ -108,6 +109,7 @@ class CallbackQueue::Impl {
 
   void wait_until_finished(std::uint64_t ticket) TCPIP_REQUIRES(mutex_);
   void enqueue(Items& item, OwnerNumber owner) TCPIP_REQUIRES(mutex_);
+  void show_whether_readable() TCPIP_REQUIRES(mutex_);
   void take_all_of(OwnerNumber owner, Items& to) TCPIP_REQUIRES(mutex_);
   Items::iterator start(Items::iterator queued) TCPIP_REQUIRES(mutex_);
   Items::iterator mark_running(Items& items, Items::iterator item)
@@ -121,7 +123,8 @@ class CallbackQueue::Impl {
   const std::size_t max_size_;
 
   mutable Mutex mutex_;
-  CondVar changed_;  // notified of every change of what mutex_ guards
+  // Notified of every change of what mutex_ guards; of an event by wake().
+  CondVar changed_;
   Items queue_ TCPIP_GUARDED_BY(mutex_);
   // How many items of queue_ are not events.
   std::size_t posted_ TCPIP_GUARDED_BY(mutex_) = 0;
@@ -172,6 +175,7 @@ bool CallbackQueue::Impl::post(Callback callback, OwnerNumber owner) {
     return false;
   }
   enqueue(item, owner);
+  changed_.notify_all();
   return true;
 }
 
@@ -189,6 +193,7 @@ void CallbackQueue::Impl::post_wait(Callback callback, OwnerNumber owner,
     std::erase(waiters_, &waiter);
     if (result == WaitResult::kReady && !waiter.cancelled) {
       enqueue(item, owner);
+      changed_.notify_all();
       return;
     }
     ++refused_;
@@ -454,7 +459,7 @@ void CallbackQueue::Impl::enqueue(Items& item, OwnerNumber owner) {
   if (!item.front().is_event) ++posted_;
   queue_.splice(queue_.end(), item);
   most_waiting_ = std::max(most_waiting_, queue_.size());
-  changed();
+  show_whether_readable();
 }
 
 // Takes an item out of the queue to run it.
@@ -489,6 +494,11 @@ void CallbackQueue::Impl::unlink(Items& to, Items::iterator queued) {
 }
 
 void CallbackQueue::Impl::changed() {
+  show_whether_readable();
+  changed_.notify_all();
+}
+
+void CallbackQueue::Impl::show_whether_readable() {
   if (readable_ == queue_.empty()) {
     readable_ = !readable_;
     if (readable_) {
@@ -497,7 +507,6 @@ void CallbackQueue::Impl::changed() {
       waker_.clear();
     }
   }
-  changed_.notify_all();
 }
 
 void CallbackQueue::Impl::cancel_waiters(OwnerNumber owner) {
@@ -650,6 +659,8 @@ PreparedEvent::~PreparedEvent() = default;
 bool EventOwner::post_event(PreparedEvent& event) noexcept {
   return impl_->post_event(event.data_->items, number_);
 }
+
+void EventOwner::wake() noexcept { impl_->wake(); }
 
 void EventOwner::refuse_posts() noexcept { impl_->refuse_posts(number_); }
 

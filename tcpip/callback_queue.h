@@ -189,7 +189,11 @@ class EventOwner : public CallbackQueue::Owner {
   // taken even after refuse_posts(). Needs no memory, so that an event cannot
   // be lost for lack of it. False, and `event` is as before, if the owner is
   // cancelled or the queue's CallbackThread closed.
+  // It wakes no thread that waits for a callback: call wake() after it, without
+  // a lock that the callback needs. Otherwise that thread would wake and wait
+  // again.
   bool post_event(PreparedEvent& event) noexcept;
+  void wake() noexcept;
   // From now on post() returns false and post_wait() throws CancelledError,
   // also one that is waiting.
   void refuse_posts() noexcept;

@@ -81,6 +81,7 @@ void reset_at_close(int fd) noexcept {
 // One address that is tried.
 struct Attempt {
   Address peer;
+  Address local = {};          // once it is connected; `peer`, then, too
   UniqueFd fd = {};            // while it is pending
   std::error_code error = {};  // once it has failed
   Deadline connect_at = {};  // when to call connect() again, instead of a poll
@@ -104,7 +105,7 @@ class Race {
   Race& operator=(const Race&) = delete;
 
   // The first that connects, in blocking mode.
-  UniqueFd run(const Wait& wait, std::string_view peer);
+  internal::ConnectedFd run(const Wait& wait, std::string_view peer);
 
  private:
   void begin(Attempt& attempt);
@@ -132,7 +133,7 @@ Race::~Race() {
   }
 }
 
-UniqueFd Race::run(const Wait& wait, std::string_view peer) {
+internal::ConnectedFd Race::run(const Wait& wait, std::string_view peer) {
   for (;;) {
     if (wait.stop.stop_requested() || interrupt_.requested) {
       throw CancelledError("connect", peer);
@@ -161,7 +162,8 @@ UniqueFd Race::run(const Wait& wait, std::string_view peer) {
     if (ready.status == IoStatus::kOk) {
       for (std::size_t i = 0; i < begun_; ++i) {
         if (fds_[i].revents != 0 && is_connected(attempts_[i])) {
-          return std::move(attempts_[i].fd);
+          Attempt& winner = attempts_[i];
+          return {std::move(winner.fd), winner.local, winner.peer};
         }
       }
     }
@@ -277,7 +279,8 @@ bool Race::is_connected(Attempt& attempt) {
   // If nobody listens on a port of the ephemeral range, the kernel may give the
   // socket that very port: it then connects to itself (TCP's simultaneous
   // open).
-  if (connected == internal::local_address_of(fd)) {
+  const Address local = internal::local_address_of(fd);
+  if (connected == local) {
     // Reset it: in TIME_WAIT it would keep the server that should listen there
     // from binding.
     reset_at_close(fd);
@@ -289,11 +292,14 @@ bool Race::is_connected(Attempt& attempt) {
     }
     return false;
   }
-  const int flags = ::fcntl(fd, F_GETFL);
+  // The program's function may have set flags of its own.
+  const int flags = options_.prepare ? ::fcntl(fd, F_GETFL) : 0;
   if (flags < 0 || ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0) {
     fail(attempt, internal::system_error(errno));
     return false;
   }
+  attempt.local = local;
+  attempt.peer = connected;
   return true;
 }
 
@@ -354,7 +360,7 @@ std::shared_ptr<Socket> internal::connect_socket(
   // On a connection that is already lost the kernel refuses every option; the
   // first read tells the program about that.
   if (refused != nullptr) {
-    *refused = socket->peer_hung_up() ? RefusedOptions() : all;
+    *refused = all.empty() || socket->peer_hung_up() ? RefusedOptions() : all;
   }
   return socket;
 }

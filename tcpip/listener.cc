@@ -24,6 +24,7 @@
 #include "tcpip/error.h"
 #include "tcpip/net/socket_calls.h"
 #include "tcpip/net/socket_file.h"
+#include "tcpip/net/socket_options.h"
 
 namespace tcpip {
 namespace {
@@ -72,6 +73,7 @@ struct Listening {
   const char* operation = "listen";
   const char* detail = "";
   std::unique_ptr<internal::SocketFile> file = {};  // of a Unix-domain socket
+  bool hands_options_on = false;
 };
 
 // bind(), once more where a Unix-domain server that has ended left its file.
@@ -93,7 +95,8 @@ std::pair<std::error_code, const char*> bind_to(const Address& address,
   return {bind_once(), ""};
 }
 
-Listening listen_on(const Address& address, const ListenOptions& options) {
+Listening listen_on(const Address& address, const ListenOptions& options,
+                    const SocketOptions* inherited) {
   UniqueFd fd = internal::adopt_descriptor(
       ::socket(internal::raw(address)->sa_family,
                SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -124,6 +127,10 @@ Listening listen_on(const Address& address, const ListenOptions& options) {
       return {.error = error, .operation = option.text};
     }
   }
+  // Before listen(): a connection may come at once.
+  const bool hands_options_on =
+      inherited != nullptr && internet &&
+      internal::set_options(fd.get(), /*tcp=*/true, *inherited).empty();
   std::unique_ptr<internal::SocketFile> file;
   if (std::string path = internal::path_of(address); !path.empty()) {
     file = std::make_unique<internal::SocketFile>(std::move(path));
@@ -144,7 +151,10 @@ Listening listen_on(const Address& address, const ListenOptions& options) {
   if (chosen.empty()) {
     return {.error = system_error(errno), .operation = "getsockname"};
   }
-  return {.fd = std::move(fd), .address = chosen, .file = std::move(file)};
+  return {.fd = std::move(fd),
+          .address = chosen,
+          .file = std::move(file),
+          .hands_options_on = hands_options_on};
 }
 
 // A listening socket for each address, and the addresses that they have. After
@@ -152,6 +162,7 @@ Listening listen_on(const Address& address, const ListenOptions& options) {
 // refused.
 struct Bound {
   std::vector<UniqueFd> sockets = {};
+  std::vector<bool> hand_options_on = {};
   std::vector<Address> addresses = {};
   std::unique_ptr<internal::SocketFile> file = {};
   std::error_code error = {};
@@ -162,16 +173,17 @@ struct Bound {
 };
 
 Bound bind_all(std::vector<Address> addresses, bool any_port,
-               const ListenOptions& options) {
+               const ListenOptions& options, const SocketOptions* inherited) {
   Bound bound;
   for (Address& address : addresses) {
     if (any_port && !bound.addresses.empty()) {
       address.set_port(bound.addresses.front().port());
     }
-    Listening listening = listen_on(address, options);
+    Listening listening = listen_on(address, options, inherited);
     if (!listening.error) {
       bound.addresses.push_back(listening.address);
       bound.sockets.push_back(std::move(listening.fd));
+      bound.hand_options_on.push_back(listening.hands_options_on);
       bound.file = std::move(listening.file);
       continue;
     }
@@ -198,10 +210,11 @@ Bound bind_all(std::vector<Address> addresses, bool any_port,
 // bind_all(). If the first socket got a port that is in use on another address,
 // tries again with another one.
 Bound bind_on_one_port(const std::vector<Address>& addresses, bool any_port,
-                       const ListenOptions& options) {
+                       const ListenOptions& options,
+                       const SocketOptions* inherited) {
   constexpr int kTries = 20;
   for (int i = 1;; ++i) {
-    Bound bound = bind_all(addresses, any_port, options);
+    Bound bound = bind_all(addresses, any_port, options, inherited);
     const bool again = any_port && !bound.sockets.empty() &&
                        bound.error == std::errc::address_in_use;
     if (!again) return bound;
@@ -217,6 +230,16 @@ Bound bind_on_one_port(const std::vector<Address>& addresses, bool any_port,
 
 Listener::Listener(const std::optional<std::string>& host, int port,
                    const ListenOptions& options, const Wait& wait)
+    : Listener(host, port, options, wait, nullptr) {}
+
+Listener::Listener(const std::optional<std::string>& host, int port,
+                   const ListenOptions& options, const Wait& wait,
+                   const SocketOptions& inherited)
+    : Listener(host, port, options, wait, &inherited) {}
+
+Listener::Listener(const std::optional<std::string>& host, int port,
+                   const ListenOptions& options, const Wait& wait,
+                   const SocketOptions* inherited)
     : waker_(std::make_unique<internal::Waker>()) {
   if (options.backlog < 1) {
     throw std::invalid_argument(
@@ -227,7 +250,7 @@ Listener::Listener(const std::optional<std::string>& host, int port,
         "Listener: mode {:o} is not in 0...777 (octal)", options.mode));
   }
   if (options.descriptors.empty()) {
-    open(host, port, options, wait);
+    open(host, port, options, wait, inherited);
   } else {
     adopt(options.descriptors);
   }
@@ -235,14 +258,15 @@ Listener::Listener(const std::optional<std::string>& host, int port,
 
 // For the constructor.
 void Listener::open(const std::optional<std::string>& host, int port,
-                    const ListenOptions& options, const Wait& wait) {
+                    const ListenOptions& options, const Wait& wait,
+                    const SocketOptions* inherited) {
   const std::vector<Address> addresses = resolve(
       host.value_or(""), port, wait, options.family, EmptyHost::kAllInterfaces);
-  Bound bound = bind_on_one_port(addresses, port == 0, options);
+  Bound bound = bind_on_one_port(addresses, port == 0, options, inherited);
   while (options.wait_for_address &&
          bound.error == std::errc::address_not_available) {
     wait_for_address(bound.refused.to_string(), wait);
-    bound = bind_on_one_port(addresses, port == 0, options);
+    bound = bind_on_one_port(addresses, port == 0, options, inherited);
   }
   if (bound.error) {
     throw_os_error(bound.error.value(), bound.operation,
@@ -254,6 +278,7 @@ void Listener::open(const std::optional<std::string>& host, int port,
   file_ = std::move(bound.file);
   absent_ = std::move(bound.absent);
   sockets_ = std::move(bound.sockets);
+  hand_options_on_ = std::move(bound.hand_options_on);
   addresses_ = std::move(bound.addresses);
   name_ = addresses_.front().to_string();
   if (const std::error_code error = waker_->open()) {
@@ -283,6 +308,7 @@ void Listener::adopt(const std::vector<int>& descriptors) {
     }
     addresses_.push_back(internal::local_address_of(mine.get()));
     sockets_.push_back(std::move(mine));
+    hand_options_on_.push_back(false);
   }
   is_adopted_ = true;
   name_ = addresses_.front().to_string();

@@ -59,6 +59,13 @@ class Listener {
   // options.prepare throws. Nothing is left open after a failure.
   Listener(const std::optional<std::string>& host, int port,
            const ListenOptions& options = {}, const Wait& wait = {});
+  // The same. Sets `inherited` on each socket that it makes, before that
+  // listens: Linux then gives the options to each connection. A Unix-domain
+  // connection inherits none, and sockets of options.descriptors stay as they
+  // are: see hands_options_on().
+  Listener(const std::optional<std::string>& host, int port,
+           const ListenOptions& options, const Wait& wait,
+           const SocketOptions& inherited);
   ~Listener();
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
@@ -94,16 +101,26 @@ class Listener {
   // The host's other addresses: this machine does not have them.
   const std::vector<Address>& absent() const noexcept { return absent_; }
   std::span<const UniqueFd> sockets() const noexcept { return sockets_; }
+  // True if a connection from sockets()[index] has all of `inherited` already:
+  // the kernel has refused none of these options.
+  bool hands_options_on(std::size_t index) const noexcept {
+    return hand_options_on_[index];
+  }
 
  private:
+  Listener(const std::optional<std::string>& host, int port,
+           const ListenOptions& options, const Wait& wait,
+           const SocketOptions* inherited);
   void wait_for_address(const std::string& address, const Wait& wait);
   void open(const std::optional<std::string>& host, int port,
-            const ListenOptions& options, const Wait& wait);
+            const ListenOptions& options, const Wait& wait,
+            const SocketOptions* inherited);
   void adopt(const std::vector<int>& descriptors);
   Attempt wait_and_accept(const Wait& wait);
 
   const internal::ProcessMark process_;
   std::vector<UniqueFd> sockets_;
+  std::vector<bool> hand_options_on_;  // of each of these
   std::vector<Address> addresses_;
   std::vector<Address> absent_;
   bool is_adopted_ = false;

@@ -54,9 +54,9 @@ void ServerBase::start(const Wait& wait) {
         wait.stop, [&starting]() noexcept { starting.request_stop(); });
     std::shared_ptr<Listener> listener;
     try {
-      listener =
-          std::make_shared<Listener>(host_, asked_port_, listen_,
-                                     Wait(wait.deadline, starting.get_token()));
+      listener = std::make_shared<Listener>(
+          host_, asked_port_, listen_,
+          Wait(wait.deadline, starting.get_token()), core().config().socket);
     } catch (const CancelledError&) {
       if (wait.stop.stop_requested()) throw;
       throw ConnectionAbortedError(

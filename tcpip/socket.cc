@@ -70,6 +70,12 @@ bool is_internet(const Address& address) noexcept {
          address.family() == AddressFamily::kIpv6;
 }
 
+// A Unix-domain socket that meets an out-of-band byte would count it among the
+// bytes to come, and not deliver it.
+void keep_out_of_band_bytes(int fd) noexcept {
+  internal::set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+}
+
 // Counts a call for as long as it lives.
 class Counted {
  public:
@@ -106,10 +112,17 @@ Socket::Socket(UniqueFd fd)
   if (peer_.empty() && !was_connected()) {
     throw_os_error(ENOTCONN, "adopt socket");
   }
-  // A Unix-domain socket that meets an out-of-band byte would count it among
-  // the bytes to come, and not deliver it.
-  if (!is_internet(local_)) {
-    internal::set_option(fd_.get(), SOL_SOCKET, SO_OOBINLINE, 1);
+  if (!is_internet(local_)) keep_out_of_band_bytes(fd_.get());
+}
+
+Socket::Socket(internal::ConnectedFd connected)
+    : fd_(std::move(connected.fd)),
+      local_(connected.local),
+      peer_(connected.peer),
+      receive_waker_(std::make_unique<internal::Waker>()),
+      send_waker_(std::make_unique<internal::Waker>()) {
+  if (local_.family() == AddressFamily::kUnix) {
+    keep_out_of_band_bytes(fd_.get());
   }
 }
 
@@ -506,20 +519,16 @@ std::size_t Socket::unacknowledged() const noexcept {
 }
 
 bool Socket::peer_hung_up() const noexcept {
-  const auto is_seen = [this] {
-    pollfd fd{fd_.get(), POLLRDHUP, 0};
-    int ready = 0;
-    do {
-      ready = ::poll(&fd, 1, 0);
-    } while (ready < 0 && errno == EINTR);
-    return ready > 0;
-  };
-  if (is_seen()) return true;
   // While another thread is inside a call on this socket, the kernel puts a FIN
   // that arrives aside until that call ends. poll() does not wait for it;
   // FIONREAD does.
   receivable();
-  return is_seen();
+  pollfd fd{fd_.get(), POLLRDHUP, 0};
+  int ready = 0;
+  do {
+    ready = ::poll(&fd, 1, 0);
+  } while (ready < 0 && errno == EINTR);
+  return ready > 0;
 }
 
 bool Socket::at_end() noexcept {

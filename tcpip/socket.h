@@ -31,7 +31,16 @@ namespace tcpip {
 
 namespace internal {
 class Waker;
-}
+
+// A descriptor that this library has made, of which it knows that it is a
+// connected stream socket, and the addresses. Those of the socket are asked for
+// no more; an empty one stays empty.
+struct ConnectedFd {
+  UniqueFd fd;
+  Address local;
+  Address peer;
+};
+}  // namespace internal
 
 // A socket option that the kernel has refused.
 struct RefusedOption {
@@ -69,6 +78,8 @@ class Socket {
   // not a stream socket, is a listening one, or is not connected; `fd` is then
   // closed.
   explicit Socket(UniqueFd fd);
+  // The same without a question to the kernel.
+  explicit Socket(internal::ConnectedFd connected);
   ~Socket();
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;

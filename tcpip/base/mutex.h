@@ -47,6 +47,7 @@ class TCPIP_CAPABILITY("mutex") Mutex {
   }
 
  private:
+  friend class CondVar;
   std::mutex mutex_;
 };
 
@@ -65,7 +66,12 @@ class TCPIP_SCOPED_CAPABILITY MutexLock {
 
 class CondVar {
  public:
-  void notify_all() noexcept { condition_.notify_all(); }
+  // Better without the mutex: a thread that wakes while the mutex is held waits
+  // once more.
+  void notify_all() noexcept {
+    plain_.notify_all();
+    condition_.notify_all();
+  }
 
   // Waits until done() is true. `mutex` is held on entry, on return and in
   // done(), and released while the thread waits.
@@ -80,7 +86,9 @@ class CondVar {
       if (wait.stop.stop_possible()) {
         ready = condition_.wait(mutex, wait.stop, std::move(done));
       } else {
-        condition_.wait(mutex, std::move(done));
+        std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
+        plain_.wait(lock, std::move(done));
+        lock.release();  // it stays locked
         ready = true;
       }
     } else if (wait.stop.stop_possible()) {
@@ -96,6 +104,9 @@ class CondVar {
   }
 
  private:
+  // For waits without deadline and stop. The other one has a mutex of its own,
+  // which its notify_all() holds: a thread that wakes at once meets it.
+  std::condition_variable plain_;
   std::condition_variable_any condition_;
 };
 

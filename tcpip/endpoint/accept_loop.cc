@@ -13,6 +13,7 @@
 #include "tcpip/base/log_line.h"
 #include "tcpip/base/poller.h"
 #include "tcpip/constants.h"
+#include "tcpip/net/socket_calls.h"
 #include "tcpip/network.h"
 
 namespace tcpip::internal {
@@ -21,6 +22,10 @@ namespace {
 constexpr std::chrono::milliseconds kFirstPause{5};
 // Where poll() cannot tell when to go on.
 constexpr std::chrono::milliseconds kLookAgain{1};
+// When to look for the first time after a socket that lingers, if no other work
+// comes before. Longer than a tick of the kernel's clock, which then needs no
+// timer of its own.
+constexpr std::chrono::milliseconds kFirstLook{20};
 constexpr std::chrono::milliseconds kLongestPause{1000};
 // One now and then is normal: the client has gone again, or another process
 // that shares the socket was faster.
@@ -28,8 +33,9 @@ constexpr int kFalseAlarms = 100;
 
 // Says what the step means for the next poll.
 bool is_over(EndedSocket& ended, Socket::LingerStep step) noexcept {
-  ended.look_again = step == Socket::LingerStep::kWaiting ||
-                     (ended.ready && step == Socket::LingerStep::kNothing);
+  const bool spins = ended.ready && step == Socket::LingerStep::kNothing;
+  const bool is_told = step != Socket::LingerStep::kWaiting && !spins;
+  ended.look_after = is_told ? std::chrono::milliseconds(0) : kLookAgain;
   return step == Socket::LingerStep::kOver;
 }
 
@@ -42,9 +48,12 @@ void AcceptLoop::run() {
       break;
     }
     try {
+      // What the last turn has ended signals nothing.
+      linger(core_.take_ended());
       const std::shared_ptr<Link> client = core_.link();
       const IoResult polled = wait_for_work(client.get());
       if (polled.status == IoStatus::kError) {
+        for (EndedSocket& lingering : lingering_) lingering.ready = true;
         close_ended(false);  // there may be too many for poll()
         rest("poll: " + std::generic_category().message(polled.error_number));
         continue;
@@ -54,14 +63,14 @@ void AcceptLoop::run() {
       close_ended(false);
       if (newcomer_) admit_newcomer();
       for (std::size_t i = 0; i < acceptable_.size(); ++i) {
-        if (acceptable_[i] && !newcomer_) accept_all(i);
+        if (acceptable_[i] && !newcomer_) accept(i);
       }
       rest_ = std::chrono::milliseconds(0);
     } catch (const std::exception& e) {
       rest(what_of(e));
     }
   }
-  if (newcomer_) turn_away(*newcomer_->link);
+  if (newcomer_) turn_away(std::move(newcomer_->link->ended));
   newcomer_.reset();
   listener_->close();
   close_ended(true);
@@ -82,7 +91,8 @@ void AcceptLoop::rest(std::string_view why) {
 // Polls everything that the accept thread watches. kError if the wait was not
 // possible.
 IoResult AcceptLoop::wait_for_work(Link* client) {
-  std::vector<pollfd> fds;
+  std::vector<pollfd>& fds = fds_;
+  fds.clear();
   fds.push_back({core_.waker().fd(), POLLIN, 0});
   // A connection stays current behind its peer's FIN while the read handler is
   // at work. Then poll() tells only of its end in both directions.
@@ -100,8 +110,10 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
   }
   const std::size_t first_lingering = fds.size();
   for (const EndedSocket& lingering : lingering_) {
-    const short events = lingering.look_again ? 0 : POLLIN | POLLRDHUP;
-    fds.push_back({lingering.socket->native_handle(), events, 0});
+    // poll() would report the peer's end whatever the events. -1: skipped.
+    const bool is_polled = lingering.look_after.count() == 0;
+    const int fd = is_polled ? lingering.socket->native_handle() : -1;
+    fds.push_back({fd, POLLIN | POLLRDHUP, 0});
   }
   Deadline deadline = std::min(accept_again_.value_or(Deadline()),
                                core_.peer_log().write_due());
@@ -113,8 +125,8 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
     deadline = std::min(deadline, lingering_.front().deadline);
   }
   for (const EndedSocket& lingering : lingering_) {
-    if (lingering.look_again) {
-      deadline = std::min(deadline, Deadline::after(kLookAgain));
+    if (lingering.look_after.count() > 0) {
+      deadline = std::min(deadline, Deadline::after(lingering.look_after));
     }
   }
   const IoResult polled = poll_until(fds, deadline);
@@ -134,22 +146,18 @@ IoResult AcceptLoop::wait_for_work(Link* client) {
   return polled;
 }
 
-void AcceptLoop::accept_all(std::size_t index) {
-  // Bounded, so that a flood of new clients cannot keep the loop from watching
-  // the current one.
-  for (int i = 0; i < kDefaultBacklog; ++i) {
-    Listener::Attempt attempt = listener_->try_accept(index);
-    if (attempt.error) back_off(attempt.error.value());
-    if (i == 0 && attempt.status == IoStatus::kTimeout &&
-        ++false_alarms_ >= kFalseAlarms) {
-      back_off(EAGAIN);
-    }
-    if (attempt.status != IoStatus::kOk) return;
-    false_alarms_ = 0;
-    pause_ = std::chrono::milliseconds(0);
-    receive_client(std::move(attempt.accepted));
-    if (newcomer_) return;
+// One client: an accept4() that finds none costs six times as much as the poll
+// that tells of the next one.
+void AcceptLoop::accept(std::size_t index) {
+  Listener::Attempt attempt = listener_->try_accept(index);
+  if (attempt.error) back_off(attempt.error.value());
+  if (attempt.status == IoStatus::kTimeout && ++false_alarms_ >= kFalseAlarms) {
+    back_off(EAGAIN);
   }
+  if (attempt.status != IoStatus::kOk) return;
+  false_alarms_ = 0;
+  pause_ = std::chrono::milliseconds(0);
+  receive_client(std::move(attempt.accepted), index);
 }
 
 // Looks at the address alone: nothing has been read.
@@ -176,7 +184,8 @@ bool AcceptLoop::may_connect(const Address& peer) noexcept {
   return false;
 }
 
-void AcceptLoop::receive_client(Listener::Accepted accepted) {
+void AcceptLoop::receive_client(Listener::Accepted accepted,
+                                std::size_t index) {
   if (!may_connect(accepted.peer)) {
     core_.counters().not_allowed.add();
     core_.peer_log().write(PeerLine::kNotAllowed, LogLevel::kWarning, [&] {
@@ -185,12 +194,19 @@ void AcceptLoop::receive_client(Listener::Accepted accepted) {
     });
     return;  // closes it
   }
-  auto socket = std::make_shared<Socket>(std::move(accepted.fd));
+  if (core_.would_refuse()) {
+    // It needs no Link, and nobody asks for its local address.
+    EndedSockets client;
+    client.emplace_back(std::make_shared<Socket>(
+        ConnectedFd{std::move(accepted.fd), Address(), accepted.peer}));
+    return reject(accepted.peer, std::move(client));
+  }
+  const Address local = local_address_of(accepted.fd.get());
+  const auto socket = std::make_shared<Socket>(
+      ConnectedFd{std::move(accepted.fd), local, accepted.peer});
   const auto link = core_.make_link(socket, accepted.peer);
-  // Set the options before the program can see the connection. But do not spend
-  // time on one that is turned away.
-  if (core_.would_refuse()) return reject(*link);
-  set_options(*socket);
+  // Before the program can see the connection.
+  if (!listener_->hands_options_on(index)) set_options(*socket);
   admit(link, /*force=*/false);
 }
 
@@ -210,7 +226,7 @@ void AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
       });
       return;
     case EndpointCore::Admission::kRefused:
-      return reject(*link);
+      return reject(link->record->peer, std::move(link->ended));
     case EndpointCore::Admission::kClosing:
       return;
     case EndpointCore::Admission::kHandlerBusy:
@@ -232,19 +248,19 @@ void AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
   }
 }
 
-void AcceptLoop::reject(Link& link) {
+void AcceptLoop::reject(const Address& peer, EndedSockets client) {
   core_.counters().rejected.add();
   core_.peer_log().write(PeerLine::kTurnedAway, LogLevel::kWarning, [&] {
     return fmt::format(
         "rejecting the connection from {}: a client is already connected",
-        link.record->peer.to_string());
+        peer.to_string());
   });
-  turn_away(link);
+  turn_away(std::move(client));
 }
 
-void AcceptLoop::turn_away(Link& link) noexcept {
-  link.socket->close();
-  linger(std::move(link.ended));
+void AcceptLoop::turn_away(EndedSockets client) noexcept {
+  client.front().socket->close();
+  linger(std::move(client));
 }
 
 void AcceptLoop::admit_newcomer() {
@@ -291,6 +307,11 @@ void AcceptLoop::linger(EndedSockets sockets) noexcept {
       sockets.pop_front();
       continue;
     }
+    // Most peers close at once. Looking a moment later, or when the next client
+    // comes, saves waking this thread for each.
+    if (sockets.front().look_after.count() == 0) {
+      sockets.front().look_after = kFirstLook;
+    }
     if (lingering_.size() == kMaxLingering) lingering_.pop_front();
     sockets.front().deadline = Deadline::after(kLingerTime);
     lingering_.splice(lingering_.end(), sockets, sockets.begin());
@@ -301,9 +322,12 @@ void AcceptLoop::linger(EndedSockets sockets) noexcept {
 // closed too or whose time is up. `closing`: lingers for the last time.
 void AcceptLoop::close_ended(bool closing) noexcept {
   lingering_.remove_if([](EndedSocket& lingering) {
-    const Socket::LingerStep step = lingering.socket->linger_step();
-    return is_over(lingering, step) || lingering.deadline.has_passed();
+    if (!lingering.ready && lingering.look_after.count() == 0) return false;
+    return is_over(lingering, lingering.socket->linger_step());
   });
+  while (!lingering_.empty() && lingering_.front().deadline.has_passed()) {
+    lingering_.pop_front();
+  }
   linger(core_.take_ended());
   if (!closing) return;
   // A close() right after close_client() must not make the client lose our last

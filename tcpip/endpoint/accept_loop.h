@@ -7,6 +7,8 @@
 #ifndef TCPIP_ENDPOINT_ACCEPT_LOOP_H_
 #define TCPIP_ENDPOINT_ACCEPT_LOOP_H_
 
+#include <poll.h>
+
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -43,15 +45,15 @@ class AcceptLoop {
 
   IoResult wait_for_work(Link* client);
   void rest(std::string_view why);
-  void accept_all(std::size_t index);
+  void accept(std::size_t index);
   bool may_connect(const Address& peer) noexcept;
-  void receive_client(Listener::Accepted accepted);
+  void receive_client(Listener::Accepted accepted, std::size_t index);
   void set_options(Socket& socket);
   void admit(const std::shared_ptr<Link>& link, bool force);
-  void reject(Link& link);
+  void reject(const Address& peer, EndedSockets client);
   void admit_newcomer();
   void back_off(int error_number);
-  void turn_away(Link& link) noexcept;
+  void turn_away(EndedSockets client) noexcept;
   void linger(EndedSockets sockets) noexcept;
   void close_ended(bool closing) noexcept;
 
@@ -68,6 +70,7 @@ class AcceptLoop {
   // How often in a row poll() has announced a connection that was not there.
   int false_alarms_ = 0;
   std::set<std::string_view> refused_options_;  // those that were logged
+  std::vector<pollfd> fds_;                     // of wait_for_work()
   // What wait_for_work() has found.
   std::vector<bool> acceptable_;  // the listening sockets with a new client
   bool hung_up_ = false;          // the client has hung up

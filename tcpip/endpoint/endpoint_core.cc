@@ -114,15 +114,34 @@ class QueuedEvent {
   const std::shared_ptr<EndpointCore> core_;
 };
 
+// Wakes the thread that runs callbacks, when the lock is released: that thread
+// needs the lock for what it does next.
+struct EndpointCore::EventWake {
+  EventWake() noexcept = default;
+  ~EventWake() {
+    if (callbacks) callbacks->wake();
+  }
+  EventWake(const EventWake&) = delete;
+  EventWake& operator=(const EventWake&) = delete;
+
+  std::shared_ptr<EventOwner> callbacks;  // empty: no event was queued
+};
+
 struct EndpointCore::Ended {
-  explicit Ended(EndpointCore& c) noexcept : core(c) {}
+  explicit Ended(EndpointCore& c, Caller by = Caller::kAnyThread) noexcept
+      : core(c), caller(by) {}
   // Runs after the lock is released, since it runs stop callbacks and the log
   // sink. Wakes all threads that wait for a change.
   ~Ended() {
     if (!link) return;
+    if (event.callbacks) std::exchange(event.callbacks, nullptr)->wake();
+    if (closes_late) {
+      const MutexLock lock(core.mutex_);
+      core.close_socket(*this);
+    }
     request_stop(link->record->stop);
     core.changed_.notify_all();
-    core.waker_.signal();
+    if (caller != Caller::kWatchingThread) core.waker_.signal();
     const Address& peer = link->record->peer;
     if (unread > 0) {
       core.peer_log().write(PeerLine::kUnreadDropped, LogLevel::kWarning, [&] {
@@ -139,9 +158,16 @@ struct EndpointCore::Ended {
   Ended& operator=(const Ended&) = delete;
 
   EndpointCore& core;
+  const Caller caller;
+  EventWake event;
   std::shared_ptr<Link> link;
   DisconnectReason reason = DisconnectReason::kNone;
   std::size_t unread = 0;
+  int write_error = 0;  // see error_for_writes()
+  // Sending FIN takes longer than all the rest: so the callback is woken before
+  // it. Only for a peer that has gone, to which nothing is unsent; and only in
+  // the watching thread, which close() joins before it lingers.
+  bool closes_late = false;
 };
 
 EndpointCore::EndpointCore(EndpointConfig config,
@@ -593,7 +619,7 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
     // The end of this block requests the stop of the old connection, before the
     // event of the new one is queued. So what the old one's read handler posts
     // with its stop token never stands behind that event.
-    Ended ended(*this);
+    Ended ended(*this, Caller::kWatchingThread);
     const MutexLock lock(mutex_);
     if (const auto refusal = may_not_admit(force)) return *refusal;
     if (current_) {
@@ -609,6 +635,7 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
       }
     }
   }
+  EventWake wake;
   const MutexLock lock(mutex_);
   if (closing_) return Admission::kClosing;
   link->record->number = count_ + 1;
@@ -623,7 +650,7 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
   }
   // Before the event: what its callback posts to a SendQueue is for this one.
   if (!link->greeting) *current_number_ = link->record->number;
-  post_event(link->began);
+  post_event(link->began, wake);
   ++count_;
   should_be_connected_ = true;
   current_ = link;
@@ -645,34 +672,41 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
     event.dropped = ended.unread;
     event.time = std::chrono::steady_clock::now();
   }
-  post_event(current_->over);
-  // Before others find the socket in ended_: who lingers for it expects that
-  // our last bytes and FIN are on their way.
-  counters_->unsent_bytes.add(current_->sender->close(
-      error_for_writes(reason, error), Socket::Wake::kWhenAcknowledged));
+  post_event(current_->over, ended.event);
   counters_->dropped_bytes.add(ended.unread);
   if (current_->meter.tap) current_->meter.tap->ended();
-  ended_.splice(ended_.end(), current_->ended);
   ended.reason = reason;
+  ended.write_error = error_for_writes(reason, error);
   ended.link = std::move(current_);
   current_ = nullptr;
+  if (!ended.closes_late) close_socket(ended);
+}
+
+void EndpointCore::close_socket(Ended& ended) noexcept {
+  // Before others find the socket in ended_: who lingers for it expects that
+  // our last bytes and FIN are on their way.
+  counters_->unsent_bytes.add(ended.link->sender->close(
+      ended.write_error, Socket::Wake::kWhenAcknowledged));
+  ended_.splice(ended_.end(), ended.link->ended);
 }
 
 // Ends the current connection because it is lost.
 void EndpointCore::end_lost_link(DisconnectReason reason, std::error_code error,
-                                 Ended& ended) noexcept {
+                                 Ended& ended,
+                                 std::optional<std::size_t> unread) noexcept {
   // The program may have closed the socket itself, through
   // Connection::writer(): then this side has ended the connection.
   if (current_->socket->is_closed()) {
     end_here(/*keep_should_be_connected=*/false, ended);
   } else {
-    end_link(reason, error, ended);
+    end_link(reason, error, ended, unread);
   }
 }
 
-void EndpointCore::end_drained_link(Ended& ended) noexcept {
+void EndpointCore::end_drained_link(
+    Ended& ended, std::optional<std::size_t> unread) noexcept {
   const std::error_code error = lost_error(*current_);
-  end_lost_link(reason_for(error), error, ended);
+  end_lost_link(reason_for(error), error, ended, unread);
 }
 
 void EndpointCore::lose(const Link& link, DisconnectReason reason,
@@ -716,14 +750,16 @@ bool EndpointCore::is_to_be_answered(const Link& link) const noexcept {
 // expect_end(), then looks at is_reading(); a read first makes is_reading()
 // false, then looks whether expect_end() was called. See Receiver.
 void EndpointCore::note_hang_up(Link& link, bool broken) noexcept {
-  Ended ended(*this);
+  Ended ended(*this, Caller::kWatchingThread);
   const MutexLock lock(mutex_);
   if (current_.get() != &link) return;
   link.hung_up = true;
   link.broken = broken;
   link.receiver->expect_end();
   // If a read is under way, its read_ended() ends the connection.
-  if (is_drained(link) && !is_to_be_answered(link)) end_drained_link(ended);
+  if (!is_drained(link) || is_to_be_answered(link)) return;
+  ended.closes_late = link.sender->unsent() == 0 && !link.sender->is_closing();
+  end_drained_link(ended, /*unread=*/0);
 }
 
 void EndpointCore::finish_hung_up(const Link& link) noexcept {
@@ -829,7 +865,10 @@ void EndpointCore::send_heartbeat(Link& link) {
   } catch (const ConnectionError&) {
     // Not lose(): what has come can still be read. And nothing if the program
     // itself sends no more, after write_eof().
-    if (link.sender->is_closing()) note_hang_up(link, /*broken=*/false);
+    if (!link.sender->is_closing()) return;
+    note_hang_up(link, /*broken=*/false);
+    // The caller polls next.
+    waker_.signal();
   }
 }
 
@@ -918,7 +957,7 @@ CallbackQueue::Callback EndpointCore::counted(
   };
 }
 
-void EndpointCore::post_event(LinkEvent& link_event) noexcept {
+void EndpointCore::post_event(LinkEvent& link_event, EventWake& wake) noexcept {
   // Not a reference of its own: if it were the last one, the event would be
   // destroyed here, under the lock that its destructor takes.
   QueuedEvent* const event = std::exchange(link_event.event, nullptr);
@@ -926,7 +965,10 @@ void EndpointCore::post_event(LinkEvent& link_event) noexcept {
   // First: another thread may run and destroy the event at once.
   event->is_counted = true;
   ++waiting_events_;
-  if (callbacks_->post_event(link_event.callback)) return;
+  if (callbacks_->post_event(link_event.callback)) {
+    wake.callbacks = callbacks_;
+    return;
+  }
   event->is_counted = false;
   --waiting_events_;
 }
@@ -938,8 +980,9 @@ void EndpointCore::tell_failure(DisconnectReason reason,
   failure.event->event.reason = reason;
   failure.event->event.error = error;
   failure.event->event.time = std::chrono::steady_clock::now();
+  EventWake wake;
   const MutexLock lock(mutex_);
-  if (!closing_) post_event(failure);
+  if (!closing_) post_event(failure, wake);
 }
 
 bool EndpointCore::has_room_for_events() const {

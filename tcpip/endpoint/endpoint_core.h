@@ -291,6 +291,10 @@ class EndpointCore final : public LinkSource,
   // Does what is left to do for an ended connection, after the lock is
   // released.
   struct Ended;
+  struct EventWake;
+  // The watching thread looks at everything again before it polls: it need not
+  // be woken of what it does itself.
+  enum class Caller { kAnyThread, kWatchingThread };
 
   enum class Greeted { kOrNot, kOnly };
   std::shared_ptr<Link> wait_for_newer(const std::uint64_t& after,
@@ -302,8 +306,13 @@ class EndpointCore final : public LinkSource,
                 std::optional<std::size_t> unread = {}) noexcept
       TCPIP_REQUIRES(mutex_);
   void end_lost_link(DisconnectReason reason, std::error_code error,
-                     Ended& ended) noexcept TCPIP_REQUIRES(mutex_);
-  void end_drained_link(Ended& ended) noexcept TCPIP_REQUIRES(mutex_);
+                     Ended& ended,
+                     std::optional<std::size_t> unread = {}) noexcept
+      TCPIP_REQUIRES(mutex_);
+  void end_drained_link(Ended& ended,
+                        std::optional<std::size_t> unread = {}) noexcept
+      TCPIP_REQUIRES(mutex_);
+  void close_socket(Ended& ended) noexcept TCPIP_REQUIRES(mutex_);
   void end_here(
       bool keep_should_be_connected, Ended& ended,
       DisconnectReason reason = DisconnectReason::kClosedHere) noexcept
@@ -319,7 +328,8 @@ class EndpointCore final : public LinkSource,
   void send_heartbeat(Link& link);
   LinkEvent make_event(const Connection& connection);
   void prepare_events(Link& link);
-  void post_event(LinkEvent& event) noexcept TCPIP_REQUIRES(mutex_);
+  void post_event(LinkEvent& event, EventWake& wake) noexcept
+      TCPIP_REQUIRES(mutex_);
   friend class QueuedEvent;
   void run_event(const ConnectionEvent& event) noexcept;
   void event_is_gone() noexcept;

@@ -16,6 +16,7 @@
 #define TCPIP_ENDPOINT_LINK_H_
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <list>
@@ -70,8 +71,9 @@ struct EndedSocket {
 
   const std::shared_ptr<Socket> socket;
   Deadline deadline = {};
-  bool ready = false;       // the last poll() has said so
-  bool look_again = false;  // poll() does not tell when to go on
+  bool ready = false;  // the last poll() has said so
+  // Not 0: poll() is not asked when to go on; look again after this time.
+  std::chrono::milliseconds look_after{0};
 };
 // A list: moving a node from list to list needs no memory.
 using EndedSockets = std::list<EndedSocket>;

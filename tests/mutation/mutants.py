@@ -246,8 +246,16 @@ mutant("events_fill_queue",
        "if (!item.front().is_event) ++posted_;", "++posted_;",
        "connection events do not count for the bound")
 mutant("enqueue_wakes_nobody",
-       "queue_.size());\n  changed();", "queue_.size());",
+       "enqueue(item, owner);\n  changed_.notify_all();\n  return true;",
+       "enqueue(item, owner);\n  return true;",
        "a posted callback wakes the thread that waits for it")
+mutant("event_wakes_nobody",
+       "void EventOwner::wake() noexcept { impl_->wake(); }",
+       "void EventOwner::wake() noexcept {}",
+       "an event wakes the thread that waits for it")
+mutant("enqueue_is_not_readable",
+       "queue_.size());\n  show_whether_readable();", "queue_.size());",
+       "wait_fd() is readable when something is queued")
 mutant("start_wakes_nobody",
        "unlink(taken, queued);\n  changed();", "unlink(taken, queued);",
        "a callback that is taken makes room and clears wait_fd()")
@@ -264,14 +272,14 @@ mutant("take_of_all_owners",
        "if (item->owner == owner) unlink(to, item);", "unlink(to, item);",
        "cancel() drops only the owner's callbacks")
 mutant("fd_stays_readable",
-       "waker_.clear();\n    }\n  }\n  changed_", "}\n  }\n  changed_",
+       "waker_.clear();\n    }", "}",
        "wait_fd() is not readable when the queue is empty")
 mutant("fd_not_signalled",
        "waker_.signal();\n    } else {", "} else {",
        "wait_fd() is readable when something is queued")
 mutant("changed_notifies_nobody",
-       "changed_.notify_all();\n}\n\nvoid CallbackQueue::Impl::cancel_waiters",
-       "}\n\nvoid CallbackQueue::Impl::cancel_waiters",
+       "show_whether_readable();\n  changed_.notify_all();\n}",
+       "show_whether_readable();\n}",
        "every change wakes those that wait")
 mutant("cancel_all_waiters",
        "if (waiter->owner == owner) waiter->cancelled",
@@ -398,11 +406,9 @@ mutant("no_stop_at_end",
        "request_stop(link->record->stop);", "",
        "the connection's stop token tells of its end")
 mutant("end_notifies_nobody",
-       "core.changed_.notify_all();\n    core.waker_.signal();",
-       "core.waker_.signal();", "the end of a connection wakes those that wait")
+       "core.changed_.notify_all();\n    if (caller", "if (caller", "the end of a connection wakes those that wait")
 mutant("end_wakes_nobody",
-       "core.changed_.notify_all();\n    core.waker_.signal();",
-       "core.changed_.notify_all();",
+       "if (caller != Caller::kWatchingThread) core.waker_.signal();", "",
        "the end of a connection wakes the watching thread")
 mutant("dropped_bytes_not_logged",
        "if (unread > 0) {", "if (false) {",
@@ -638,7 +644,7 @@ mutant("heartbeats_from_accept",
        "the time of the heartbeats begins when the client is admitted",
        tests=["last_message_test"])
 mutant("no_connected_event",
-       "post_event(link->began);", "", "the connected event is queued")
+       "post_event(link->began, wake);", "", "the connected event is queued")
 mutant("count_not_kept",
        "++count_;\n", "", "connections are numbered")
 mutant("should_be_connected_not_set",
@@ -652,18 +658,16 @@ mutant("record_not_over",
        "a Connection finds its connection ended",
        at="void EndpointCore::end_link(")
 mutant("no_disconnected_event",
-       "post_event(current_->over);", "", "the disconnected event is queued")
+       "post_event(current_->over, ended.event);", "", "the disconnected event is queued")
 mutant("socket_not_closed",
-       "counters_->unsent_bytes.add(current_->sender->close(\n"
-       "      error_for_writes(reason, error), "
-       "Socket::Wake::kWhenAcknowledged));", "",
+       "counters_->unsent_bytes.add(ended.link->sender->close(\n"
+       "      ended.write_error, Socket::Wake::kWhenAcknowledged));", "",
        "the end of a connection closes its socket")
 mutant("writes_not_told_why",
-       "error_for_writes(reason, error), Socket::Wake",
-       "0, Socket::Wake",
+       "ended.write_error, Socket::Wake", "0, Socket::Wake",
        "a blocked write is told why the connection has ended")
 mutant("socket_not_lingered_for",
-       "ended_.splice(ended_.end(), current_->ended);", "",
+       "ended_.splice(ended_.end(), ended.link->ended);", "",
        "an ended connection's last bytes reach the peer",
        tests=["one_client_server_test", "shutdown_test"])
 mutant("program_close_is_lost",
@@ -704,11 +708,20 @@ mutant("broken_not_noted",
        "a connection that is over in both directions is not polled again and "
        "again", tests=["last_message_test"])
 mutant("hang_up_ends_nothing",
-       "if (is_drained(link) && !is_to_be_answered(link)) end_drained_link(ended);",
-       "", "the hang-up ends a connection without unread bytes")
+       "end_drained_link(ended, /*unread=*/0);", "",
+       "the hang-up ends a connection without unread bytes")
+mutant("late_close_forgotten",
+       "if (closes_late) {", "if (false) {",
+       "a socket whose peer has gone is closed after its event",
+       tests=["one_client_server_test", "shutdown_test"])
+mutant("late_close_of_unsent_bytes",
+       "link.sender->unsent() == 0 && !link.sender->is_closing();", "true;",
+       "what is unsent is counted before the event of the end", same=
+       "the counter changes a moment later: only a callback that looks at once "
+       "would see it")
 mutant("hang_up_before_answer",
-       "if (is_drained(link) && !is_to_be_answered(link)) end_drained_link(ended);",
-       "if (is_drained(link)) end_drained_link(ended);",
+       "if (!is_drained(link) || is_to_be_answered(link)) return;",
+       "if (!is_drained(link)) return;",
        "the hang-up leaves a connection whose reply is due",
        tests=["last_message_test"])
 mutant("hang_up_of_another_link",
@@ -764,7 +777,7 @@ mutant("heartbeats_pile_up",
        "heartbeats do not pile up for a peer that does not read",
        tests=["heartbeat_test"])
 mutant("heartbeat_failure_unnoted",
-       "if (link.sender->is_closing()) note_hang_up(link, /*broken=*/false);", "",
+       "note_hang_up(link, /*broken=*/false);\n    // The", "// The",
        "a heartbeat that cannot be sent tells of the loss",
        tests=["connection_test"])
 mutant("unexpected_heartbeat_taken",
@@ -794,9 +807,9 @@ mutant("callback_end_notifies_nobody",
        "callback")
 mutant("event_counted_late",
        "event->is_counted = true;\n  ++waiting_events_;\n"
-       "  if (callbacks_->post_event(link_event.callback)) return;",
+       "  if (callbacks_->post_event(link_event.callback)) {",
        "if (callbacks_->post_event(link_event.callback)) { "
-       "event->is_counted = true; ++waiting_events_; return; }",
+       "event->is_counted = true; ++waiting_events_;",
        "an event is counted before another thread can run it",
        same="the window is the few instructions between two locks; a run of the "
        "event in it is too rare for a test")
@@ -866,7 +879,7 @@ mutant("exception_ends_thread",
        "the accept thread lives on when memory is short",
        tests=["fault_test", "fail_nth_test"])
 mutant("newcomer_not_turned_away",
-       "if (newcomer_) turn_away(*newcomer_->link);", "",
+       "if (newcomer_) turn_away(std::move(newcomer_->link->ended));", "",
        "close() lingers for a client that waits", same=
        "the destructor of its Link closes the socket too; only its lingering "
        "is lost, for a client that the server has never served")
@@ -940,12 +953,6 @@ mutant("signal_cleared_before_poll",
        "const IoResult polled = poll_until(fds, deadline);",
        "core_.waker().clear(); const IoResult polled = poll_until(fds, deadline);",
        "a signal before the poll is not lost", tests=["chaos_test"])
-mutant("accept_one",
-       "for (int i = 0; i < kDefaultBacklog; ++i) {",
-       "for (int i = 0; i < 1; ++i) {",
-       "all waiting clients are accepted at once", same=
-       "poll() is level-triggered: the next round accepts the next client; "
-       "only slower")
 mutant("accept_error_not_paused",
        "if (attempt.error) back_off(attempt.error.value());", "",
        "a failing accept4() does not make a busy loop", tests=["fault_test"])
@@ -957,29 +964,39 @@ mutant("pause_never_shortens",
        "pause_ = std::chrono::milliseconds(0);", "",
        "the pause begins short again after a success", tests=["net_fault_test"])
 mutant("accept_over_newcomer",
-       "if (newcomer_) return;\n  }", "}",
-       "no client is accepted while another waits",
-       tests=["last_message_test"])
+       "if (acceptable_[i] && !newcomer_) accept(i);",
+       "if (acceptable_[i]) accept(i);",
+       "no client is accepted while another waits", same=
+       "it takes two listening sockets that are ready in the same turn, of "
+       "which the first has brought the client that waits")
 mutant("options_not_set",
-       "set_options(*socket);\n  admit(link,", "admit(link,",
-       "a client's socket has the options")
-mutant("options_not_set_late",
-       "if (core_.would_refuse()) return reject(*link);\n  set_options(*socket);",
-       "if (!core_.connected()) set_options(*socket);",
-       "the socket of a client that replaces another has the options")
+       "if (!listener_->hands_options_on(index)) set_options(*socket);", "",
+       "a client's socket has the options that it does not inherit",
+       tests=["net_fault_test"])
+mutant("inherited_options_set_again",
+       "if (!listener_->hands_options_on(index)) set_options(*socket);",
+       "set_options(*socket);",
+       "options that a client's socket inherits are not set again",
+       tests=["net_fault_test"])
+mutant("replaced_client_not_lingered_for",
+       "linger(core_.take_ended());\n      const", "const",
+       "who is replaced is lingered for at once", tests=["admission_test"])
+mutant("refused_late",
+       "if (core_.would_refuse()) {", "if (false) {",
+       "a client that is turned away needs no Link", same=
+       "admit() refuses it too, only slower")
 mutant("refused_client_stays",
-       "  turn_away(link);\n}", "}",
+       "  turn_away(std::move(client));\n}", "}",
        "a refused client is turned away gently",
        tests=["wrong_client_test", "one_client_server_test"])
 mutant("turned_away_with_reset",
-       "linger(std::move(link.ended));", "",
+       "linger(std::move(client));", "",
        "a refused client that has sent bytes gets a FIN, no reset",
        tests=["wrong_client_test", "one_client_server_test"])
 mutant("turned_away_open",
-       "link.socket->close();\n  linger", "linger",
-       "a refused client gets a FIN", same=
-       "the Link goes right after, and its destructor closes the socket too; "
-       "closing it first keeps a client that sends from a linger for nothing")
+       "client.front().socket->close();\n  linger", "linger",
+       "a refused client gets a FIN at once",
+       tests=["wrong_client_test", "one_client_server_test"])
 mutant("wait_never_forced",
        "const bool force = newcomer.deadline.has_passed();",
        "const bool force = false;",
@@ -1008,13 +1025,18 @@ mutant("lingering_without_bound",
        "the number of lingering sockets is bounded",
        tests=["one_client_server_test"])
 mutant("lingering_never_times_out",
-       "return is_over(lingering, step) || lingering.deadline.has_passed();",
-       "return is_over(lingering, step);",
+       "while (!lingering_.empty() && lingering_.front().deadline.has_passed()) {",
+       "while (false) {",
        "a client that was turned away and stays is closed in time",
        tests=["wrong_client_test"])
 
+mutant("lingering_not_polled_at_first",
+       "sockets.front().look_after = kFirstLook;", "",
+       "a client that is turned away does not wake the accept thread at once",
+       same="only slower")
 mutant("lingering_spins",
-       "(ended.ready && step == Socket::LingerStep::kNothing);", "false;", "lingering does not spin if recv() fails although poll() is ready",
+       "ended.ready && step == Socket::LingerStep::kNothing;", "false;",
+       "lingering does not spin if recv() fails although poll() is ready",
        tests=["net_fault_test"])
 
 source("endpoint/read_loop.cc", "one_client_read_loop_server_test",
@@ -2035,7 +2057,7 @@ mutant("child_lingers",
        "if (!process_.is_here()) return LingerStep::kOver;", "",
        "a forked child drops no byte of the parent's", tests=["fork_test"])
 mutant("fin_put_aside",
-       "receivable();\n  return is_seen();", "return false;",
+       "receivable();\n  pollfd", "pollfd",
        "a FIN that comes during a call is seen", same=
        "whether the kernel puts the FIN aside depends on the instant at which "
        "it comes")
@@ -2218,7 +2240,7 @@ mutant("connects_without_bound",
        "a connect() that is always interrupted is no busy loop",
        tests=["net_fault_test"])
 mutant("connected_to_itself",
-       "if (connected == internal::local_address_of(fd)) {", "if (false) {",
+       "if (connected == local) {", "if (false) {",
        "a socket that is connected to itself is refused")
 mutant("self_connect_at_once_final",
        "if (++attempt.self_connects == kMaxSelfConnects) {", "if (true) {",

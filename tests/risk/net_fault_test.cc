@@ -357,8 +357,8 @@ TEST(OptionTest, ServerWarnsOnceForAllItsClients) {
     const LogRecorder lines;
     OneClientServer server(
         {.host = "127.0.0.1", .log = lines.log(LogLevel::kWarning)});
-    server.start();
     const Plan options("setsockopt", unknown(option));
+    server.start();
     for (std::uint64_t i = 1; i <= 5; ++i) {
       const UniqueFd peer = exempt([&] { return connect_to(server.port()); });
       ASSERT_TRUE(eventually([&] { return server.connection_count() == i; }));
@@ -368,10 +368,37 @@ TEST(OptionTest, ServerWarnsOnceForAllItsClients) {
       expect_all_but(option, *fd);
       server.close_client();
     }
-    EXPECT_EQ(options.calls(), 5);
+    // Once on the listening socket, whose connections would inherit it.
+    EXPECT_EQ(options.calls(), 1 + 5);
     EXPECT_EQ(lines.text(),
               std::string(name) + " cannot be set: Protocol not available\n");
   }
+}
+
+TEST(OptionTest, ConnectionsOfAServerInheritTheOptionsOfItsListeningSocket) {
+  const HangGuard guard;
+  const LogRecorder lines;
+  OneClientServer server(
+      {.host = "127.0.0.1", .log = lines.log(LogLevel::kWarning)});
+  server.start();
+  // Counts, and fails none.
+  const Plan options("setsockopt", nth(1'000'000'000).error(EINVAL));
+  const UniqueFd peer = exempt([&] { return connect_to(server.port()); });
+  ASSERT_TRUE(server.wait_connected(kPatience));
+  expect_all_but(0, server.connection().native_handle());
+  EXPECT_EQ(options.calls(), 0);
+  EXPECT_EQ(lines.text(), "");
+}
+
+TEST(OptionTest, ConnectionsOfADescriptorThatWasHandedOverHaveThemToo) {
+  const HangGuard guard;
+  const auto listener =
+      tcpip_tests::plain_listener(tcpip_tests::Transport::kIpv4);
+  OneClientServer server({.listen = {.descriptors = {listener.fd.get()}}});
+  server.start();
+  const UniqueFd peer = connect_to(listener.port);
+  ASSERT_TRUE(server.wait_connected(kPatience));
+  expect_all_but(0, server.connection().native_handle());
 }
 
 TEST(OptionTest, WhatIsZeroIsNotSet) {

@@ -14,7 +14,9 @@ namespace tcpip_tests {
 inline bool post_event(tcpip::internal::EventOwner& owner,
                        tcpip::CallbackQueue::Callback callback) {
   tcpip::internal::PreparedEvent event(std::move(callback));
-  return owner.post_event(event);
+  const bool posted = owner.post_event(event);
+  owner.wake();
+  return posted;
 }
 
 }  // namespace tcpip_tests

@@ -145,6 +145,17 @@ TEST(TakeOverTest, AStormOfThemKeepsTheOrderOfTheEvents) {
   EXPECT_EQ(recv_exact(last, 1), "x");
 }
 
+TEST(TakeOverTest, TheDescriptorOfTheOldOneIsClosedOnceItsPeerHasClosed) {
+  ServerStage<> server({.admission = kTakeOver});
+  UniqueFd first = server.connect();
+  const int port = tcpip_tests::local_port(first.get());
+  const UniqueFd second = server.connect();
+  EXPECT_EQ(recv_until_eof(first), "");
+  first.reset();
+  EXPECT_TRUE(
+      eventually([&] { return !tcpip_tests::socket_connected_to(port); }));
+}
+
 TEST(TakeOverTest, OtherwiseTheNewClientIsTurnedAway) {
   ServerStage<> server;
   const UniqueFd first = server.connect();

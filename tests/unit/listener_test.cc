@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/socket.h>
 
@@ -403,6 +404,57 @@ TEST(Listener, LetsOutWhatPreparingThrows) {
 
 // --- Descriptors of others ---
 
+// --- Options that connections inherit ---
+
+constexpr SocketOptions kInherited{.no_delay = true,
+                                   .keepalive = true,
+                                   .keepalive_time = 11s,
+                                   .keepalive_interval = 12s,
+                                   .keepalive_probes = 13,
+                                   .user_timeout = 14'015ms,
+                                   .send_buffer = 20'000,
+                                   .receive_buffer = 30'000};
+
+TEST(ListenerWithOptions, HandsEachOfThemOnToTheConnectionsOfEverySocket) {
+  Listener listener(std::nullopt, 0, {}, {}, kInherited);
+  for (std::size_t i = 0; i < listener.addresses().size(); ++i) {
+    EXPECT_TRUE(listener.hands_options_on(i));
+    const bool six = listener.addresses()[i].family() == AddressFamily::kIpv6;
+    const auto client =
+        connect_to(resolve(six ? "::1" : "127.0.0.1", listener.port()).front());
+    const UniqueFd accepted = listener.accept(kPatience).fd;
+    const int fd = accepted.get();
+    EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_NODELAY), 1);
+    EXPECT_EQ(option_of<int>(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+    EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_KEEPIDLE), 11);
+    EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_KEEPINTVL), 12);
+    EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_KEEPCNT), 13);
+    EXPECT_EQ(option_of<int>(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 14'015);
+    EXPECT_EQ(option_of<int>(fd, SOL_SOCKET, SO_SNDBUF), 40'000);
+    EXPECT_EQ(option_of<int>(fd, SOL_SOCKET, SO_RCVBUF), 60'000);
+  }
+}
+
+TEST(ListenerWithOptions, HandsOnThatTheyAreOff) {
+  Listener listener("127.0.0.1", 0, {}, {},
+                    {.no_delay = false, .keepalive = false});
+  EXPECT_TRUE(listener.hands_options_on(0));
+  const auto client = connect_to(address_of(listener));
+  const UniqueFd accepted = listener.accept(kPatience).fd;
+  EXPECT_EQ(option_of<int>(accepted.get(), IPPROTO_TCP, TCP_NODELAY), 0);
+  EXPECT_EQ(option_of<int>(accepted.get(), SOL_SOCKET, SO_KEEPALIVE), 0);
+}
+
+TEST(ListenerWithOptions, SaysThatItHandsThemNotOnIfOneWasRefused) {
+  const Listener listener("127.0.0.1", 0, {}, {}, {.keepalive_probes = 1000});
+  EXPECT_FALSE(listener.hands_options_on(0));
+}
+
+TEST(ListenerWithOptions, WithoutAnyItHandsNoneOn) {
+  const Listener listener("127.0.0.1", 0);
+  EXPECT_FALSE(listener.hands_options_on(0));
+}
+
 UniqueFd listening_socket() {
   UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
   EXPECT_EQ(::listen(fd.get(), 8), 0);
@@ -426,6 +478,16 @@ TEST(ListenerOfDescriptors, AcceptsOnAllOfThem) {
     EXPECT_NE(fd.get(), first.get());
     EXPECT_NE(fd.get(), second.get());
   }
+}
+
+// They are another program's, and that may share them.
+TEST(ListenerOfDescriptors, LeavesTheirOptionsAsTheyAre) {
+  const UniqueFd fd = listening_socket();
+  const Listener listener(std::nullopt, 0, {.descriptors = {fd.get()}}, {},
+                          kInherited);
+  EXPECT_FALSE(listener.hands_options_on(0));
+  EXPECT_EQ(option_of<int>(fd.get(), IPPROTO_TCP, TCP_NODELAY), 0);
+  EXPECT_EQ(option_of<int>(fd.get(), SOL_SOCKET, SO_KEEPALIVE), 0);
 }
 
 TEST(ListenerOfDescriptors, LeavesThemListening) {

@@ -27,6 +27,7 @@
 
 #include "tcpip/error.h"
 #include "tcpip/listener.h"
+#include "tcpip/net/socket_calls.h"
 #include "tcpip/testing/wait_until.h"
 #include "tests/support/sanitizers.h"
 #include "tests/support/signal_storm.h"
@@ -847,6 +848,27 @@ TEST(SocketAdoption, KeepsOutOfBandBytesOfAUnixSocketAmongTheOthers) {
   EXPECT_EQ(receive_all(*ends.here, 5), "ab!cd");
 }
 
+TEST(SocketAdoption, TakesWhatIsKnownAndAsksForNothing) {
+  Ends ends = connected(Kind::kTcp);
+  const Address here = resolve("127.0.0.2", 2).front();
+  const Address there = resolve("127.0.0.3", 3).front();
+  Socket socket(internal::ConnectedFd{
+      UniqueFd(::dup(ends.here->native_handle())), here, there});
+  EXPECT_EQ(socket.local_address(), here);
+  EXPECT_EQ(socket.peer_address(), there);
+  must_send(*ends.there, "ab");
+  EXPECT_EQ(receive(socket, kPatience), bytes("ab"));
+}
+
+TEST(SocketAdoption, KeepsOutOfBandBytesOfAUnixSocketThatItKnows) {
+  Ends ends = connected(Kind::kUnix);
+  const Address unnamed = resolve("unix:/x", 0).front();
+  Socket socket(internal::ConnectedFd{
+      UniqueFd(::dup(ends.here->native_handle())), unnamed, {}});
+  EXPECT_EQ(option_of<int>(socket.native_handle(), SOL_SOCKET, SO_OOBINLINE),
+            1);
+}
+
 TEST(SocketAdoption, TakesAConnectionWhosePeerIsGoneAlready) {
   Listener listener("127.0.0.1", 0);
   auto client = connect_to(address_of(listener));
@@ -854,6 +876,8 @@ TEST(SocketAdoption, TakesAConnectionWhosePeerIsGoneAlready) {
   reset(client);
   Listener::Accepted accepted = listener.accept(kPatience);
   EXPECT_EQ(accepted.peer, client_address);
+  EXPECT_EQ(internal::local_address_of(accepted.fd.get()),
+            address_of(listener));
   Socket socket(std::move(accepted.fd));
   EXPECT_EQ(receive(socket), failure(ECONNRESET));
 }
