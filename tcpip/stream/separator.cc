@@ -44,15 +44,17 @@ std::optional<Match> SeparatorSearch::Long::find(std::string_view data,
 
 std::optional<Match> SeparatorSearch::find(std::string_view data,
                                            SeparatorSpan separators) {
-  if (empty() && are_short(separators)) {
-    // What is found at once is not worth remembering: it is taken next.
+  const bool at_once = empty() && are_short(separators);
+  if (at_once) {
+    // What is found here is not worth remembering: it is taken next.
     const std::optional<Match> match = find_any(data, separators, 0);
     if (match || data.empty()) return match;
-    if (!is_for(separators)) begin(separators);
+  }
+  if (!is_for(separators)) begin(separators);
+  if (at_once) {
     scanned_ = data.size();
     return std::nullopt;
   }
-  if (!is_for(separators)) begin(separators);
   if (found_) return found_;
   if (separators.size() == 1 && long_.empty()) {
     found_ = find_one(data, separators.front(), scanned_);

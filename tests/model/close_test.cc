@@ -1,5 +1,6 @@
-// Spin verifies close.pml, the model of the closing protocol, and finds what is
-// wrong once a protection is taken out of it.
+// Spin verifies close.pml, the model of the closing protocol, and hang_up.pml,
+// that of how a connection ends once its peer has gone, and finds what is wrong
+// once a protection is taken out of them.
 //
 // TCPIP_MODEL_BUDGET=2 lets callbacks and handlers close two objects in each
 // run, where one does by default: some minutes and gigabytes more.
@@ -11,6 +12,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "tests/support/subprocess.h"
 
@@ -36,6 +38,9 @@ Outcome run(const std::string& command) {
 
 class CloseModelTest : public testing::Test {
  protected:
+  explicit CloseModelTest(std::string model = "close.pml")
+      : model_(std::move(model)) {}
+
   void SetUp() override {
     if (run("command -v spin gcc").status != 0) {
       GTEST_SKIP() << "spin (Debian's package of that name) or gcc is not "
@@ -50,7 +55,7 @@ class CloseModelTest : public testing::Test {
         testing::UnitTest::GetInstance()->current_test_info()->name();
     std::filesystem::create_directories(folder);
     const std::string model =
-        std::filesystem::absolute(find_file("tests/model/close.pml")).string();
+        std::filesystem::absolute(find_file("tests/model/" + model_)).string();
     // -w22: a hash table of 32 MB; -m: the depth of the search.
     const Outcome outcome =
         run("cd '" + folder.string() + "' && cp '" + model +
@@ -74,6 +79,14 @@ class CloseModelTest : public testing::Test {
     EXPECT_NE(output.find("errors: 1"), std::string::npos) << output;
     EXPECT_NE(output.find(error), std::string::npos) << output;
   }
+
+ private:
+  const std::string model_;
+};
+
+class HangUpModelTest : public CloseModelTest {
+ protected:
+  HangUpModelTest() : CloseModelTest("hang_up.pml") {}
 };
 
 TEST_F(CloseModelTest, TwoObjectsWithDispatchersHold) { expect_good(""); }
@@ -117,6 +130,18 @@ TEST_F(CloseModelTest, AdmittingWhileClosingLeavesAConnection) {
 
 TEST_F(CloseModelTest, QueueingAnEventLaterBreaksTheOrder) {
   expect_bad("-DLIFE -DBAD_POST_LATER", "assertion violated (kind==");
+}
+
+TEST_F(HangUpModelTest, TheLastOfTheTwoThreadsEndsTheConnection) {
+  expect_good("");
+}
+
+TEST_F(HangUpModelTest, AReadThatLooksTooEarlyMissesTheHangUp) {
+  expect_bad("-DBAD_LOOK_FIRST", "assertion violated  !(current)");
+}
+
+TEST_F(HangUpModelTest, AWatcherThatSpeaksTooLateMissesTheRead) {
+  expect_bad("-DBAD_EXPECT_LAST", "assertion violated  !(current)");
 }
 
 }  // namespace

@@ -1382,7 +1382,7 @@ mutant("eof_twice",
        "send_eof() sends one FIN only; what differs is a write_eof() after "
        "write_eof() and close(), and the header lets that one throw")
 mutant("eof_after_close",
-       "if (socket_->is_closed()) throw_ended(operation);\n  eof_wanted_", "eof_wanted_",
+       "if (socket_->is_closed()) throw_ended(operation);\n  is_drained_", "is_drained_",
        "write_eof() after close() throws")
 mutant("eof_before_unsent",
        "if (!eof_wanted_ || eof_sent_ || pending() > 0 || error_ != 0) return;",
@@ -1455,7 +1455,22 @@ mutant("big_buffer_kept_after_gather",
        "} else if (buffer_.capacity() > kKeepBuffer) {\n    free_memory(buffer_);",
        "", "a message that needs no buffer frees a large one", same=
        "the memory of one message is kept until the next one, for which "
-       "make_room() frees it")
+       "make_room() frees it", at="void Sender::gather(")
+mutant("drain_misses_unsent",
+       "is_drained_.store(false, std::memory_order_relaxed);\n"
+       "  // All memory", "// All memory",
+       "drain() waits for what another thread is writing")
+mutant("drain_misses_error",
+       "is_drained_.store(false, std::memory_order_relaxed);\n  error_ = ",
+       "error_ = ", "drain() throws what has ended the connection", same=
+       "what calls give_up() holds a Lock, whose end notes the error")
+mutant("drain_always_done",
+       "sender_.pending() == 0 && sender_.error_ == 0 &&\n                                  sender_.eof_wanted_ == sender_.eof_sent_,", "true,",
+       "drain() waits for what is unsent")
+mutant("drained_in_spite_of_error",
+       "sender_.pending() == 0 && sender_.error_ == 0 &&",
+       "sender_.pending() == 0 &&",
+       "drain() throws what has ended the connection")
 mutant("buffer_never_moved",
        "} else if (head_ >= buffer_.size() / 2) {", "} else if (false) {",
        "sent bytes are freed while others are queued")
@@ -1533,17 +1548,29 @@ mutant("buffered_wins_over_stop",
        "a requested stop wins over buffered bytes",
        tests=["base_client_or_server_test"])
 mutant("observer_not_told_of_loss",
-       "receiver_.has_observer_ && (lost_ || receiver_.buffer_.empty());",
-       "receiver_.has_observer_ && receiver_.buffer_.empty();",
+       "!(lost_ || receiver_.buffer_.empty())) {",
+       "!receiver_.buffer_.empty()) {",
        "the observer is told of a loss")
 mutant("observer_not_told_of_end",
-       "receiver_.has_observer_ && (lost_ || receiver_.buffer_.empty());",
-       "receiver_.has_observer_ && lost_;",
+       "!(lost_ || receiver_.buffer_.empty())) {", "!lost_) {",
        "the observer is told that nothing is buffered")
 mutant("observer_told_during_read",
-       "receiver_.sole_reader_.end();\n    if (tell) receiver_.tell_observer(lost_);",
-       "if (tell) receiver_.tell_observer(lost_);\n    receiver_.sole_reader_.end();",
+       "receiver_.sole_reader_.end_before_look();\n"
+       "    if (lost_ || receiver_.has_ended() ||\n"
+       "        receiver_.end_is_expected_.load(std::memory_order_seq_cst)) {\n"
+       "      receiver_.tell_observer(lost_);\n    }",
+       "if (lost_ || receiver_.has_ended() ||\n"
+       "        receiver_.end_is_expected_.load(std::memory_order_seq_cst)) {\n"
+       "      receiver_.tell_observer(lost_);\n    }\n"
+       "    receiver_.sole_reader_.end_before_look();",
        "no read is under way when the observer is told")
+mutant("observer_always_told",
+       "if (lost_ || receiver_.has_ended() ||\n"
+       "        receiver_.end_is_expected_.load(std::memory_order_seq_cst)) {",
+       "if (true) {", "a read costs no lock while no end is expected")
+mutant("observer_not_told_of_met_end",
+       "lost_ || receiver_.has_ended() ||", "lost_ ||",
+       "the observer is told of a read that has met the end")
 mutant("loss_not_noted",
        "lost_ = true;\n      throw;", "throw;", "an operation notes its loss")
 mutant("message_taken_without_memory",
@@ -1631,7 +1658,7 @@ mutant("rest_of_long_line_is_line",
        "in_dropped_line_ = true;", "",
        "the rest of a line that was too long is dropped")
 mutant("rest_of_line_stays",
-       "if (in_dropped_line_ && taken.find('\\n') != taken.npos) {", "if (false) {",
+       "in_dropped_line_ = taken.find('\\n') == taken.npos;", "",
        "the line behind a dropped one is read")
 mutant("direct_of_too_few",
        "if (socket_->receivable() < out.size() - begin) return false;", "",
@@ -1643,19 +1670,17 @@ mutant("direct_after_close",
        "while (!socket_->is_closed() && buffer_.size() < out.size() &&",
        "while (buffer_.size() < out.size() &&",
        "a large read of a closed connection is as a small one")
-mutant("fast_line_over_limit",
-       "if (match && match->start <= limit_) return hand_out(match->end, consume);",
-       "if (match) return hand_out(match->end, consume);",
-       "a buffered line of more than the limit is refused",
-       at="auto Receiver::read_line_with(")
 mutant("fast_line_in_dropped",
-       "search_.empty() && !in_dropped_line_) {", "search_.empty()) {",
+       "if (!in_dropped_line_) {\n    const std::size_t size", "{\n    const std::size_t size",
        "the rest of a dropped line is not read as a line")
 mutant("fast_message_over_limit",
-       "if (match && match->start <= limit_) return hand_out(match->end, consume);",
-       "if (match) return hand_out(match->end, consume);",
-       "a buffered message of more than the limit is refused",
-       at="auto Receiver::read_until_with(")
+       "return match && match->start <= limit_ ? match->end : 0;",
+       "return match ? match->end : 0;",
+       "a buffered message of more than the limit is refused")
+mutant("fast_message_in_spite_of_stop",
+       "if (!may_take_at_once(call) || !search_.empty() ||",
+       "if (!search_.empty() ||",
+       "a requested stop wins over a buffered message")
 mutant("read_all_without_bound",
        "if (buffer_.size() > max) {", "if (false) {",
        "read_all() refuses more than its maximum")
@@ -1824,8 +1849,8 @@ mutant("receive_after_stop",
        "  if (is_closed()", "if (is_closed()",
        "a requested stop wins over bytes")
 mutant("receive_after_close",
-       "if (is_closed()) return {IoStatus::kClosed};\n  if (!wait.stop",
-       "if (!wait.stop", "nothing is received after close()")
+       "if (is_closed()) return {IoStatus::kClosed};\n  using std",
+       "using std", "nothing is received after close()")
 mutant("plain_receive_for_ever",
        "if (timeout < limit / 2 || longest(timeout) > limit) {",
        "if (timeout < limit / 2) {",
@@ -1836,8 +1861,8 @@ mutant("timeout_kept_short",
        "a short SO_RCVTIMEO is not kept", same=
        "the poll behind it waits for the rest of the time")
 mutant("plain_timeout_ends_call",
-       "if (result.status != IoStatus::kTimeout) return result;\n    }\n  } else",
-       "return result;\n    }\n  } else",
+       "if (result.status != IoStatus::kTimeout) return result;\n    }\n  }\n  // Nothing",
+       "return result;\n    }\n  }\n  // Nothing",
        "the deadline is kept exactly: a poll follows the recv()")
 mutant("false_ready_ends_call",
        "if (result.status != IoStatus::kTimeout) return result;\n"
@@ -1896,8 +1921,8 @@ mutant("closed_not_seen_by_plain",
 mutant("waker_opened_late",
        "if (is_closed()) return {IoStatus::kClosed};\n"
        "    if (wait.stop.stop_requested()) return {IoStatus::kStopped};\n"
-       "    const Deadline look_again",
-       "const Deadline look_again",
+       "    const auto look_again",
+       "const auto look_again",
        "a wait looks at closed_ before it polls",
        at="IoResult Socket::wait_for(")
 mutant("closed_not_seen_after_poll",
@@ -1907,7 +1932,7 @@ mutant("closed_not_seen_after_poll",
        "a wait that ends by close() says so",
        at="IoResult Socket::wait_for(")
 mutant("no_descriptor_no_wait",
-       "internal::sleep_until(look_again);\n      const bool ready",
+       "internal::sleep_until(look_again());\n      const bool ready",
        "const bool ready", "a wait that cannot poll does not make a busy loop",
        tests=["stream_fault_test"])
 mutant("unready_without_poll",
@@ -1931,13 +1956,13 @@ mutant("no_memory_for_pieces",
        "used = count;", "", "all pieces are given", same=
        "the caller sends the rest: only slower")
 mutant("send_after_close",
-       "if (is_closed()) return {IoStatus::kClosed};\n    int error_number = 0;",
-       "int error_number = 0;", "nothing is sent after close()", same=
+       "if (is_closed()) return {IoStatus::kClosed};\n    {\n", "{\n",
+       "nothing is sent after close()", same=
        "the kernel refuses it too, and the answer is the same",
-       at="IoResult Socket::send_now(")
+       at="IoResult Socket::send_with(")
 mutant("sigpipe",
-       "MSG_NOSIGNAL | MSG_DONTWAIT)\n              :",
-       "MSG_DONTWAIT)\n              :", "a send raises no SIGPIPE",
+       "piece.size,\n                  MSG_NOSIGNAL | MSG_DONTWAIT);",
+       "piece.size,\n                  MSG_DONTWAIT);", "a send raises no SIGPIPE",
        tests=["stream_writer_test", "socket_test"])
 mutant("sigpipe_of_pieces",
        "::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);",
@@ -1945,8 +1970,8 @@ mutant("sigpipe_of_pieces",
        "a send of several pieces raises no SIGPIPE",
        tests=["fault_test"])
 mutant("send_blocks",
-       "MSG_NOSIGNAL | MSG_DONTWAIT)\n              :",
-       "MSG_NOSIGNAL)\n              :", "a send never blocks")
+       "piece.size,\n                  MSG_NOSIGNAL | MSG_DONTWAIT);",
+       "piece.size,\n                  MSG_NOSIGNAL);", "a send never blocks")
 mutant("send_eintr_is_error",
        "if (error_number == EINTR) continue;\n      if (would_block",
        "if (would_block", "a signal does not end a send",
