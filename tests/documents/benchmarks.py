@@ -143,6 +143,15 @@ class Tables(unittest.TestCase):
             ],
         )
 
+    def test_of_two_results_with_one_suite_the_later_counts(self):
+        def result(program, suite, way):
+            return {"program": program, "rows": [{"suite": suite, "way": way}] * 2}
+
+        merged = plot.rows_by_program(
+            [result("run", "s", "old"), result("run", "t", "other"), result("run", "s", "new")]
+        )
+        self.assertEqual([row["way"] for row in merged["run"]], ["new", "new", "other", "other"])
+
     def test_growth_has_a_column_for_each_size(self):
         rows = [
             dict(work="w", way="A", measure="time", unit="ns", x=x, x_name="bytes", value=y)
