@@ -12,11 +12,8 @@
 // stacks included.
 //
 // Threads: one, but for those that a case starts.
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <malloc.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -56,6 +53,7 @@
 #include <utility>
 #include <vector>
 
+#include "benchmarks/raw_sockets.h"
 #include "benchmarks/result_file.h"
 #include "tcpip/callback_queue.h"
 #include "tcpip/callback_thread.h"
@@ -73,6 +71,14 @@
 namespace {
 
 using namespace std::chrono_literals;
+using benchmarks::connect_to;
+using benchmarks::connected_ends;
+using benchmarks::Ends;
+using benchmarks::fail;
+using benchmarks::Fd;
+using benchmarks::Listener;
+using benchmarks::receive_all;
+using benchmarks::send_all;
 using Clock = std::chrono::steady_clock;
 
 bool quick = false;
@@ -119,8 +125,8 @@ void pin_to_one_cpu() {
 std::vector<Value> in_child(const std::function<std::vector<Value>()>& run) {
   std::array<int, 2> ends{};
   if (::pipe(ends.data()) != 0) throw std::runtime_error("pipe");
-  tcpip::UniqueFd from(ends[0]);
-  tcpip::UniqueFd to(ends[1]);
+  Fd from(ends[0]);
+  Fd to(ends[1]);
   const pid_t child = ::fork();
   if (child < 0) throw std::runtime_error("fork");
   if (child == 0) {
@@ -222,86 +228,6 @@ Idle measure_idle(Clock::duration length) {
 
 // --- Raw POSIX ---
 
-[[noreturn]] void fail(const char* what) {
-  throw std::system_error(errno, std::generic_category(), what);
-}
-
-sockaddr_in loopback(int port, std::uint32_t host = 1) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  address.sin_addr.s_addr = htonl(0x7f000000U + host);
-  return address;
-}
-
-void set_no_delay(int fd) {
-  const int on = 1;
-  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-}
-
-// `from` picks one of several local addresses, so that many connections one
-// after the other do not use up the local ports of one.
-tcpip::UniqueFd raw_connect(int port, std::uint32_t from = 0) {
-  tcpip::UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const int on = 1;
-  ::setsockopt(fd.get(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-  const sockaddr_in local = loopback(0, 0x101U + from % 50);
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&local),
-             sizeof local) != 0) {
-    fail("bind");
-  }
-  const sockaddr_in address = loopback(port);
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address),
-                sizeof address) != 0) {
-    fail("connect");
-  }
-  set_no_delay(fd.get());
-  return fd;
-}
-
-class RawListener {
- public:
-  RawListener() : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address = loopback(0);
-    socklen_t size = sizeof address;
-    auto* const any = reinterpret_cast<sockaddr*>(&address);
-    if (::bind(fd_.get(), any, size) != 0) fail("bind");
-    if (::listen(fd_.get(), 128) != 0) fail("listen");
-    ::getsockname(fd_.get(), any, &size);
-    port_ = ntohs(address.sin_port);
-  }
-  int port() const { return port_; }
-  // None after shut_down().
-  tcpip::UniqueFd accept() const {
-    tcpip::UniqueFd fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (fd.get() >= 0) set_no_delay(fd.get());
-    return fd;
-  }
-  void shut_down() const { ::shutdown(fd_.get(), SHUT_RDWR); }
-
- private:
-  tcpip::UniqueFd fd_;
-  int port_ = 0;
-};
-
-void raw_send(int fd, std::string_view data) {
-  while (!data.empty()) {
-    const ssize_t n = ::send(fd, data.data(), data.size(), MSG_NOSIGNAL);
-    if (n < 0) fail("send");
-    data.remove_prefix(static_cast<std::size_t>(n));
-  }
-}
-
-void raw_receive(int fd, char* data, std::size_t size) {
-  while (size > 0) {
-    const ssize_t n = ::recv(fd, data, size, 0);
-    if (n < 0) fail("recv");
-    if (n == 0) throw std::runtime_error("recv: end of the stream");
-    data += n;
-    size -= static_cast<std::size_t>(n);
-  }
-}
-
 // The hand-written loop over lines: a recv into a large buffer, memchr.
 class RawLines {
  public:
@@ -370,9 +296,9 @@ std::unique_ptr<Server> make_server(tcpip::ServerOptions options) {
 template <class Server>
 void round_trip(const Server& server, int client) {
   std::array<char, kLine.size()> reply{};
-  raw_send(client, kLine);
+  send_all(client, kLine);
   if constexpr (!kReadsItself<Server>) server.write_str(server.read_str());
-  raw_receive(client, reply.data(), reply.size());
+  receive_all(client, reply.data(), reply.size());
 }
 
 template <class Server>
@@ -390,13 +316,13 @@ std::vector<Value> measure_servers(std::size_t count, Callback callback) {
   {
     const auto first = make_server<Server>(options);
     first->start();
-    tcpip::UniqueFd client = raw_connect(first->port());
+    Fd client = connect_to(first->port());
     first->wait_connected();
     round_trip(*first, client.get());
   }
   queue.run_pending();
   std::vector<std::unique_ptr<Server>> servers(count);
-  std::vector<tcpip::UniqueFd> clients(count);
+  std::vector<Fd> clients(count);
   const double memory = private_memory();
   const double own_threads = threads();
   const double own_descriptors = descriptors();
@@ -420,7 +346,7 @@ std::vector<Value> measure_servers(std::size_t count, Callback callback) {
 
   const auto connect = time_of([&] {
     for (std::size_t i = 0; i < count; ++i) {
-      clients[i] = raw_connect(servers[i]->port());
+      clients[i] = connect_to(servers[i]->port());
       servers[i]->wait_connected();
     }
   });
@@ -452,6 +378,9 @@ std::vector<Value> measure_servers(std::size_t count, Callback callback) {
   });
   const double used_memory = private_memory() - memory;
 
+  // close() waits until the client's kernel has acknowledged the last reply,
+  // which that may put off for 40 ms: not a cost of closing.
+  std::this_thread::sleep_for(100ms);
   const auto close = time_of([&] {
     for (auto& server : servers) server->close();
   });
@@ -486,17 +415,6 @@ template <std::size_t kSize>
 struct Block {
   std::array<char, kSize> bytes;
 };
-
-struct Ends {
-  tcpip::UniqueFd sender;
-  tcpip::UniqueFd receiver;
-};
-
-Ends raw_ends() {
-  const RawListener listener;
-  tcpip::UniqueFd sender = raw_connect(listener.port());
-  return {std::move(sender), listener.accept()};
-}
 
 // A client and a server that are connected to each other.
 struct Served {
@@ -551,11 +469,11 @@ std::vector<Value> compare_messages(std::size_t size, const Step& raw_send_one,
 std::vector<Value> measure_text(std::size_t size) {
   const std::string text(size, 't');
   const std::string line = text + "\r\n";
-  const Ends ends = raw_ends();
-  RawLines lines(ends.receiver.get(), 2 * line.size());
+  const Ends ends = connected_ends();
+  RawLines lines(ends.server.get(), 2 * line.size());
   const Served served;
   return compare_messages(
-      size, [&] { raw_send(ends.sender.get(), line); },
+      size, [&] { send_all(ends.client.get(), line); },
       [&] {
         const std::string copy(lines.next());
         if (copy.size() != line.size()) throw std::logic_error("size");
@@ -570,14 +488,15 @@ std::vector<Value> measure_text(std::size_t size) {
 
 std::vector<Value> measure_views(std::size_t size) {
   const std::string line = std::string(size, 't') + "\n";
-  const Ends ends = raw_ends();
-  RawLines lines(ends.receiver.get(), 2 * line.size());
-  Ends ours = raw_ends();
-  tcpip::Streams sender = tcpip::open_connection(std::move(ours.sender));
-  tcpip::Streams receiver =
-      tcpip::open_connection(std::move(ours.receiver), 2 * kLongest);
+  const Ends ends = connected_ends();
+  RawLines lines(ends.server.get(), 2 * line.size());
+  Ends ours = connected_ends();
+  tcpip::Streams sender =
+      tcpip::open_connection(tcpip::UniqueFd(ours.client.release()));
+  tcpip::Streams receiver = tcpip::open_connection(
+      tcpip::UniqueFd(ours.server.release()), 2 * kLongest);
   return compare_messages(
-      size, [&] { raw_send(ends.sender.get(), line); },
+      size, [&] { send_all(ends.client.get(), line); },
       [&] {
         if (lines.next().size() != line.size()) throw std::logic_error("size");
       },
@@ -595,11 +514,11 @@ std::vector<Value> measure_views(std::size_t size) {
 std::vector<Value> measure_span(std::size_t size) {
   const std::string data(size, 'd');
   std::vector<char> to(size);
-  const Ends ends = raw_ends();
+  const Ends ends = connected_ends();
   const Served served;
   return compare_messages(
-      size, [&] { raw_send(ends.sender.get(), data); },
-      [&] { raw_receive(ends.receiver.get(), to.data(), to.size()); },
+      size, [&] { send_all(ends.client.get(), data); },
+      [&] { receive_all(ends.server.get(), to.data(), to.size()); },
       [&] { served.client->write(data); },
       [&] {
         served.server.read_exactly(std::as_writable_bytes(std::span(to)));
@@ -613,14 +532,14 @@ std::vector<Value> measure_struct(std::size_t size) {
   }
   const auto from = std::make_unique<Block<kSize>>();
   const auto to = std::make_unique<Block<kSize>>();
-  const Ends ends = raw_ends();
+  const Ends ends = connected_ends();
   const Served served;
   return compare_messages(
       kSize,
       [&] {
-        raw_send(ends.sender.get(), {from->bytes.data(), kSize});
+        send_all(ends.client.get(), {from->bytes.data(), kSize});
       },
-      [&] { raw_receive(ends.receiver.get(), to->bytes.data(), kSize); },
+      [&] { receive_all(ends.server.get(), to->bytes.data(), kSize); },
       [&] { served.client->write_from(*from); },
       [&] { served.server.read_into(*to); });
 }
@@ -780,7 +699,7 @@ std::vector<Value> measure_send_queue(std::size_t slots) {
   const std::string message(kSize, 'm');
   const auto server = make_server<tcpip::OneClientServer>({});
   server->start();
-  const tcpip::UniqueFd client = raw_connect(server->port());
+  const Fd client = connect_to(server->port());
   server->wait_connected();
   std::jthread reader([&] {
     std::vector<char> data(64 * 1024);
@@ -869,20 +788,19 @@ class Growth {
 };
 
 void ask(int port, std::size_t i) {
-  const tcpip::UniqueFd fd =
-      raw_connect(port, static_cast<std::uint32_t>(i / 1000));
+  const Fd fd = connect_to(port, static_cast<std::uint32_t>(i / 1000));
   std::array<char, kLine.size()> reply{};
-  raw_send(fd.get(), kLine);
-  raw_receive(fd.get(), reply.data(), reply.size());
+  send_all(fd.get(), kLine);
+  receive_all(fd.get(), reply.data(), reply.size());
 }
 
 std::vector<Value> measure_raw_connections(std::size_t count) {
-  const RawListener listener;
+  const Listener listener;
   std::jthread server([&] {
     std::array<char, kLine.size()> line{};
-    while (const tcpip::UniqueFd fd = listener.accept()) {
-      raw_receive(fd.get(), line.data(), line.size());
-      raw_send(fd.get(), {line.data(), line.size()});
+    while (const Fd fd = listener.accept()) {
+      receive_all(fd.get(), line.data(), line.size());
+      send_all(fd.get(), {line.data(), line.size()});
       char end = 0;
       ::recv(fd.get(), &end, 1, 0);
     }
@@ -926,7 +844,7 @@ std::vector<Value> measure_server_connections(std::size_t count) {
 }
 
 std::vector<Value> measure_reconnecting(std::size_t count) {
-  const RawListener listener;
+  const Listener listener;
   std::atomic<std::size_t> lines{0};
   tcpip::ReconnectingClient client(
       {.host = "127.0.0.1", .port = listener.port()},
@@ -938,8 +856,8 @@ std::vector<Value> measure_reconnecting(std::size_t count) {
   client.start();
   Growth growth(count);
   growth([&](std::size_t) {
-    const tcpip::UniqueFd fd = listener.accept();
-    raw_send(fd.get(), kLine);
+    const Fd fd = listener.accept();
+    send_all(fd.get(), kLine);
     ::shutdown(fd.get(), SHUT_WR);
     char end = 0;
     ::recv(fd.get(), &end, 1, 0);

@@ -13,14 +13,14 @@ namespace benchmarks {
 
 // One figure. What is 0 or empty is left out of the file, but for the value.
 struct Figure {
-  std::string suite;
-  std::string work;
-  std::string way;
-  std::string placement;
-  std::string x_name;
+  std::string suite = {};
+  std::string work = {};
+  std::string way = {};
+  std::string placement = {};
+  std::string x_name = {};
   double x = 0;
-  std::string measure;
-  std::string unit;
+  std::string measure = {};
+  std::string unit = {};
   double value = 0;
   double raw = 0;  // the same figure of plain POSIX
   double target = 0;
