@@ -71,6 +71,8 @@ class CallbackQueue::Impl {
     bool is_event = false;
     std::uint64_t ticket = 0;  // ascending in queue_
     ThreadNumber thread = 0;   // in running_: the thread that runs it
+    // In queue_: how many of its owner's are there. Null without an owner.
+    std::size_t* of_owner = nullptr;
   };
   // A list: a node is allocated before the lock is taken and freed after it is
   // released, and moving a node from list to list cannot fail.
@@ -94,6 +96,7 @@ class CallbackQueue::Impl {
 
   struct OwnerState {
     bool may_post = true;
+    std::size_t queued = 0;  // how many items of queue_ are this owner's
     // What retire() has taken out of queue_ and not run yet.
     Items retiring = {};
   };
@@ -110,12 +113,14 @@ class CallbackQueue::Impl {
   void wait_until_finished(std::uint64_t ticket) TCPIP_REQUIRES(mutex_);
   void enqueue(Items& item, OwnerNumber owner) TCPIP_REQUIRES(mutex_);
   void show_whether_readable() TCPIP_REQUIRES(mutex_);
-  void take_all_of(OwnerNumber owner, Items& to) TCPIP_REQUIRES(mutex_);
+  void take_all_of(OwnerNumber owner, std::size_t queued, Items& to)
+      TCPIP_REQUIRES(mutex_);
   Items::iterator start(Items::iterator queued) TCPIP_REQUIRES(mutex_);
   Items::iterator mark_running(Items& items, Items::iterator item)
       TCPIP_REQUIRES(mutex_);
   Items::iterator mark_dropping(Items& items) TCPIP_REQUIRES(mutex_);
-  void unlink(Items& to, Items::iterator queued) TCPIP_REQUIRES(mutex_);
+  void unlink(Items::iterator queued, Items& to, Items::iterator place)
+      TCPIP_REQUIRES(mutex_);
   void changed() TCPIP_REQUIRES(mutex_);
   void cancel_waiters(OwnerNumber owner) TCPIP_REQUIRES(mutex_);
   bool may_post(OwnerNumber owner) const TCPIP_REQUIRES(mutex_);
@@ -331,14 +336,13 @@ void CallbackQueue::Impl::drop(OwnerNumber owner) {
   Items::iterator first;
   {
     const MutexLock lock(mutex_);
-    const auto place = owners_.find(owner);
-    if (place != owners_.end()) {
-      dropped.splice(dropped.end(), place->second.retiring);
-      owners_.erase(place);
-    }
     // Before the waiters see the room that this makes.
     cancel_waiters(owner);
-    take_all_of(owner, dropped);
+    const auto place = owners_.find(owner);
+    if (place == owners_.end()) return;
+    dropped.swap(place->second.retiring);
+    take_all_of(owner, place->second.queued, dropped);
+    owners_.erase(place);
     if (dropped.empty()) return;
     dropped_ += dropped.size();
     first = mark_dropping(dropped);
@@ -382,7 +386,7 @@ void CallbackQueue::Impl::retire(OwnerNumber owner) {
     // wait where a cancel() by one of them finds the others.
     const auto place = owners_.find(owner);
     if (may_run && place != owners_.end()) {
-      take_all_of(owner, place->second.retiring);
+      take_all_of(owner, place->second.queued, place->second.retiring);
       changed();
     }
   }
@@ -423,6 +427,7 @@ void CallbackQueue::Impl::drop_all() {
     dropped.swap(queue_);
     dropped_ += dropped.size();
     posted_ = 0;
+    for (auto& [number, state] : owners_) state.queued = 0;
     dropped.front().owner = kEverybody;
     first = mark_dropping(dropped);
   }
@@ -457,6 +462,11 @@ void CallbackQueue::Impl::enqueue(Items& item, OwnerNumber owner) {
   item.front().owner = owner;
   item.front().ticket = ++last_ticket_;
   if (!item.front().is_event) ++posted_;
+  const auto place = owners_.find(owner);
+  if (place != owners_.end()) {
+    item.front().of_owner = &place->second.queued;
+    ++place->second.queued;
+  }
   queue_.splice(queue_.end(), item);
   most_waiting_ = std::max(most_waiting_, queue_.size());
   show_whether_readable();
@@ -467,7 +477,7 @@ CallbackQueue::Impl::Items::iterator CallbackQueue::Impl::start(
     Items::iterator queued) {
   Items taken;
   ++run_;
-  unlink(taken, queued);
+  unlink(queued, taken, taken.end());
   changed();
   return mark_running(taken, queued);
 }
@@ -479,18 +489,28 @@ CallbackQueue::Impl::Items::iterator CallbackQueue::Impl::mark_running(
   return item;
 }
 
-// Takes the owner's items out of the queue.
-void CallbackQueue::Impl::take_all_of(OwnerNumber owner, Items& to) {
-  for (auto item = queue_.begin(); item != queue_.end();) {
-    const auto next = std::next(item);
-    if (item->owner == owner) unlink(to, item);
-    item = next;
+// Takes the owner's items out of the queue. `queued` says how many there are,
+// so that an object which is closed does not search a long queue in vain; and
+// from the back, since what such an object has queued last is its last event.
+void CallbackQueue::Impl::take_all_of(OwnerNumber owner, std::size_t queued,
+                                      Items& to) {
+  Items taken;
+  auto item = queue_.end();
+  for (std::size_t left = queued; left > 0;) {
+    --item;
+    if (item->owner != owner) continue;
+    --left;
+    const auto found = item++;
+    unlink(found, taken, taken.begin());
   }
+  to.splice(to.end(), taken);
 }
 
-void CallbackQueue::Impl::unlink(Items& to, Items::iterator queued) {
+void CallbackQueue::Impl::unlink(Items::iterator queued, Items& to,
+                                 Items::iterator place) {
   if (!queued->is_event) --posted_;
-  to.splice(to.end(), queue_, queued);
+  if (queued->of_owner != nullptr) --*queued->of_owner;
+  to.splice(place, queue_, queued);
 }
 
 void CallbackQueue::Impl::changed() {

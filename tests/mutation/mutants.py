@@ -168,17 +168,16 @@ mutant("cancel_waits_for_one",
        "item = running_.begin();\n        continue;", "break;",
        "cancel() waits for all callbacks that run")
 mutant("drop_forgets_retiring",
-       "dropped.splice(dropped.end(), place->second.retiring);", "",
+       "dropped.swap(place->second.retiring);", "",
        "what a retire() has not run yet is dropped without the lock")
 mutant("cancelled_owner_stays",
        "owners_.erase(place);", "",
        "a cancelled owner may post no more")
 mutant("drop_leaves_waiters",
-       "cancel_waiters(owner);\n    take_all_of", "take_all_of",
+       "cancel_waiters(owner);\n    const auto place", "const auto place",
        "cancel() ends a waiting post_wait()")
 mutant("drop_leaves_queued",
-       "take_all_of(owner, dropped);\n    if (dropped.empty()) return;",
-       "if (dropped.empty()) return;",
+       "take_all_of(owner, place->second.queued, dropped);", "",
        "cancel() drops what the owner has queued")
 mutant("dropping_wakes_nobody",
        "changed();\n  return mark_running(items, items.begin());",
@@ -201,8 +200,8 @@ mutant("retire_inside_callback",
        "return i.owner == owner && i.thread == self;", "return false;",
        "close() in a callback runs no others")
 mutant("retire_clears_no_fd",
-       "take_all_of(owner, place->second.retiring);\n      changed();",
-       "take_all_of(owner, place->second.retiring);",
+       "place->second.retiring);\n      changed();",
+       "place->second.retiring);",
        "wait_fd() tells that close() has emptied the queue")
 mutant("retire_stops_at_failure",
        "if (!failure) failure = std::current_exception();",
@@ -232,7 +231,7 @@ mutant("close_wakes_nobody",
        "waiter->cancelled = true;",
        "closing wakes the dispatcher and those that wait for room")
 mutant("drop_all_leaves_count",
-       "posted_ = 0;\n    dropped.front()", "dropped.front()",
+       "posted_ = 0;\n    for (auto&", "for (auto&",
        "drop_all() makes room", same=
        "drop_all() is called only for a queue that is closed: it takes nothing "
        "any more, so its room does not matter")
@@ -257,7 +256,7 @@ mutant("enqueue_is_not_readable",
        "queue_.size());\n  show_whether_readable();", "queue_.size());",
        "wait_fd() is readable when something is queued")
 mutant("start_wakes_nobody",
-       "unlink(taken, queued);\n  changed();", "unlink(taken, queued);",
+       "taken.end());\n  changed();", "taken.end());",
        "a callback that is taken makes room and clears wait_fd()")
 mutant("room_is_not_given_back",
        "if (!queued->is_event) --posted_;", "",
@@ -269,8 +268,18 @@ mutant("thread_not_noted",
        "item->thread = this_thread_number();", "",
        "a running callback is known by its thread")
 mutant("take_of_all_owners",
-       "if (item->owner == owner) unlink(to, item);", "unlink(to, item);",
+       "if (item->owner != owner) continue;", "",
        "cancel() drops only the owner's callbacks")
+mutant("take_backwards",
+       "unlink(found, taken, taken.begin());",
+       "unlink(found, taken, taken.end());",
+       "close() runs the object's callbacks in their order")
+mutant("queued_is_not_counted_down",
+       "if (queued->of_owner != nullptr) --*queued->of_owner;", "",
+       "an owner does not look for callbacks that have run")
+mutant("drop_all_leaves_queued",
+       "for (auto& [number, state] : owners_) state.queued = 0;", "",
+       "an owner does not look for callbacks that drop_all() has taken")
 mutant("fd_stays_readable",
        "waker_.clear();\n    }", "}",
        "wait_fd() is not readable when the queue is empty")

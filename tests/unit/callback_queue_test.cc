@@ -947,6 +947,25 @@ TEST(CallbackQueueTest, EndingTakesLinearTime) {
   EXPECT_LT(seconds_of([&] { queue.reset(); }), 5 * kPrompt);
 }
 
+// As when a program closes its servers, of which each has its last event behind
+// a long queue. A search of all of the queue for each would take a minute.
+TEST(CallbackQueueTest, ManyOwnersOfALongQueueAreCancelledInAShortTime) {
+  constexpr int kOthers = 200000;
+  constexpr int kOwners = 10000;
+  CallbackQueue queue(kOthers + kOwners);
+  for (int i = 0; i < kOthers; ++i) queue.post([] {});
+  std::list<EventOwner> owners;
+  for (int i = 0; i < kOwners; ++i) owners.emplace_back(queue);
+  // Some have a callback there, some never had one.
+  bool posts = false;
+  for (EventOwner& owner : owners) {
+    posts = !posts;
+    if (posts) owner.post([] { FAIL() << "was dropped"; });
+  }
+  EXPECT_LT(seconds_of([&] { owners.clear(); }), 5 * kPrompt);
+  EXPECT_EQ(queue.run_pending(), static_cast<std::size_t>(kOthers));
+}
+
 // A callback that cancels the owner drops those that retire() would run next.
 TEST(CallbackQueueTest, CallbackMayCancelARetiringOwner) {
   CallbackQueue queue;
