@@ -164,8 +164,8 @@ struct EndpointCore::Ended {
   DisconnectReason reason = DisconnectReason::kNone;
   std::size_t unread = 0;
   int write_error = 0;  // see error_for_writes()
-  // Sending FIN takes longer than all the rest: so the callback is woken before
-  // it. Only for a peer that has gone, to which nothing is unsent; and only in
+  // FIN is sent after the callback is woken, which need not wait for it. Only
+  // for a peer that has gone, to which nothing is unsent; and only in
   // the watching thread, which close() joins before it lingers.
   bool closes_late = false;
 };
