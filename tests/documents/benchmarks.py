@@ -144,13 +144,22 @@ class Tables(unittest.TestCase):
         )
 
     def test_of_two_results_with_one_suite_the_later_counts(self):
-        def result(program, suite, way):
-            return {"program": program, "rows": [{"suite": suite, "way": way}] * 2}
+        def result(way, *names):
+            rows = [{"suite": name, "work": name, "way": way} for name in names]
+            warnings = ["{}, same: of {}".format(name, way) for name in names]
+            return {"program": "run", "rows": rows, "warnings": warnings}
 
-        merged = plot.rows_by_program(
-            [result("run", "s", "old"), result("run", "t", "other"), result("run", "s", "new")]
+        kept = plot.of_each_suite_the_last(
+            [result("old", "s", "t"), result("gone", "s"), result("new", "s")]
         )
-        self.assertEqual([row["way"] for row in merged["run"]], ["new", "new", "other", "other"])
+        self.assertEqual(
+            [(row["suite"], row["way"]) for one in kept for row in one["rows"]],
+            [("t", "old"), ("s", "new")],
+        )
+        self.assertEqual(
+            [plot.notes_of(one, "warnings") for one in kept],
+            [["t, same: of old"], ["s, same: of new"]],
+        )
 
     def test_growth_has_a_column_for_each_size(self):
         rows = [
