@@ -331,7 +331,7 @@ std::vector<Value> measure_servers(std::size_t count, Callback callback) {
   };
   // Idle CPU takes time to measure, and few servers show nothing.
   const Clock::duration idle_time =
-      quick ? (count >= 100 ? 300ms : 20ms) : (count >= 500 ? 5000ms : 200ms);
+      quick ? (count >= 100 ? 300ms : 20ms) : (count >= 500 ? 1700ms : 100ms);
 
   const auto start = time_of([&] {
     for (auto& server : servers) {
@@ -878,8 +878,10 @@ struct Series {
   // What must not be more than kStep times as much as in the case before, for
   // each of what the number counts; of what has a raw figure, the ratio.
   std::vector<std::string> watched = {};
+  std::size_t watched_from = 0;  // not in cases of fewer
   // What must not be more than this, in every case: target 17.
   std::map<std::string, double> bounds = {};
+  int repeats = 1;  // of each case; the medians count
 };
 
 constexpr double kStep = 1.5;
@@ -902,19 +904,39 @@ class Report {
            const Measure& measure) {
     std::vector<std::vector<Value>> cases;
     for (const std::size_t number : numbers) {
-      cases.push_back(in_child([&] { return measure(number); }));
+      cases.push_back(medians(series.repeats, number, measure));
       for (const Value& v : cases.back()) add(series, number, v);
     }
     fmt::print("\n{:<40}", series.way + ", " + series.work);
     for (const std::size_t number : numbers) fmt::print("{:>10}", number);
     fmt::print(" {}\n", series.x_name);
-    for (const Value& v : cases.back()) print_line(series, cases, v);
+    for (const Value& v : cases.back()) print_line(series, numbers, cases, v);
     std::fflush(stdout);
   }
 
   const std::vector<benchmarks::Figure>& figures() const { return figures_; }
 
  private:
+  static std::vector<Value> medians(int repeats, std::size_t number,
+                                    const Measure& measure) {
+    std::vector<std::vector<Value>> runs;
+    for (int i = 0; i < repeats; ++i) {
+      runs.push_back(in_child([&] { return measure(number); }));
+    }
+    std::vector<Value> result = runs.front();
+    for (std::size_t place = 0; place < result.size(); ++place) {
+      std::vector<double> values;
+      std::vector<double> raw;
+      for (const auto& run : runs) {
+        values.push_back(run[place].value);
+        raw.push_back(run[place].raw);
+      }
+      result[place].value = median(std::move(values));
+      result[place].raw = median(std::move(raw));
+    }
+    return result;
+  }
+
   void add(const Series& series, std::size_t number, const Value& v) {
     benchmarks::Figure figure{.suite = series.suite,
                               .work = series.work,
@@ -936,6 +958,7 @@ class Report {
   }
 
   static void print_line(const Series& series,
+                         const std::vector<std::size_t>& numbers,
                          const std::vector<std::vector<Value>>& cases,
                          const Value& like) {
     std::string line = fmt::format(
@@ -947,7 +970,8 @@ class Report {
         series.watched.end();
     const auto bound = series.bounds.find(like.measure);
     const Value* before = nullptr;
-    for (const std::vector<Value>& values : cases) {
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      const std::vector<Value>& values = cases[i];
       const auto v = std::find_if(
           values.begin(), values.end(),
           [&](const Value& other) { return other.measure == like.measure; });
@@ -964,7 +988,7 @@ class Report {
       if (bound != series.bounds.end() && v->value > bound->second) {
         notes += fmt::format("  over {}", bound->second);
       }
-      before = &*v;
+      if (numbers[i] >= series.watched_from) before = &*v;
     }
     fmt::print("{}{}\n", line, like.raw > 0 ? "" : notes);
     if (like.raw > 0) fmt::print("{}{}\n", ratios, notes);
@@ -989,7 +1013,9 @@ void run_servers(Report& report, const char* name) {
                 .x_name = "servers",
                 .watched = {"private memory after use", "start", "connect",
                             "close", "round trip through one"},
-                .bounds = {{"private memory", 256}, {"threads", own_threads}}},
+                .watched_from = 10,
+                .bounds = {{"private memory", 256}, {"threads", own_threads}},
+                .repeats = quick ? 1 : 3},
                {1, 10, 100, 500}, [&, &callback = callback](std::size_t count) {
                  return measure_servers<Server>(count, callback);
                });
@@ -1041,7 +1067,8 @@ void run_queue(Report& report) {
               .work = "one callback",
               .way = "CallbackQueue",
               .x_name = "queued",
-              .watched = {"post", "run", "drop", "post and run in its thread"}},
+              .watched = {"post", "run", "drop", "post and run in its thread"},
+              .watched_from = 10},
              counts, measure_queue);
   report.run({.suite = "queue",
               .work = "100 servers of one queue",
@@ -1055,7 +1082,8 @@ void run_send_queue(Report& report) {
               .work = "64 B",
               .way = "SendQueue",
               .x_name = "slots",
-              .watched = {"post", "through"}},
+              .watched = {"post", "through"},
+              .watched_from = 16},
              {1, 16, 256, 4096, 65536, std::size_t{1} << 20},
              measure_send_queue);
 }
