@@ -68,6 +68,16 @@
 #include "tcpip/stream_writer.h"
 #include "tcpip/unique_fd.h"
 
+template <std::size_t kSize>
+struct Block {
+  std::array<char, kSize> bytes;
+};
+
+// It has neither padding nor pointers. The compiler would need gigabytes to find
+// that out of the largest ones.
+template <std::size_t kSize>
+inline constexpr bool tcpip::allow_opaque<Block<kSize>> = true;
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -410,11 +420,6 @@ std::vector<Value> measure_servers(std::size_t count, Callback callback) {
 // --- Messages ---
 
 constexpr std::size_t kLongest = std::size_t{16} << 20;
-
-template <std::size_t kSize>
-struct Block {
-  std::array<char, kSize> bytes;
-};
 
 // A client and a server that are connected to each other.
 struct Served {
