@@ -217,21 +217,27 @@ struct Idle {
   double wakes_per_s = 0;
 };
 
-Idle measure_idle(Clock::duration length) {
-  rusage before{};
-  rusage after{};
-  ::getrusage(RUSAGE_SELF, &before);
-  std::this_thread::sleep_for(length);
-  ::getrusage(RUSAGE_SELF, &after);
+rusage usage() {
+  rusage result{};
+  ::getrusage(RUSAGE_SELF, &result);
+  return result;
+}
+
+double cpu_milliseconds(const rusage& used) {
   const auto ms = [](const timeval& t) {
     return 1e3 * static_cast<double>(t.tv_sec) +
            1e-3 * static_cast<double>(t.tv_usec);
   };
+  return ms(used.ru_utime) + ms(used.ru_stime);
+}
+
+Idle measure_idle(Clock::duration length) {
+  const rusage before = usage();
+  std::this_thread::sleep_for(length);
+  const rusage after = usage();
   const double seconds = milliseconds(length) / 1e3;
   return {
-      (ms(after.ru_utime) + ms(after.ru_stime) - ms(before.ru_utime) -
-       ms(before.ru_stime)) /
-          seconds,
+      (cpu_milliseconds(after) - cpu_milliseconds(before)) / seconds,
       // The sleep is one.
       (static_cast<double>(after.ru_nvcsw - before.ru_nvcsw) - 1) / seconds};
 }
@@ -774,12 +780,24 @@ class Growth {
              }));
     };
     std::vector<double> rates;
-    while (i < count_) rates.push_back(thousand());
+    // CPU time in microseconds, of both ends: unlike a rate, it does not depend
+    // on what else the machine does.
+    std::vector<double> cpu;
+    while (i < count_) {
+      const double before = cpu_milliseconds(usage());
+      rates.push_back(thousand());
+      cpu.push_back((cpu_milliseconds(usage()) - before) * 1e3 / kThousand);
+    }
+    const auto tenth = static_cast<std::ptrdiff_t>((cpu.size() + 9) / 10);
     values = {{"first thousand", "1/s", rates.front()},
               {"median thousand", "1/s", median(rates)},
               {"slowest thousand", "1/s",
                *std::min_element(rates.begin(), rates.end())},
               {"last thousand", "1/s", rates.back()},
+              {"CPU of each, first tenth", "us",
+               median({cpu.begin(), cpu.begin() + tenth})},
+              {"CPU of each, last tenth", "us",
+               median({cpu.end() - tenth, cpu.end()})},
               {"private memory grown", "KiB", private_memory() - memory},
               {"threads grown", "", threads() - own_threads},
               {"descriptors grown", "", descriptors() - own_descriptors}};

@@ -535,7 +535,7 @@ void run_ping_pong(Figures& figures) {
                                      std::pair{kMillisecond, "1 kHz"}}) {
     print_header(fmt::format("ping-pong of 33 B at {}", rate));
     for (const auto& [load, name] : kLoads) {
-      const Nanoseconds length = (quick ? 1 : 18) * kSecond;
+      const Nanoseconds length = (quick ? 1 : 15) * kSecond;
       const Result result = in_child([&, load = load, period = period] {
         return measure_ping_pong(load, period, length);
       });
@@ -551,7 +551,7 @@ void run_ping_pong(Figures& figures) {
 
 void run_control_loop(Figures& figures) {
   for (const auto& [misbehave, name] : kClients) {
-    const Nanoseconds length = (quick ? 1 : 12) * kSecond;
+    const Nanoseconds length = (quick ? 1 : 10) * kSecond;
     const Result result = in_child([&, misbehave = misbehave] {
       return measure_control_loop(misbehave, length);
     });
