@@ -309,7 +309,7 @@ std::optional<std::size_t> TextCodec::decode(std::string_view bytes,
   if (encoding_ == Encoding::kUtf8 || encoding_ == Encoding::kAscii) {
     const auto wrong = encoding_ == Encoding::kUtf8 ? find_invalid_utf8(bytes)
                                                     : find_non_ascii(bytes);
-    if (!wrong) text.assign(bytes);
+    if (!wrong) text += bytes;
     return wrong;
   }
   std::endian order = order_;

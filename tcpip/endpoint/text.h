@@ -54,8 +54,8 @@ class TextCodec {
 
   const std::string& name() const noexcept { return name_; }
 
-  // Puts the decoded bytes into `text`, which is empty. Returns the index of the
-  // first wrong byte, if there is one; the content of `text` is then undefined.
+  // Appends the decoded bytes to `text`. Returns the index of the first wrong
+  // byte, if there is one; the content of `text` is then undefined.
   std::optional<std::size_t> decode(std::string_view bytes,
                                     std::string& text) const;
   // The encoded text: a view of `text` itself or of `storage`. Throws
