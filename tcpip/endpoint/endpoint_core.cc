@@ -135,10 +135,6 @@ struct EndpointCore::Ended {
   ~Ended() {
     if (!link) return;
     if (event.callbacks) std::exchange(event.callbacks, nullptr)->wake();
-    if (closes_late) {
-      const MutexLock lock(core.mutex_);
-      core.close_socket(*this);
-    }
     request_stop(link->record->stop);
     core.changed_.notify_all();
     if (caller != Caller::kWatchingThread) core.waker_.signal();
@@ -163,11 +159,6 @@ struct EndpointCore::Ended {
   std::shared_ptr<Link> link;
   DisconnectReason reason = DisconnectReason::kNone;
   std::size_t unread = 0;
-  int write_error = 0;  // see error_for_writes()
-  // FIN is sent after the callback is woken, which need not wait for it. Only
-  // for a peer that has gone, to which nothing is unsent; and only in
-  // the watching thread, which close() joins before it lingers.
-  bool closes_late = false;
 };
 
 EndpointCore::EndpointCore(EndpointConfig config,
@@ -673,21 +664,18 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
     event.time = std::chrono::steady_clock::now();
   }
   post_event(current_->over, ended.event);
+  // Before the callback can run, which needs the lock: what it writes to a
+  // stream that the program has kept is refused. And before others find the
+  // socket in ended_: who lingers for it expects that our last bytes and FIN are
+  // on their way.
+  counters_->unsent_bytes.add(current_->sender->close(
+      error_for_writes(reason, error), Socket::Wake::kWhenAcknowledged));
   counters_->dropped_bytes.add(ended.unread);
   if (current_->meter.tap) current_->meter.tap->ended();
+  ended_.splice(ended_.end(), current_->ended);
   ended.reason = reason;
-  ended.write_error = error_for_writes(reason, error);
   ended.link = std::move(current_);
   current_ = nullptr;
-  if (!ended.closes_late) close_socket(ended);
-}
-
-void EndpointCore::close_socket(Ended& ended) noexcept {
-  // Before others find the socket in ended_: who lingers for it expects that
-  // our last bytes and FIN are on their way.
-  counters_->unsent_bytes.add(ended.link->sender->close(
-      ended.write_error, Socket::Wake::kWhenAcknowledged));
-  ended_.splice(ended_.end(), ended.link->ended);
 }
 
 // Ends the current connection because it is lost.
@@ -758,7 +746,6 @@ void EndpointCore::note_hang_up(Link& link, bool broken) noexcept {
   link.receiver->expect_end();
   // If a read is under way, its read_ended() ends the connection.
   if (!is_drained(link) || is_to_be_answered(link)) return;
-  ended.closes_late = link.sender->unsent() == 0 && !link.sender->is_closing();
   end_drained_link(ended, /*unread=*/0);
 }
 

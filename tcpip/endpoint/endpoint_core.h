@@ -312,7 +312,6 @@ class EndpointCore final : public LinkSource,
   void end_drained_link(Ended& ended,
                         std::optional<std::size_t> unread = {}) noexcept
       TCPIP_REQUIRES(mutex_);
-  void close_socket(Ended& ended) noexcept TCPIP_REQUIRES(mutex_);
   void end_here(
       bool keep_should_be_connected, Ended& ended,
       DisconnectReason reason = DisconnectReason::kClosedHere) noexcept

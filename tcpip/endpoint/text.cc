@@ -258,10 +258,12 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text) noexcept {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
   };
   std::size_t i = 0;
-  for (;;) {
-    i = skip_ascii(text, i);
-    if (i >= text.size()) return std::nullopt;
+  while (i < text.size()) {
     const unsigned lead = byte(i);
+    if (lead < 0x80) {
+      i = skip_ascii(text, i);
+      continue;
+    }
     // The range of the second byte excludes overlong forms, surrogates and
     // characters above U+10FFFF (RFC 3629, section 4).
     std::size_t length = 0;
@@ -286,6 +288,7 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text) noexcept {
     }
     i += length;
   }
+  return std::nullopt;
 }
 
 // --- TextCodec ---

@@ -669,14 +669,14 @@ mutant("record_not_over",
 mutant("no_disconnected_event",
        "post_event(current_->over, ended.event);", "", "the disconnected event is queued")
 mutant("socket_not_closed",
-       "counters_->unsent_bytes.add(ended.link->sender->close(\n"
-       "      ended.write_error, Socket::Wake::kWhenAcknowledged));", "",
+       "counters_->unsent_bytes.add(current_->sender->close(\n"
+       "      error_for_writes(reason, error), Socket::Wake::kWhenAcknowledged));", "",
        "the end of a connection closes its socket")
 mutant("writes_not_told_why",
-       "ended.write_error, Socket::Wake", "0, Socket::Wake",
+       "error_for_writes(reason, error), Socket::Wake", "0, Socket::Wake",
        "a blocked write is told why the connection has ended")
 mutant("socket_not_lingered_for",
-       "ended_.splice(ended_.end(), ended.link->ended);", "",
+       "ended_.splice(ended_.end(), current_->ended);", "",
        "an ended connection's last bytes reach the peer",
        tests=["one_client_server_test", "shutdown_test"])
 mutant("program_close_is_lost",
@@ -719,15 +719,6 @@ mutant("broken_not_noted",
 mutant("hang_up_ends_nothing",
        "end_drained_link(ended, /*unread=*/0);", "",
        "the hang-up ends a connection without unread bytes")
-mutant("late_close_forgotten",
-       "if (closes_late) {", "if (false) {",
-       "a socket whose peer has gone is closed after its event",
-       tests=["one_client_server_test", "shutdown_test"])
-mutant("late_close_of_unsent_bytes",
-       "link.sender->unsent() == 0 && !link.sender->is_closing();", "true;",
-       "what is unsent is counted before the event of the end", same=
-       "the counter changes a moment later: only a callback that looks at once "
-       "would see it")
 mutant("hang_up_before_answer",
        "if (!is_drained(link) || is_to_be_answered(link)) return;",
        "if (!is_drained(link)) return;",

@@ -709,6 +709,34 @@ TEST(ConnectionStreamsTest, OnesThatAreKeptFailOnceItIsOver) {
   EXPECT_EQ(recv_exact(server.peer, 1), "b") << "nothing of the first one's";
 }
 
+TEST(ConnectionStreamsTest, AWriterThatIsKeptIsClosedBeforeTheEventOfTheEnd) {
+  constexpr int kRounds = 200;
+  std::shared_ptr<StreamWriter> writer;  // of the dispatcher
+  std::atomic<int> began{0};
+  std::atomic<int> ended{0};
+  std::atomic<int> open{0};
+  OneClientServer server(
+      {.host = "127.0.0.1",
+       .connect_callback = [&](const ConnectionEvent& event) {
+         if (event.connected) {
+           writer = event.connection.writer();
+           ++began;
+           return;
+         }
+         if (!writer->is_closing()) ++open;
+         ++ended;
+       }});
+  server.start();
+  for (int i = 1; i <= kRounds; ++i) {
+    const UniqueFd client = tcpip_tests::connect_to(server.port());
+    ASSERT_TRUE(eventually([&] { return began == i; }));
+    tcpip_tests::half_close(client);
+    EXPECT_EQ(recv_until_eof(client), "");
+    ASSERT_TRUE(eventually([&] { return ended == i; }));
+  }
+  EXPECT_EQ(open, 0) << "of " << kRounds;
+}
+
 // As a write that the end of the connection finds blocked.
 TEST(ConnectionStreamsTest, AReaderThatIsKeptTellsWhatHasEndedTheConnection) {
   ServedStage server;
