@@ -666,8 +666,8 @@ void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
   post_event(current_->over, ended.event);
   // Before the callback can run, which needs the lock: what it writes to a
   // stream that the program has kept is refused. And before others find the
-  // socket in ended_: who lingers for it expects that our last bytes and FIN are
-  // on their way.
+  // socket in ended_: who lingers for it expects that our last bytes and FIN
+  // are on their way.
   counters_->unsent_bytes.add(current_->sender->close(
       error_for_writes(reason, error), Socket::Wake::kWhenAcknowledged));
   counters_->dropped_bytes.add(ended.unread);
