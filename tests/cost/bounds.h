@@ -82,7 +82,7 @@ inline constexpr Bound kBounds[] = {
     {"accept thread: a client connects",
      "accept4 1, clock 3, getsockname 1, lock 13, malloc 19, ppoll 1"},
     {"accept thread: a client closes",
-     "clock 2, close 1, lock 17, ppoll 1, recv 2, shutdown 1"},
+     "clock 2, close 1, lock 14, ppoll 1, recv 2, shutdown 1"},
     {"accept thread: a client is turned away",
      "accept4 1, clock 4, close 1, ioctl 1, lock 7, malloc 4, poll 1, ppoll 1, "
      "recv 2, shutdown 1"},
