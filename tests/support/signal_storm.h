@@ -31,6 +31,11 @@ class SignalStorm {
   }
   ~SignalStorm() {
     thread_ = {};
+    // The last signal may still be pending. Ignoring drops it; what was there
+    // before may be the default, which ends the process.
+    struct sigaction ignore {};
+    ignore.sa_handler = SIG_IGN;
+    ::sigaction(SIGUSR1, &ignore, nullptr);
     ::sigaction(SIGUSR1, &saved_, nullptr);
   }
   SignalStorm(const SignalStorm&) = delete;
