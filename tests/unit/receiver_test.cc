@@ -327,6 +327,19 @@ TEST(Receiver, ObserverIsNotCalledWhileBytesAreBuffered) {
   }
 }
 
+TEST(Receiver, RequestedStopWinsOverBufferedMessages) {
+  std::stop_source stop;
+  stop.request_stop();
+  for (const Read& read : all_reads()) {
+    if (!read.waits) continue;
+    Stage stage;
+    stage.buffer("abc\nd\r\ne");
+    EXPECT_THROW(read.call(stage.receiver, stop.get_token()), CancelledError)
+        << read.name;
+    EXPECT_EQ(stage.receiver.buffered(), 8u) << read.name;
+  }
+}
+
 TEST(Receiver, ObserverIsNotCalledUntilTheEndIsExpected) {
   for (const Read& read : all_reads()) {
     Stage stage;

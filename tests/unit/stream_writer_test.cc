@@ -278,6 +278,18 @@ TEST(StreamWriter, DrainTimesOutThenResumesByteExact) {
   }
 }
 
+TEST(StreamWriter, DrainWaitsForWhatAnotherThreadIsWriting) {
+  LoopbackPair pair = loopback_pair(Transport::kUnix);
+  const std::string data = pattern(5'000'000);
+  BlockedCall writing(
+      [&] { write_and_drain(pair.writer, data, 0, kPatience); });
+  ASSERT_TRUE(writing.await_blocked());
+  EXPECT_THROW(pair.writer.drain(10ms), TimeoutError);
+  EXPECT_TRUE(recv_exact(pair.peer, data.size()) == data);
+  writing.get();
+  pair.writer.drain(kPatience);
+}
+
 TEST(StreamWriter, DrainStoppedKeepsWhatIsUnsent) {
   LoopbackPair pair = fixed_pair(Transport::kUnix);
   const std::string data = fill_up(pair.writer);
