@@ -327,6 +327,14 @@ TEST(Receiver, ObserverIsNotCalledWhileBytesAreBuffered) {
   }
 }
 
+TEST(Receiver, BufferedMessageEndsWithAllOfItsSeparator) {
+  Stage stage;
+  stage.buffer("a\nb\r\nc\r\n");
+  const Wait wait = kPatience;
+  EXPECT_EQ(stage.receiver.read_until_view({kName, wait}, "\r\n"), "a\nb\r\n");
+  EXPECT_EQ(stage.receiver.read_until_view({kName, wait}, "\r\n"), "c\r\n");
+}
+
 TEST(Receiver, RequestedStopWinsOverBufferedMessages) {
   std::stop_source stop;
   stop.request_stop();
