@@ -248,11 +248,7 @@ void Sender::send_one(std::string_view part) noexcept {
   if (!note(result)) return;
   meter_.sent({&piece, 1}, result.count);
   sent_ += result.count;
-  if (result.count < part.size()) {
-    copy({&part, 1}, result.count);
-  } else if (buffer_.capacity() > kKeepBuffer) {
-    free_memory(buffer_);
-  }
+  keep_rest({&part, 1}, part.size(), result.count);
 }
 
 // The same for several parts.
@@ -287,6 +283,12 @@ void Sender::gather(Parts parts, std::size_t total) noexcept {
     }
     if (result.count < size) break;
   }
+  keep_rest(parts, total, sent);
+}
+
+// Queues what the kernel has not taken of the parts, `total` bytes in all.
+void Sender::keep_rest(Parts parts, std::size_t total,
+                       std::size_t sent) noexcept {
   if (sent < total) {
     copy(parts, sent);
   } else if (buffer_.capacity() > kKeepBuffer) {

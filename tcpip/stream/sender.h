@@ -80,6 +80,8 @@ class Sender {
   void copy(Parts parts, std::size_t skip) noexcept TCPIP_REQUIRES(mutex_);
   void send_one(std::string_view part) noexcept TCPIP_REQUIRES(mutex_);
   void gather(Parts parts, std::size_t total) noexcept TCPIP_REQUIRES(mutex_);
+  void keep_rest(Parts parts, std::size_t total, std::size_t sent) noexcept
+      TCPIP_REQUIRES(mutex_);
   bool note(const IoResult& result) noexcept TCPIP_REQUIRES(mutex_);
   void give_up(int error_number) noexcept TCPIP_REQUIRES(mutex_);
   void send_now() noexcept TCPIP_REQUIRES(mutex_);

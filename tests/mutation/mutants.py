@@ -1477,7 +1477,7 @@ mutant("big_buffer_kept_after_gather",
        "} else if (buffer_.capacity() > kKeepBuffer) {\n    free_memory(buffer_);",
        "", "a message that needs no buffer frees a large one", same=
        "the memory of one message is kept until the next one, for which "
-       "make_room() frees it", at="void Sender::gather(")
+       "make_room() frees it")
 mutant("drain_misses_unsent",
        "is_drained_.store(false, std::memory_order_relaxed);\n"
        "  // All memory", "// All memory",
