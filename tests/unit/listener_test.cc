@@ -402,8 +402,6 @@ TEST(Listener, LetsOutWhatPreparingThrows) {
   EXPECT_THROW(Listener(std::nullopt, 0, options), std::runtime_error);
 }
 
-// --- Descriptors of others ---
-
 // --- Options that connections inherit ---
 
 constexpr SocketOptions kInherited{.no_delay = true,
@@ -454,6 +452,8 @@ TEST(ListenerWithOptions, WithoutAnyItHandsNoneOn) {
   const Listener listener("127.0.0.1", 0);
   EXPECT_FALSE(listener.hands_options_on(0));
 }
+
+// --- Descriptors of others ---
 
 UniqueFd listening_socket() {
   UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
