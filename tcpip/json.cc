@@ -547,20 +547,20 @@ json read_json(const ReadWriter& connection, const Wait& wait) {
 json read_json(const ReadWriter& connection, const JsonOptions& options,
                const Wait& wait) {
   json data;
-  internal::read_text(connection, "read_json", wait,
-                      [&](const std::string& text) {
-                        data = parse(text, options, "read_json", &connection);
-                      });
+  std::string text;
+  internal::read_text(connection, "read_json", wait, text, [&] {
+    data = parse(text, options, "read_json", &connection);
+  });
   return data;
 }
 
 std::optional<json> try_read_json(const ReadWriter& connection,
                                   const JsonOptions& options) {
   std::optional<json> data;
-  internal::try_read_text(
-      connection, "try_read_json", [&](const std::string& text) {
-        data = parse(text, options, "try_read_json", &connection);
-      });
+  std::string text;
+  internal::try_read_text(connection, "try_read_json", text, [&] {
+    data = parse(text, options, "try_read_json", &connection);
+  });
   return data;
 }
 

@@ -20,10 +20,10 @@ using internal::Counters;
 using internal::Heartbeats;
 using internal::Link;
 using internal::LinkSource;
+using internal::LinkUse;
 using internal::Receiver;
 using internal::Sender;
 using internal::TextFormat;
-using internal::TextLink;
 using Source = std::shared_ptr<const LinkSource>;
 using Parts = std::span<const std::string_view>;
 
@@ -37,19 +37,24 @@ constexpr int kMostHeartbeats = 1000;
                          source ? source->subject() : std::string());
 }
 
-std::shared_ptr<Link> link_or_null(const Source& source) {
-  return source ? source->link() : nullptr;
-}
+// The connection that a call uses. `kUse` says what for.
+template <LinkUse::For kUse>
+class Found {
+ public:
+  // Throws ConnectionError without a connection.
+  Found(const Source& source, const char* operation)
+      : use_(source.get(), kUse) {
+    if (use_.link() == nullptr) throw_not_connected(source, operation);
+  }
 
-std::shared_ptr<Link> find_link(const Source& source, const char* operation) {
-  std::shared_ptr<Link> link = link_or_null(source);
-  if (!link) throw_not_connected(source, operation);
-  return link;
-}
+  Link& operator*() const { return *use_.link(); }
+  Link* operator->() const { return use_.link(); }
 
-TextLink find_text_link(const Source& source) {
-  return source ? source->text_link() : TextLink();
-}
+ private:
+  const LinkUse use_;
+};
+using ToRead = Found<LinkUse::For::kRead>;
+using ToWrite = Found<LinkUse::For::kWrite>;
 
 // Calls `read`, which returns an optional message, until the message is not a
 // heartbeat. Throws for a heartbeat if heartbeats are not expected.
@@ -87,20 +92,24 @@ std::string value_or_time_out(std::optional<std::string> message,
   return *std::move(message);
 }
 
-// Decodes a message and gives the text to `use`, while the message is still in
-// the reader: if there is no memory for that, it stays there. A heartbeat is
-// left alone.
+// Decodes a message and calls `use`, while the message is still in the reader:
+// if there is no memory for that, it stays there. A heartbeat is left alone.
 class Decoder final : public Receiver::Consumer {
  public:
   Decoder(const Link& link, const TextFormat& format, const char* operation,
-          const internal::UseText& use)
-      : link_(link), format_(format), operation_(operation), use_(use) {}
+          std::string& text, const internal::UseText& use)
+      : link_(link),
+        format_(format),
+        operation_(operation),
+        text_(text),
+        use_(use) {}
 
-  void consume(std::string_view message) override {
+  [[gnu::hot]] void consume(std::string_view message) override {
     is_heartbeat_ = format_.is_heartbeat(message);
     if (is_heartbeat_) return;
     try {
-      use_(format_.decode(message, operation_, link_.record->peer));
+      format_.decode(message, text_, operation_, link_.record->peer);
+      if (use_) use_();
     } catch (const Error&) {
       link_.meter.count(&Counters::decode_errors);
       throw;
@@ -112,18 +121,22 @@ class Decoder final : public Receiver::Consumer {
   const Link& link_;
   const TextFormat& format_;
   const char* const operation_;
+  std::string& text_;
   const internal::UseText& use_;
   bool is_heartbeat_ = false;
 };
 
 // False if there is no message; never if it waits.
-bool read_message(const Source& source, Call call, bool waits,
-                  const internal::UseText& use) {
-  const auto [link, format] = find_text_link(source);
-  if (!link) throw_not_connected(source, call.operation);
+[[gnu::hot]] bool read_message(const Source& source, Call call, bool waits,
+                               std::string& text,
+                               const internal::UseText& use) {
+  const LinkUse use_link(source.get(), LinkUse::For::kRead);
+  Link* const link = use_link.link();
+  if (link == nullptr) throw_not_connected(source, call.operation);
+  const TextFormat* const format = use_link.format();
   Receiver& receiver = *link->receiver;
   for (int left = kMostHeartbeats;;) {
-    Decoder decoder(*link, *format, call.operation, use);
+    Decoder decoder(*link, *format, call.operation, text, use);
     if (waits) {
       receiver.read_until(call, format->terminator(), decoder);
     } else if (!receiver.try_read_until(call.operation, format->terminator(),
@@ -186,6 +199,12 @@ SendResult send_parts(Link* link, const char* operation, Parts parts,
   }
 }
 
+SendResult send_to(const Source& source, const char* operation, Parts parts,
+                   Behind behind) {
+  const LinkUse use(source.get(), LinkUse::For::kWrite);
+  return send_parts(use.link(), operation, parts, behind);
+}
+
 // A text message, and the connection that it is for.
 class TextMessage {
  public:
@@ -195,23 +214,23 @@ class TextMessage {
               std::string_view text)
       : source_(source),
         operation_(operation),
-        target_(find_text_link(source)) {
-    if (!target_.format) return;
-    parts_ = {target_.format->encode(text, storage_, operation),
-              target_.format->terminator()};
+        target_(source.get(), LinkUse::For::kWrite) {
+    if (target_.format() == nullptr) return;
+    parts_ = {target_.format()->encode(text, storage_, operation),
+              target_.format()->terminator()};
   }
 
-  Link* link_or_null() const { return target_.link.get(); }
+  Link* link_or_null() const { return target_.link(); }
   Link& link() const {
-    if (!target_.link) throw_not_connected(source_, operation_);
-    return *target_.link;
+    if (target_.link() == nullptr) throw_not_connected(source_, operation_);
+    return *target_.link();
   }
   Parts parts() const { return parts_; }
 
  private:
   const Source& source_;
   const char* const operation_;
-  const TextLink target_;
+  const LinkUse target_;
   std::string storage_;
   std::array<std::string_view, 2> parts_;
 };
@@ -220,7 +239,7 @@ class TextMessage {
 template <class Separators>
 std::string read_until_any(const Source& source, Call call,
                            const Separators& separators) {
-  const std::shared_ptr<Link> link = find_link(source, call.operation);
+  const ToRead link(source, call.operation);
   const auto read = [&] {
     return std::optional(link->receiver->read_until(call, separators));
   };
@@ -231,19 +250,20 @@ std::string read_until_any(const Source& source, Call call,
 
 namespace internal {
 
-void read_text(const ReadWriter& from, const char* operation, const Wait& wait,
-               const UseText& use) {
-  read_message(from.source_, {operation, wait}, true, use);
+[[gnu::hot]] void read_text(const ReadWriter& from, const char* operation,
+                            const Wait& wait, std::string& text,
+                            const UseText& use) {
+  read_message(from.source_, {operation, wait}, true, text, use);
 }
 
 bool try_read_text(const ReadWriter& from, const char* operation,
-                   const UseText& use) {
+                   std::string& text, const UseText& use) {
   const Wait wait = Wait::none();
-  return read_message(from.source_, {operation, wait}, false, use);
+  return read_message(from.source_, {operation, wait}, false, text, use);
 }
 
-void write_text(const ReadWriter& to, const char* operation,
-                std::string_view text, const Wait& wait) {
+[[gnu::hot]] void write_text(const ReadWriter& to, const char* operation,
+                             std::string_view text, const Wait& wait) {
   const TextMessage message(to.source_, operation, text);
   write_parts(message.link(), {operation, wait}, message.parts());
 }
@@ -278,7 +298,7 @@ std::optional<std::string> try_read_bytes_until(const ReadWriter& from,
                                                 std::string_view separator) {
   const Wait wait = Wait::none();
   const Call call{operation, wait};
-  const auto link = find_link(from.source_, operation);
+  const ToRead link(from.source_, operation);
   return read_bytes(*link, call, [&] {
     return link->receiver->try_read_until(operation, separator);
   });
@@ -286,30 +306,30 @@ std::optional<std::string> try_read_bytes_until(const ReadWriter& from,
 
 void write_bytes(const ReadWriter& to, const char* operation,
                  std::string_view data, const Wait& wait) {
-  write_parts(*find_link(to.source_, operation), {operation, wait}, {&data, 1});
+  write_parts(*ToWrite(to.source_, operation), {operation, wait}, {&data, 1});
 }
 
 void write_piece(const ReadWriter& to, const char* operation,
                  std::string_view data, const Wait& wait) {
-  write_parts(*find_link(to.source_, operation), {operation, wait, true},
+  write_parts(*ToWrite(to.source_, operation), {operation, wait, true},
               {&data, 1});
 }
 
 void drain_piece(const ReadWriter& to, const char* operation,
                  const Wait& wait) {
-  const auto link = find_link(to.source_, operation);
+  const ToWrite link(to.source_, operation);
   write_to(*link, [&](Sender& sender) {
     sender.drain({operation, wait, true});
   });
 }
 
 std::size_t discard_bytes(const ReadWriter& from, const char* operation) {
-  return find_link(from.source_, operation)->receiver->discard(operation);
+  return ToRead(from.source_, operation)->receiver->discard(operation);
 }
 
 std::shared_ptr<Receiver> receiver_of(const ReadWriter& read_writer,
                                       const char* operation) {
-  return find_link(read_writer.source_, operation)->receiver;
+  return ToRead(read_writer.source_, operation)->receiver;
 }
 
 std::string subject_of(const ReadWriter& read_writer) {
@@ -329,7 +349,7 @@ ReadWriter::~ReadWriter() = default;
 // --- Reading ---
 
 std::string ReadWriter::read(std::size_t n, const Wait& wait) const {
-  const auto link = find_link(source_, "read");
+  const ToRead link(source_, "read");
   return link->receiver->read({"read", wait}, n);
 }
 
@@ -338,23 +358,23 @@ std::string ReadWriter::read_all(const Wait& wait) const {
 }
 
 std::string ReadWriter::read_all(std::size_t max, const Wait& wait) const {
-  const auto link = find_link(source_, "read_all");
+  const ToRead link(source_, "read_all");
   return link->receiver->read_all({"read_all", wait}, max);
 }
 
 std::string ReadWriter::read_exactly(std::size_t n, const Wait& wait) const {
-  const auto link = find_link(source_, "read_exactly");
+  const ToRead link(source_, "read_exactly");
   return link->receiver->read_exactly({"read_exactly", wait}, n);
 }
 
 void ReadWriter::read_exactly(std::span<std::byte> out,
                               const Wait& wait) const {
-  const auto link = find_link(source_, "read_exactly");
+  const ToRead link(source_, "read_exactly");
   link->receiver->read_exactly({"read_exactly", wait}, out);
 }
 
 void ReadWriter::read_struct(std::span<std::byte> out, const Wait& wait) const {
-  const auto link = find_link(source_, "read_into");
+  const ToRead link(source_, "read_into");
   link->receiver->read_exactly({"read_into", wait}, out);
 }
 
@@ -362,13 +382,13 @@ std::string ReadWriter::read_until_silence(std::chrono::microseconds silence,
                                            std::size_t max,
                                            const Wait& wait) const {
   const Call call{"read_until_silence", wait};
-  const auto link = find_link(source_, call.operation);
+  const ToRead link(source_, call.operation);
   return link->receiver->read_until_silence(call, silence, max);
 }
 
 std::string ReadWriter::read_line(const Wait& wait) const {
   const Call call{"read_line", wait};
-  const auto link = find_link(source_, call.operation);
+  const ToRead link(source_, call.operation);
   const auto read = [&] {
     return std::optional(link->receiver->read_line(call));
   };
@@ -386,22 +406,21 @@ std::string ReadWriter::read_until(Separators separators,
                         Parts(separators.begin(), separators.size()));
 }
 
-std::string ReadWriter::read_str(const Wait& wait) const {
+[[gnu::hot]] std::string ReadWriter::read_str(const Wait& wait) const {
   std::string text;
-  internal::read_text(*this, "read_str", wait,
-                      [&text](std::string read) { text = std::move(read); });
+  internal::read_text(*this, "read_str", wait, text);
   return text;
 }
 
 std::optional<std::string> ReadWriter::try_read(std::size_t n) const {
-  const auto link = find_link(source_, "try_read");
+  const ToRead link(source_, "try_read");
   return link->receiver->try_read("try_read", n);
 }
 
 std::optional<std::string> ReadWriter::try_read_line() const {
   const Wait wait = Wait::none();
   const Call call{"try_read_line", wait};
-  const auto link = find_link(source_, call.operation);
+  const ToRead link(source_, call.operation);
   return read_bytes(*link, call, [&] {
     return link->receiver->try_read_line(call.operation);
   });
@@ -413,43 +432,41 @@ std::optional<std::string> ReadWriter::try_read_until(
 }
 
 std::optional<std::string> ReadWriter::try_read_exactly(std::size_t n) const {
-  const auto link = find_link(source_, "try_read_exactly");
+  const ToRead link(source_, "try_read_exactly");
   return link->receiver->try_read_exactly("try_read_exactly", n);
 }
 
 std::optional<std::string> ReadWriter::try_read_until_silence(
     std::chrono::microseconds silence, std::size_t max) const {
   constexpr const char* kOperation = "try_read_until_silence";
-  const auto link = find_link(source_, kOperation);
+  const ToRead link(source_, kOperation);
   return link->receiver->try_read_until_silence(kOperation, silence, max);
 }
 
 std::optional<std::string> ReadWriter::try_read_str() const {
-  std::optional<std::string> text;
-  internal::try_read_text(*this, "try_read_str", [&text](std::string read) {
-    text = std::move(read);
-  });
+  std::optional<std::string> text(std::in_place);
+  if (!internal::try_read_text(*this, "try_read_str", *text)) text.reset();
   return text;
 }
 
 bool ReadWriter::try_read_struct(std::span<std::byte> out) const {
-  const auto link = find_link(source_, "try_read_into");
+  const ToRead link(source_, "try_read_into");
   return link->receiver->try_read_exactly("try_read_into", out);
 }
 
 void ReadWriter::handle_received_heartbeat() const {
   constexpr const char* kOperation = "handle_received_heartbeat";
-  const auto link = find_link(source_, kOperation);
+  const ToWrite link(source_, kOperation);
   link->core->note_heartbeat(*link, kOperation, Heartbeats::kJustCome);
 }
 
 bool ReadWriter::wait_readable(const Wait& wait) const {
-  const auto link = find_link(source_, "wait_readable");
+  const ToRead link(source_, "wait_readable");
   return link->receiver->wait_readable({"wait_readable", wait});
 }
 
 std::size_t ReadWriter::skip(std::size_t n) const {
-  return find_link(source_, "skip")->receiver->skip("skip", n);
+  return ToRead(source_, "skip")->receiver->skip("skip", n);
 }
 
 std::size_t ReadWriter::discard() const {
@@ -458,19 +475,19 @@ std::size_t ReadWriter::discard() const {
 
 std::size_t ReadWriter::discard_until(std::string_view separator,
                                       const Wait& wait) const {
-  const auto link = find_link(source_, "discard_until");
+  const ToRead link(source_, "discard_until");
   return link->receiver->discard_until({"discard_until", wait}, separator);
 }
 
 // --- Writing ---
 
 void ReadWriter::write(std::string_view data, const Wait& wait) const {
-  write_parts(*find_link(source_, "write"), {"write", wait}, {&data, 1});
+  write_parts(*ToWrite(source_, "write"), {"write", wait}, {&data, 1});
 }
 
 void ReadWriter::write_lines(std::span<const std::string_view> parts,
                              const Wait& wait) const {
-  write_parts(*find_link(source_, "write_lines"), {"write_lines", wait}, parts);
+  write_parts(*ToWrite(source_, "write_lines"), {"write_lines", wait}, parts);
 }
 
 void ReadWriter::write_lines(std::initializer_list<std::string_view> parts,
@@ -480,7 +497,7 @@ void ReadWriter::write_lines(std::initializer_list<std::string_view> parts,
 
 void ReadWriter::write_structs(std::span<const std::string_view> parts,
                                const Wait& wait) const {
-  write_parts(*find_link(source_, "write_from"), {"write_from", wait}, parts);
+  write_parts(*ToWrite(source_, "write_from"), {"write_from", wait}, parts);
 }
 
 void ReadWriter::write_str(std::string_view text, const Wait& wait) const {
@@ -488,20 +505,20 @@ void ReadWriter::write_str(std::string_view text, const Wait& wait) const {
 }
 
 bool ReadWriter::try_write(std::string_view data) const {
-  return try_write_parts(*find_link(source_, "try_write"), "try_write",
+  return try_write_parts(*ToWrite(source_, "try_write"), "try_write",
                          {&data, 1});
 }
 
 bool ReadWriter::try_write_lines(
     std::span<const std::string_view> parts) const {
-  return try_write_parts(*find_link(source_, "try_write_lines"),
+  return try_write_parts(*ToWrite(source_, "try_write_lines"),
                          "try_write_lines", parts);
 }
 
 bool ReadWriter::try_write_structs(
     std::span<const std::string_view> parts) const {
-  return try_write_parts(*find_link(source_, "try_write_from"),
-                         "try_write_from", parts);
+  return try_write_parts(*ToWrite(source_, "try_write_from"), "try_write_from",
+                         parts);
 }
 
 bool ReadWriter::try_write_str(std::string_view text) const {
@@ -509,20 +526,17 @@ bool ReadWriter::try_write_str(std::string_view text) const {
 }
 
 SendResult ReadWriter::send(std::string_view data) const {
-  return send_parts(link_or_null(source_).get(), "send", {&data, 1},
-                    Behind::kOthers);
+  return send_to(source_, "send", {&data, 1}, Behind::kOthers);
 }
 
 SendResult ReadWriter::send_lines(
     std::span<const std::string_view> parts) const {
-  return send_parts(link_or_null(source_).get(), "send_lines", parts,
-                    Behind::kOthers);
+  return send_to(source_, "send_lines", parts, Behind::kOthers);
 }
 
 SendResult ReadWriter::send_structs(
     std::span<const std::string_view> parts) const {
-  return send_parts(link_or_null(source_).get(), "send_from", parts,
-                    Behind::kOthers);
+  return send_to(source_, "send_from", parts, Behind::kOthers);
 }
 
 SendResult ReadWriter::send_str(std::string_view text) const {
@@ -530,20 +544,17 @@ SendResult ReadWriter::send_str(std::string_view text) const {
 }
 
 SendResult ReadWriter::try_send(std::string_view data) const {
-  return send_parts(link_or_null(source_).get(), "try_send", {&data, 1},
-                    Behind::kNone);
+  return send_to(source_, "try_send", {&data, 1}, Behind::kNone);
 }
 
 SendResult ReadWriter::try_send_lines(
     std::span<const std::string_view> parts) const {
-  return send_parts(link_or_null(source_).get(), "try_send_lines", parts,
-                    Behind::kNone);
+  return send_to(source_, "try_send_lines", parts, Behind::kNone);
 }
 
 SendResult ReadWriter::try_send_structs(
     std::span<const std::string_view> parts) const {
-  return send_parts(link_or_null(source_).get(), "try_send_from", parts,
-                    Behind::kNone);
+  return send_to(source_, "try_send_from", parts, Behind::kNone);
 }
 
 SendResult ReadWriter::try_send_str(std::string_view text) const {
@@ -551,13 +562,13 @@ SendResult ReadWriter::try_send_str(std::string_view text) const {
 }
 
 void ReadWriter::drain(const Wait& wait) const {
-  const auto link = find_link(source_, "drain");
+  const ToWrite link(source_, "drain");
   write_to(*link, [&](Sender& sender) { sender.drain({"drain", wait}); });
 }
 
 std::size_t ReadWriter::unsent() const {
-  const auto link = link_or_null(source_);
-  return link ? link->sender->unsent() : 0;
+  const LinkUse use(source_.get(), LinkUse::For::kWrite);
+  return use.link() ? use.link()->sender->unsent() : 0;
 }
 
 }  // namespace tcpip

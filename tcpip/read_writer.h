@@ -58,14 +58,14 @@ class LinkSource;
 class Receiver;
 
 // read_str(), write_str(), send_str() and their try_ forms under another name
-// in errors, for json.h. The reads give the text to `use`; if that throws
-// std::bad_alloc, the message stays where it is. try_read_text() returns false
-// if there is no message.
-using UseText = std::function<void(std::string text)>;
+// in errors, for json.h. The reads set `text`, then call `use()`, if there is
+// one; if that throws std::bad_alloc, the message stays where it is.
+// try_read_text() returns false if there is no message.
+using UseText = std::function<void()>;
 void read_text(const ReadWriter& from, const char* operation, const Wait& wait,
-               const UseText& use);
+               std::string& text, const UseText& use = nullptr);
 bool try_read_text(const ReadWriter& from, const char* operation,
-                   const UseText& use);
+                   std::string& text, const UseText& use = nullptr);
 void write_text(const ReadWriter& to, const char* operation,
                 std::string_view text, const Wait& wait);
 bool try_write_text(const ReadWriter& to, const char* operation,
@@ -269,9 +269,9 @@ class ReadWriter {
 
  private:
   friend void internal::read_text(const ReadWriter&, const char*, const Wait&,
-                                  const internal::UseText&);
+                                  std::string&, const internal::UseText&);
   friend bool internal::try_read_text(const ReadWriter&, const char*,
-                                      const internal::UseText&);
+                                      std::string&, const internal::UseText&);
   friend void internal::write_text(const ReadWriter&, const char*,
                                    std::string_view, const Wait&);
   friend bool internal::try_write_text(const ReadWriter&, const char*,

@@ -82,10 +82,7 @@ class Counted {
   explicit Counted(std::atomic<int>& count) noexcept : count_(count) {
     ++count_;
   }
-  ~Counted() {
-    --count_;
-    count_.notify_all();
-  }
+  ~Counted() { --count_; }
   Counted(const Counted&) = delete;
   Counted& operator=(const Counted&) = delete;
 
@@ -149,17 +146,27 @@ RefusedOptions Socket::set_options(const SocketOptions& options) noexcept {
   return internal::set_options(fd_.get(), is_internet(local_), options);
 }
 
-IoResult Socket::receive(void* data, std::size_t size,
-                         const Wait& wait) noexcept {
-  if (wait.stop.stop_requested()) return {IoStatus::kStopped};
-  if (is_closed()) return {IoStatus::kClosed};
+[[gnu::hot]] IoResult Socket::receive(void* data, std::size_t size,
+                                      const Wait& wait) noexcept {
   using std::chrono::microseconds;
   if (wait.is_forever()) {
     const IoResult result = receive_plain(data, size, microseconds(0));
-    if (result.status != IoStatus::kTimeout) return result;
-  } else if (wait.is_none()) {
+    if (result.status != IoStatus::kTimeout) [[likely]] {
+      return result;
+    }
+  }
+  return receive_waiting(data, size, wait);
+}
+
+IoResult Socket::receive_waiting(void* data, std::size_t size,
+                                 const Wait& wait) noexcept {
+  if (wait.stop.stop_requested()) return {IoStatus::kStopped};
+  if (is_closed()) return {IoStatus::kClosed};
+  using std::chrono::microseconds;
+  if (wait.is_none()) {
     return receive_now(data, size);
-  } else if (!wait.stop.stop_possible()) {
+  }
+  if (!wait.stop.stop_possible() && !wait.deadline.is_never()) {
     const Deadline::Clock::duration left = wait.deadline.remaining();
     if (left == Deadline::Clock::duration::zero()) {
       return receive_now(data, size);
@@ -196,9 +203,8 @@ IoResult Socket::receive(void* data, std::size_t size,
 // The error that another thread's call may have been given a moment ago, or 0.
 int Socket::error_of_another_call() const noexcept {
   // What is counted never blocks.
-  for (int count = may_have_error_; count > 0; count = may_have_error_) {
-    if (lost_error() != 0) break;
-    may_have_error_.wait(count);
+  while (may_have_error_ > 0 && lost_error() == 0) {
+    internal::sleep_until(Deadline::after(std::chrono::microseconds(20)));
   }
   return lost_error();
 }
@@ -249,18 +255,10 @@ IoResult Socket::receive_now(void* data, std::size_t size) noexcept {
 
 // One recv() without a poll, for at most `timeout`, or forever if that is 0.
 // kTimeout, too, if the kernel does not take the time-out: then poll.
-IoResult Socket::receive_plain(void* data, std::size_t size,
-                               std::chrono::microseconds timeout) noexcept {
-  if (timeout != receive_timeout_) {
-    const auto whole =
-        std::chrono::duration_cast<std::chrono::seconds>(timeout);
-    const timeval value{static_cast<time_t>(whole.count()),
-                        static_cast<suseconds_t>((timeout - whole).count())};
-    if (::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &value,
-                     sizeof value) != 0) {
-      return {IoStatus::kTimeout};
-    }
-    receive_timeout_ = timeout;
+[[gnu::hot]] inline IoResult Socket::receive_plain(
+    void* data, std::size_t size, std::chrono::microseconds timeout) noexcept {
+  if (timeout != receive_timeout_ && !set_receive_timeout(timeout)) {
+    return {IoStatus::kTimeout};
   }
   for (int refused = 0;; ++refused) {
     // Set the flag, then look at closed_; close() sets closed_, then looks at
@@ -272,6 +270,10 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
       return {IoStatus::kClosed};
     }
     const ssize_t got = ::recv(fd_.get(), data, size, 0);
+    if (got > 0) [[likely]] {
+      in_plain_receive_.store(false, std::memory_order_release);
+      return {IoStatus::kOk, static_cast<std::size_t>(got)};
+    }
     const int error_number = errno;
     const bool closed = is_closed();
     const bool lost = got < 0 && !closed && error_number != EINTR &&
@@ -279,7 +281,6 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
     // Before the flag changes: see await_error_of_another_call().
     const IoResult failure = lost ? failed(error_number) : IoResult{};
     in_plain_receive_.store(false, std::memory_order_release);
-    if (got > 0) return {IoStatus::kOk, static_cast<std::size_t>(got)};
     if (closed) return {IoStatus::kClosed};
     if (got == 0) return ended();
     if (lost) return failure;
@@ -293,6 +294,21 @@ IoResult Socket::receive_plain(void* data, std::size_t size,
     if (refused > 0) result = pause(refused, {}, *receive_waker_);
     if (result.status != IoStatus::kOk) return result;
   }
+}
+
+// False if the kernel does not take the time-out, or after close().
+bool Socket::set_receive_timeout(std::chrono::microseconds timeout) noexcept {
+  // A child that fork() has made shares the socket with its parent.
+  if (is_closed()) return false;
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(timeout);
+  const timeval value{static_cast<time_t>(whole.count()),
+                      static_cast<suseconds_t>((timeout - whole).count())};
+  if (::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &value, sizeof value) !=
+      0) {
+    return false;
+  }
+  receive_timeout_ = timeout;
+  return true;
 }
 
 // Needs neither a descriptor nor memory: without them, it looks again and
@@ -381,7 +397,7 @@ IoResult Socket::send_with(Send send) noexcept {
   }
 }
 
-IoResult Socket::send_now(const Piece& piece) noexcept {
+[[gnu::hot]] IoResult Socket::send_now(const Piece& piece) noexcept {
   return send_with([&] {
     return ::send(fd_.get(), piece.data, piece.size,
                   MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -425,16 +441,22 @@ std::error_code Socket::shutdown_send() noexcept {
 
 void Socket::close(Wake wake) noexcept {
   if (closed_.exchange(true) || !process_.is_here()) return;
+  // Our own reader before FIN, which wakes the peer: on the same machine it
+  // would run first.
+  receive_waker_->signal();
+  const bool is_plain = in_plain_receive_.load();
+  if (is_plain) {
+    wake_at_ = Deadline::after(kAcknowledgeTime);
+    wake_pending_ = true;
+    if (wake == Wake::kNow || unacknowledged() == 0) wake_receive();
+  }
   // Only the sending direction: after a shutdown of the other one too, the
   // kernel answers what the peer still sends with a reset, and the peer loses
   // our last bytes.
   ::shutdown(fd_.get(), SHUT_WR);
-  receive_waker_->signal();
   send_waker_->signal();
-  if (!in_plain_receive_.load()) return;
-  wake_at_ = Deadline::after(kAcknowledgeTime);
-  wake_pending_ = true;
-  if (wake == Wake::kNow || unacknowledged() <= 1) wake_receive();
+  // FIN counts as one.
+  if (is_plain && unacknowledged() <= 1) wake_receive();
 }
 
 void Socket::wake_receive() noexcept {

@@ -185,6 +185,9 @@ class Socket {
  private:
   IoResult receive_plain(void* data, std::size_t size,
                          std::chrono::microseconds timeout) noexcept;
+  bool set_receive_timeout(std::chrono::microseconds timeout) noexcept;
+  IoResult receive_waiting(void* data, std::size_t size,
+                           const Wait& wait) noexcept;
   template <class Send>
   IoResult send_with(Send send) noexcept;
   IoResult pause(int refused, const Wait& wait,

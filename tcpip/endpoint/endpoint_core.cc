@@ -134,6 +134,8 @@ struct EndpointCore::Ended {
   // sink. Wakes all threads that wait for a change.
   ~Ended() {
     if (!link) return;
+    link->record->forget();
+    core.forget();
     if (event.callbacks) std::exchange(event.callbacks, nullptr)->wake();
     request_stop(link->record->stop);
     core.changed_.notify_all();
@@ -387,8 +389,8 @@ void EndpointCore::set_encoding(std::string encoding) {
   process_.check("set_encoding");
   auto codec = std::make_shared<const TextCodec>(std::move(encoding));
   const MutexLock lock(mutex_);
-  format_ = std::make_shared<const TextFormat>(std::move(codec),
-                                               format_->terminator());
+  set_format(std::make_shared<const TextFormat>(std::move(codec),
+                                                format_->terminator()));
 }
 
 void EndpointCore::set_terminator(std::string terminator) {
@@ -397,7 +399,14 @@ void EndpointCore::set_terminator(std::string terminator) {
   auto format = std::make_shared<const TextFormat>(format_->codec(),
                                                    std::move(terminator));
   if (config_.heartbeats.are_used()) format->check_heartbeats();
+  set_format(std::move(format));
+}
+
+void EndpointCore::set_format(
+    std::shared_ptr<const TextFormat> format) noexcept {
   format_ = std::move(format);
+  note_change();
+  if (current_) current_->record->note_change();
 }
 
 // --- The connection ---
@@ -614,8 +623,8 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
     const MutexLock lock(mutex_);
     if (const auto refusal = may_not_admit(force)) return *refusal;
     if (current_) {
-      current_->record->over = true;  // so that no further read begins
-      current_->socket->at_end();     // notes an error, if there is one
+      set_over();
+      current_->socket->at_end();  // notes an error, if there is one
       // One count for the reason and for the event that tells it.
       const std::size_t unread = unread_bytes(*current_);
       if (unread == 0 && has_hung_up(*current_)) {
@@ -645,15 +654,23 @@ EndpointCore::Admission EndpointCore::admit(const std::shared_ptr<Link>& link,
   ++count_;
   should_be_connected_ = true;
   current_ = link;
+  note_change();
   changed_.notify_all();
   return Admission::kAccepted;
+}
+
+// From now on no further read of the current connection begins: who asks for it
+// waits for the lock.
+void EndpointCore::set_over() noexcept {
+  current_->record->set_over();
+  note_change();
 }
 
 // Ends the current connection. Needs no memory: the Link has it.
 void EndpointCore::end_link(DisconnectReason reason, std::error_code error,
                             Ended& ended,
                             std::optional<std::size_t> unread) noexcept {
-  current_->record->over = true;  // so that no further read begins
+  set_over();
   *current_number_ = 0;
   ended.unread = unread ? *unread : unread_bytes(*current_);
   if (current_->over.event) {

@@ -301,6 +301,9 @@ class EndpointCore final : public LinkSource,
                                        const Wait& wait,
                                        Greeted greeted = Greeted::kOrNot)
       TCPIP_REQUIRES(mutex_);
+  void set_format(std::shared_ptr<const TextFormat> format) noexcept
+      TCPIP_REQUIRES(mutex_);
+  void set_over() noexcept TCPIP_REQUIRES(mutex_);
   // `unread`: what the event says is dropped; counted if it is not given.
   void end_link(DisconnectReason reason, std::error_code error, Ended& ended,
                 std::optional<std::size_t> unread = {}) noexcept

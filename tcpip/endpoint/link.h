@@ -28,6 +28,7 @@
 #include "tcpip/address.h"
 #include "tcpip/callback_queue.h"
 #include "tcpip/endpoint/heartbeats.h"
+#include "tcpip/endpoint/link_source.h"
 #include "tcpip/socket.h"
 #include "tcpip/stream/meter.h"
 #include "tcpip/stream/receiver.h"
@@ -37,29 +38,6 @@
 namespace tcpip::internal {
 
 class EndpointCore;
-class TextFormat;
-struct Link;
-
-// A connection, and the format of its text messages.
-struct TextLink {
-  std::shared_ptr<Link> link;                // null as LinkSource::link()
-  std::shared_ptr<const TextFormat> format;  // null if there is no endpoint
-};
-
-// Where the members of a ReadWriter find their connection: a ConnectionRecord
-// gives its own, an EndpointCore the current one.
-class LinkSource {
- public:
-  // Null if there is no connection or it has ended.
-  virtual std::shared_ptr<Link> link() const = 0;
-  // The same with the format, for calls that begin now. Takes one lock.
-  virtual TextLink text_link() const = 0;
-  // What to name in an error if link() is null.
-  virtual std::string subject() const = 0;
-
- protected:
-  ~LinkSource() = default;
-};
 
 // The socket of an ended connection, and until when to linger for it.
 struct EndedSocket {
@@ -89,6 +67,13 @@ class ConnectionRecord final : public LinkSource {
   }
   TextLink text_link() const override;
   std::string subject() const override { return peer.to_string(); }
+  // From now on link() is null: no further read begins.
+  void set_over() noexcept {
+    over = true;
+    note_change();
+  }
+  using LinkSource::forget;
+  using LinkSource::note_change;
 
   const std::weak_ptr<EndpointCore> endpoint;
   const Address peer;

@@ -193,18 +193,27 @@ Character first_in_utf8(std::string_view text) {
 }
 
 // The index of the first byte, at or behind `i`, that is not ASCII; or the end.
-// Looks at eight bytes at a time.
-std::size_t skip_ascii(std::string_view text, std::size_t i) noexcept {
+// Looks at many bytes at a time.
+[[gnu::hot]] std::size_t skip_ascii(std::string_view text,
+                                    std::size_t i) noexcept {
   constexpr std::size_t kWord = sizeof(std::uint64_t);
-  const auto is_ascii = [text](std::size_t at) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, text.data() + at, kWord);
-    return (word & 0x8080808080808080) == 0;
+  const auto word = [text](std::size_t at) {
+    std::uint64_t result = 0;
+    std::memcpy(&result, text.data() + at, kWord);
+    return result;
   };
-  while (text.size() - i >= kWord && is_ascii(i)) i += kWord;
+  const auto is_ascii = [](std::uint64_t words) {
+    return (words & 0x8080808080808080) == 0;
+  };
+  while (text.size() - i >= 4 * kWord &&
+         is_ascii(word(i) | word(i + kWord) | word(i + 2 * kWord) |
+                  word(i + 3 * kWord))) {
+    i += 4 * kWord;
+  }
+  while (text.size() - i >= kWord && is_ascii(word(i))) i += kWord;
   // The last eight bytes overlap those before.
   if (text.size() - i < kWord && text.size() >= kWord &&
-      is_ascii(text.size() - kWord)) {
+      is_ascii(word(text.size() - kWord))) {
     return text.size();
   }
   while (i < text.size() && static_cast<unsigned char>(text[i]) < 0x80) ++i;
@@ -216,14 +225,14 @@ std::optional<std::size_t> find_non_ascii(std::string_view text) noexcept {
   return i < text.size() ? std::optional(i) : std::nullopt;
 }
 
-// True if `end` occurs in `text` + `end` before its place at the end.
-bool ends_early(std::string_view text, std::string_view end) {
-  if (text.find(end) != std::string_view::npos) return true;
-  // It may also begin in the text and end in the terminator.
+// True if what ends `end` behind its first n bytes also begins it: a text that
+// ends with those n bytes, and `end` behind it, have `end` twice.
+bool can_overlap(std::string_view end, std::size_t n) {
+  return end.starts_with(end.substr(n));
+}
+bool can_overlap(std::string_view end) {
   for (std::size_t n = 1; n < end.size(); ++n) {
-    if (text.ends_with(end.substr(0, n)) && end.starts_with(end.substr(n))) {
-      return true;
-    }
+    if (can_overlap(end, n)) return true;
   }
   return false;
 }
@@ -307,6 +316,10 @@ TextCodec::TextCodec(std::string name) : name_(std::move(name)) {
   }
 }
 
+inline bool TextCodec::is_plain(std::string_view bytes) const noexcept {
+  return unit_ == 1 && skip_ascii(bytes, 0) == bytes.size();
+}
+
 std::optional<std::size_t> TextCodec::decode(std::string_view bytes,
                                              std::string& text) const {
   if (encoding_ == Encoding::kUtf8 || encoding_ == Encoding::kAscii) {
@@ -325,6 +338,12 @@ std::optional<std::size_t> TextCodec::decode(std::string_view bytes,
   }
   text.reserve(text.size() + bytes.size() / unit_);
   while (at < bytes.size()) {
+    if (unit_ == 1) {
+      const std::size_t end = skip_ascii(bytes, at);
+      text += bytes.substr(at, end - at);
+      at = end;
+      if (at == bytes.size()) break;
+    }
     const Character c = first_in_units(bytes.substr(at), unit_, order);
     if (c.size == 0) return at;
     append_utf8(c.value, text);
@@ -333,8 +352,12 @@ std::optional<std::size_t> TextCodec::decode(std::string_view bytes,
   return std::nullopt;
 }
 
-std::string_view TextCodec::encode(std::string_view text, std::string& storage,
-                                   const char* operation) const {
+[[gnu::hot]] std::string_view TextCodec::encode(std::string_view text,
+                                                std::string& storage,
+                                                const char* operation) const {
+  if (is_plain(text)) [[likely]] {
+    return text;
+  }
   if (find_invalid_utf8(text)) {
     throw std::invalid_argument(
         fmt::format("{}: the text is not valid UTF-8", operation));
@@ -353,6 +376,12 @@ std::string_view TextCodec::encode(std::string_view text, std::string& storage,
   // A byte of UTF-8 becomes at most one code unit.
   storage.reserve(mark_.size() + unit_ * text.size());
   for (std::size_t at = 0; at < text.size();) {
+    if (unit_ == 1) {
+      const std::size_t end = skip_ascii(text, at);
+      storage += text.substr(at, end - at);
+      at = end;
+      if (at == text.size()) break;
+    }
     const Character c = first_in_utf8(text.substr(at));
     if (unit_ == 1 && c.value > 0xff) refuse(at);
     if (unit_ == 2 && c.value > 0xffff) {
@@ -371,40 +400,60 @@ std::string_view TextCodec::encode(std::string_view text, std::string& storage,
 
 TextFormat::TextFormat(std::shared_ptr<const TextCodec> codec,
                        std::string terminator)
-    : codec_(std::move(codec)), terminator_(std::move(terminator)) {
+    : codec_(std::move(codec)),
+      terminator_(std::move(terminator)),
+      can_overlap_(can_overlap(terminator_)) {
   if (terminator_.empty()) {
     throw std::invalid_argument("the terminator must have at least one byte");
   }
 }
 
-bool TextFormat::is_heartbeat(std::string_view message) const noexcept {
+[[gnu::hot]] bool TextFormat::is_heartbeat(
+    std::string_view message) const noexcept {
   return message.size() == kHeartbeat.size() + terminator_.size() &&
          message.starts_with(kHeartbeat) && message.ends_with(terminator_);
 }
 
+// True if the terminator occurs in `bytes` and the terminator before its place
+// at the end.
+inline bool TextFormat::ends_early(std::string_view bytes) const noexcept {
+  if (bytes.find(terminator_) != std::string_view::npos) return true;
+  if (!can_overlap_) return false;
+  const std::string_view end = terminator_;
+  for (std::size_t n = 1; n < end.size(); ++n) {
+    if (bytes.ends_with(end.substr(0, n)) && can_overlap(end, n)) return true;
+  }
+  return false;
+}
+
 void TextFormat::check_heartbeats() const {
-  if (ends_early(kHeartbeat, terminator_)) {
+  if (ends_early(kHeartbeat)) {
     throw std::invalid_argument(fmt::format(
         "the terminator occurs in \"{}\", which heartbeats consist of",
         kHeartbeat));
   }
 }
 
-std::string TextFormat::decode(std::string_view message, const char* operation,
-                               const Address& peer) const {
+[[gnu::hot]] void TextFormat::decode(std::string_view message,
+                                     std::string& text, const char* operation,
+                                     const Address& peer) const {
   message.remove_suffix(terminator_.size());
-  std::string text;
+  if (codec_->is_plain(message)) [[likely]] {
+    text = std::string(message);
+    return;
+  }
+  text.clear();
   if (const auto position = codec_->decode(message, text)) {
     throw DecodeError(operation, peer.to_string(), std::string(message),
                       *position);
   }
-  return text;
 }
 
-std::string_view TextFormat::encode(std::string_view text, std::string& storage,
-                                    const char* operation) const {
+[[gnu::hot]] std::string_view TextFormat::encode(std::string_view text,
+                                                 std::string& storage,
+                                                 const char* operation) const {
   const std::string_view bytes = codec_->encode(text, storage, operation);
-  if (ends_early(bytes, terminator_)) {
+  if (ends_early(bytes)) {
     throw std::invalid_argument(
         fmt::format("{}: the text contains the terminator", operation));
   }

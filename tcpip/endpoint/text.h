@@ -54,6 +54,9 @@ class TextCodec {
 
   const std::string& name() const noexcept { return name_; }
 
+  // True if the bytes are ASCII, and the text that they encode has the same
+  // ones.
+  bool is_plain(std::string_view bytes) const noexcept;
   // Appends the decoded bytes to `text`. Returns the index of the first wrong
   // byte, if there is one; the content of `text` is then undefined.
   std::optional<std::size_t> decode(std::string_view bytes,
@@ -90,18 +93,22 @@ class TextFormat {
   // Throws std::invalid_argument if the terminator would end a heartbeat early,
   // so that the peer would read something else.
   void check_heartbeats() const;
-  // The text of `message`, which must end with the terminator. Throws
-  // DecodeError with `operation` and `peer`.
-  std::string decode(std::string_view message, const char* operation,
-                     const Address& peer) const;
+  // Sets `text` to that of `message`, which must end with the terminator.
+  // Throws DecodeError with `operation` and `peer`; the content of `text` is
+  // then undefined.
+  void decode(std::string_view message, std::string& text,
+              const char* operation, const Address& peer) const;
   // As TextCodec::encode(). Also throws std::invalid_argument if the peer would
   // find the terminator before the end of the message.
   std::string_view encode(std::string_view text, std::string& storage,
                           const char* operation) const;
 
  private:
+  bool ends_early(std::string_view bytes) const noexcept;
+
   const std::shared_ptr<const TextCodec> codec_;
   const std::string terminator_;
+  const bool can_overlap_;  // a part of a message, and the terminator
 };
 
 }  // namespace tcpip::internal

@@ -5,7 +5,7 @@
 
 namespace tcpip::internal {
 
-std::span<char> ReceiveBuffer::make_room() {
+std::span<char> ReceiveBuffer::make_more_room() {
   const std::string_view unread = this->unread();
   if (unread.empty()) {
     base_ = head();
@@ -39,11 +39,6 @@ std::span<char> ReceiveBuffer::make_room() {
   }
   base_ = head();
   return {memory_.get() + unread.size(), capacity_ - unread.size()};
-}
-
-void ReceiveBuffer::add(std::size_t n) noexcept {
-  filled_up_ = n == capacity_ - static_cast<std::size_t>(tail() - base_);
-  tail_.store(tail() + n, std::memory_order_relaxed);
 }
 
 void ReceiveBuffer::count_past(std::size_t n) noexcept {

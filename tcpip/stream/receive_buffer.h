@@ -61,9 +61,19 @@ class ReceiveBuffer {
 
   // The memory for the next receive, at least one byte. Invalidates views.
   // Throws std::bad_alloc; then nothing is lost.
-  std::span<char> make_room();
+  std::span<char> make_room() {
+    // Mostly all was taken, and the memory has the right size.
+    if (empty() && !filled_up_ && capacity_ - 1 < kKeep) [[likely]] {
+      base_ = head();
+      return {memory_.get(), capacity_};
+    }
+    return make_more_room();
+  }
   // Call it after n bytes were received into the memory from make_room().
-  void add(std::size_t n) noexcept;
+  void add(std::size_t n) noexcept {
+    filled_up_ = n == capacity_ - static_cast<std::size_t>(tail() - base_);
+    tail_.store(tail() + n, std::memory_order_relaxed);
+  }
   // Counts n bytes as received and consumed that never were in the buffer. Only
   // while the buffer is empty.
   void count_past(std::size_t n) noexcept;
@@ -75,6 +85,7 @@ class ReceiveBuffer {
   }
 
  private:
+  std::span<char> make_more_room();
   std::uint64_t head() const noexcept {
     return head_.load(std::memory_order_relaxed);
   }

@@ -75,6 +75,9 @@ class Receiver::Operation {
 
   // Inline, since a call would double the cost of taking a buffered line.
   [[gnu::always_inline]] ~Operation() {
+    if (has_ended_) [[unlikely]] {
+      return;
+    }
     // Look at the buffer before end(): after it, another thread may read.
     if (!receiver_.has_observer_ || !(lost_ || receiver_.buffer_.empty())) {
       receiver_.sole_reader_.end();
@@ -88,6 +91,15 @@ class Receiver::Operation {
         receiver_.end_is_expected_.load(std::memory_order_seq_cst)) {
       receiver_.tell_observer(lost_);
     }
+  }
+
+  // Ends the operation before it throws a ConnectionError: the first exception
+  // of a process takes so long to throw that the observer must not wait for it.
+  // After this another thread may read.
+  void end_lost() noexcept {
+    has_ended_ = true;
+    receiver_.sole_reader_.end_before_look();
+    if (receiver_.has_observer_) receiver_.tell_observer(/*lost=*/true);
   }
 
   // Runs everything that may throw, and records how it has ended.
@@ -104,11 +116,14 @@ class Receiver::Operation {
  private:
   Receiver& receiver_;
   bool lost_ = false;
+  bool has_ended_ = false;
 };
 
 // What an operation knows while it fills the buffer again and again.
 struct Receiver::Attempt {
   const Call& call;
+  // To be ended if the connection is lost; null if the caller goes on then.
+  Operation* operation = nullptr;
   // Once the deadline has passed, the operation still takes as many bytes as
   // the kernel holds at that moment (`budget`), and no more: a peer that floods
   // cannot keep the call here. The first fill is not counted and does not look
@@ -133,10 +148,14 @@ void Receiver::tell_observer(bool lost) noexcept {
   if (const auto observer = observer_.lock()) observer->read_ended(lost);
 }
 
-void Receiver::check_stop(const Call& call) const {
-  if (call.wait.stop.stop_requested()) {
-    throw CancelledError(call.operation, peer());
+inline void Receiver::check_stop(const Call& call) const {
+  if (call.wait.stop.stop_requested()) [[unlikely]] {
+    throw_cancelled(call);
   }
+}
+
+void Receiver::throw_cancelled(const Call& call) const {
+  throw CancelledError(call.operation, peer());
 }
 
 void Receiver::throw_timeout(const Call& call) const {
@@ -201,18 +220,34 @@ template <class Consume>
   }
 }
 
-void Receiver::throw_incomplete(const char* operation,
+void Receiver::throw_incomplete(const Attempt& attempt,
                                 std::optional<std::size_t> expected) {
   const std::size_t size = buffer_.size();
-  const IncompleteReadError error(operation, peer(),
+  const IncompleteReadError error(attempt.call.operation, peer(),
                                   std::string(buffer_.unread()), expected);
   take(size);
+  if (attempt.operation != nullptr) attempt.operation->end_lost();
   throw error;
 }
 
-IoResult Receiver::receive(std::span<char> room, const Attempt& attempt) {
+void Receiver::throw_error(int error_number, const Attempt& attempt) {
+  const std::string peer = this->peer();
+  if (attempt.operation != nullptr) attempt.operation->end_lost();
+  throw_connection_error(error_number, attempt.call.operation, peer);
+}
+
+inline IoResult Receiver::receive(std::span<char> room,
+                                  const Attempt& attempt) {
+  if (spin_.count() > 0) [[unlikely]] {
+    return spin_and_receive(room, attempt);
+  }
+  return socket_->receive(room.data(), room.size(), attempt.call.wait);
+}
+
+IoResult Receiver::spin_and_receive(std::span<char> room,
+                                    const Attempt& attempt) {
   const Wait& wait = attempt.call.wait;
-  if (spin_.count() > 0 && !attempt.expired && !wait.deadline.has_passed()) {
+  if (!attempt.expired && !wait.deadline.has_passed()) {
     const Deadline until = std::min(Deadline::after(spin_), wait.deadline);
     do {
       if (wait.stop.stop_requested()) break;
@@ -225,16 +260,30 @@ IoResult Receiver::receive(std::span<char> room, const Attempt& attempt) {
   return socket_->receive(room.data(), room.size(), wait);
 }
 
-Receiver::Fill Receiver::fill(Attempt& attempt) {
-  const char* const operation = attempt.call.operation;
+[[gnu::hot]] Receiver::Fill Receiver::fill(Attempt& attempt) {
   check_stop(attempt.call);
+  if (has_ended() || attempt.filled) [[unlikely]] {
+    if (const std::optional<Fill> end = before_fill(attempt)) return *end;
+  }
+  const IoResult result = receive(buffer_.make_room(), attempt);
+  if (result.status != IoStatus::kOk || result.count == 0) [[unlikely]] {
+    return nothing_came(result, attempt);
+  }
+  buffer_.add(result.count);
+  const std::string_view unread = buffer_.unread();
+  meter_.received(unread.substr(unread.size() - result.count));
+  attempt.filled = true;
+  attempt.budget -= std::min(attempt.budget, result.count);
+  return Fill::kData;
+}
+
+// Nothing if there may be more to receive, and time for it.
+std::optional<Receiver::Fill> Receiver::before_fill(Attempt& attempt) {
   if (error_number() != 0) {
-    throw_connection_error(error_number(), operation, peer());
+    throw_error(error_number(), attempt);
   }
   if (eof_.load(std::memory_order_relaxed)) return Fill::kEof;
-
-  if (attempt.filled && !attempt.expired &&
-      attempt.call.wait.deadline.has_passed()) {
+  if (!attempt.expired && attempt.call.wait.deadline.has_passed()) {
     attempt.expired = true;
     attempt.budget = socket_->receivable();
   }
@@ -242,18 +291,23 @@ Receiver::Fill Receiver::fill(Attempt& attempt) {
   if (attempt.expired && attempt.budget == 0 && !socket_->at_end()) {
     return Fill::kTimeout;
   }
-  const IoResult result = receive(buffer_.make_room(), attempt);
+  return std::nullopt;
+}
+
+// What a fill() comes to that has received nothing.
+Receiver::Fill Receiver::nothing_came(const IoResult& result,
+                                      const Attempt& attempt) {
   switch (result.status) {
     case IoStatus::kTimeout:
       return Fill::kTimeout;
     case IoStatus::kStopped:
-      throw CancelledError(operation, peer());
+      throw_cancelled(attempt.call);
     case IoStatus::kClosed:
       // If this side closed the connection because it was lost, the loss is
       // what the program must be told.
       if (const int lost = socket_->lost_error(); lost != 0) {
         error_.store(lost, std::memory_order_relaxed);
-        throw_connection_error(lost, operation, peer());
+        throw_error(lost, attempt);
       }
       eof_.store(true, std::memory_order_relaxed);
       return Fill::kEof;
@@ -263,20 +317,12 @@ Receiver::Fill Receiver::fill(Attempt& attempt) {
       if (result.error_number == socket_->lost_error()) {
         error_.store(result.error_number, std::memory_order_relaxed);
       }
-      throw_connection_error(result.error_number, operation, peer());
+      throw_error(result.error_number, attempt);
     case IoStatus::kOk:
       break;
   }
-  if (result.count == 0) {
-    eof_.store(true, std::memory_order_relaxed);
-    return Fill::kEof;
-  }
-  buffer_.add(result.count);
-  const std::string_view unread = buffer_.unread();
-  meter_.received(unread.substr(unread.size() - result.count));
-  attempt.filled = true;
-  attempt.budget -= std::min(attempt.budget, result.count);
-  return Fill::kData;
+  eof_.store(true, std::memory_order_relaxed);
+  return Fill::kEof;
 }
 
 // Takes what has come without waiting. True if that was at least a byte. Leaves
@@ -319,31 +365,41 @@ std::optional<std::size_t> Receiver::until(SeparatorSpan separators,
                             fmt::format("{} (limit {} bytes)", what, limit_),
                             consumed);
   };
-  std::size_t longest = 0;
-  for (const std::string_view separator : separators) {
-    longest = std::max(longest, separator.size());
-  }
   for (;;) {
-    if (const auto match = buffer_.empty() ? std::nullopt : find(separators)) {
-      if (match->start > limit_) {
-        throw_overrun("separator is found, but chunk is longer than limit",
-                      match->start);
+    if (!buffer_.empty()) {
+      // Mostly the message has come as a whole.
+      if (separators.size() == 1) {
+        const std::size_t size =
+            buffered_message(attempt.call, separators.front());
+        if (size > 0) return size;
       }
-      return match->end;
+      if (const std::optional<Match> match = find(separators)) {
+        if (match->start > limit_) {
+          throw_overrun("separator is found, but chunk is longer than limit",
+                        match->start);
+        }
+        return match->end;
+      }
     }
     const std::size_t size = buffer_.size();
-    if (size + 1 > longest && size + 1 - longest > limit_) {
-      // asyncio reads up to twice the limit before it gives up: do the same.
-      if (size / 2 <= limit_ && top_up(operation)) continue;
-      throw_overrun("separator is not found, and chunk exceeds the limit",
-                    size + 1 - longest);
+    if (size > limit_) [[unlikely]] {
+      std::size_t longest = 0;
+      for (const std::string_view separator : separators) {
+        longest = std::max(longest, separator.size());
+      }
+      if (size + 1 > longest && size + 1 - longest > limit_) {
+        // asyncio reads up to twice the limit before it gives up: do the same.
+        if (size / 2 <= limit_ && top_up(operation)) continue;
+        throw_overrun("separator is not found, and chunk exceeds the limit",
+                      size + 1 - longest);
+      }
     }
     switch (fill(attempt)) {
       case Fill::kData:
         break;
       case Fill::kEof:
         if (at_end == AtEnd::kTakeRest) return buffer_.size();
-        throw_incomplete(operation, std::nullopt);
+        throw_incomplete(attempt, std::nullopt);
       case Fill::kTimeout:
         return std::nullopt;
     }
@@ -396,7 +452,7 @@ std::optional<std::size_t> Receiver::exactly(std::size_t n, Attempt& attempt) {
       case Fill::kData:
         break;
       case Fill::kEof:
-        throw_incomplete(attempt.call.operation, n);
+        throw_incomplete(attempt, n);
       case Fill::kTimeout:
         return std::nullopt;
     }
@@ -494,7 +550,6 @@ std::optional<std::size_t> Receiver::until_silence(
 
 // False, with `out` untouched, at the deadline.
 bool Receiver::exactly(std::span<std::byte> out, Attempt& attempt) {
-  const char* const operation = attempt.call.operation;
   check_stop(attempt.call);
   while (!socket_->is_closed() && buffer_.size() < out.size() &&
          out.size() - buffer_.size() >= kDirect) {
@@ -503,7 +558,7 @@ bool Receiver::exactly(std::span<std::byte> out, Attempt& attempt) {
       case Fill::kData:
         break;
       case Fill::kEof:
-        throw_incomplete(operation, out.size());
+        throw_incomplete(attempt, out.size());
       case Fill::kTimeout:
         return false;
     }
@@ -572,7 +627,7 @@ auto Receiver::read_with(const Call& call, std::size_t n, Consume consume) {
     return hand_out(n, consume);
   }
   return operation.run([&] {
-    Attempt attempt{call};
+    Attempt attempt{call, &operation};
     return hand_out(value(some(n, attempt), call), consume);
   });
 }
@@ -585,7 +640,7 @@ auto Receiver::read_line_with(const Call& call, Consume consume) {
     if (size > 0) return hand_out(size, consume);
   }
   return operation.run([&] {
-    Attempt attempt{call};
+    Attempt attempt{call, &operation};
     return hand_out(value(line(attempt), call), consume);
   });
 }
@@ -613,11 +668,10 @@ auto Receiver::read_until_with(const Call& call, SeparatorSpan separators,
 }
 
 // The size of the message, once all of it is in the buffer.
-[[gnu::noinline]] std::size_t Receiver::wait_until(Operation& operation,
-                                                   const Call& call,
-                                                   SeparatorSpan separators) {
+[[gnu::noinline, gnu::hot]] std::size_t Receiver::wait_until(
+    Operation& operation, const Call& call, SeparatorSpan separators) {
   return operation.run([&] {
-    Attempt attempt{call};
+    Attempt attempt{call, &operation};
     return value(until(separators, AtEnd::kThrow, attempt), call);
   });
 }
@@ -631,7 +685,7 @@ auto Receiver::read_exactly_with(const Call& call, std::size_t n,
     return hand_out(n, consume);
   }
   return operation.run([&] {
-    Attempt attempt{call};
+    Attempt attempt{call, &operation};
     return hand_out(value(exactly(n, attempt), call), consume);
   });
 }
@@ -644,7 +698,7 @@ auto Receiver::try_with(const char* name, Find find, Consume consume) {
   return operation.run([&]() -> Result {
     const Wait wait = Wait::none();
     const Call call{name, wait};
-    Attempt attempt{call};
+    Attempt attempt{call, &operation};
     const std::optional<std::size_t> size = find(attempt);
     if (!size) return std::nullopt;
     return hand_out(*size, consume);
@@ -668,7 +722,7 @@ std::string Receiver::read_all(const Call& call, std::size_t max) {
   Operation operation(*this, call.operation);
   return operation.run([&] {
     check_stop(call);
-    Attempt attempt{call};
+    Attempt attempt{call, &operation};
     for (;;) {
       if (buffer_.size() > max) {
         meter_.count(&Counters::overruns);
@@ -789,7 +843,7 @@ void Receiver::read_exactly(const Call& call, std::span<std::byte> out) {
     return;
   }
   operation.run([&] {
-    Attempt attempt{call};
+    Attempt attempt{call, &operation};
     if (!exactly(out, attempt)) throw_timeout(call);
   });
 }
@@ -800,7 +854,7 @@ bool Receiver::try_read_exactly(const char* name, std::span<std::byte> out) {
   check_size(out.size(), call);
   Operation operation(*this, name);
   return operation.run([&] {
-    Attempt attempt{call};
+    Attempt attempt{call, &operation};
     return exactly(out, attempt);
   });
 }
@@ -853,7 +907,7 @@ std::size_t Receiver::discard_until(const Call& call,
   Operation operation(*this, call.operation);
   return operation.run([&] {
     check_stop(call);
-    Attempt attempt{call};
+    Attempt attempt{call, &operation};
     std::size_t dropped = 0;
     for (;;) {
       if (const auto match = find({&separator, 1})) {
@@ -867,7 +921,7 @@ std::size_t Receiver::discard_until(const Call& call,
         case Fill::kData:
           break;
         case Fill::kEof:
-          throw_incomplete(call.operation, std::nullopt);
+          throw_incomplete(attempt, std::nullopt);
         case Fill::kTimeout:
           throw_timeout(call);
       }

@@ -36,8 +36,8 @@ namespace tcpip::internal {
 // connection.
 class ReadObserver {
  public:
-  // Called in the reading thread at the end of an operation, even of one that
-  // throws, in two cases:
+  // Called in the reading thread at the end of an operation, also of one that
+  // is about to throw, in two cases:
   //  * lost: the operation throws a ConnectionError (IncompleteReadError is
   //    one).
   //  * not lost: nothing is buffered any more, and the end of the stream is to
@@ -182,6 +182,7 @@ class Receiver {
     if (!result) throw_timeout(call);
     return *result;
   }
+  [[noreturn]] void throw_cancelled(const Call& call) const;
   [[noreturn]] void throw_timeout(const Call& call) const;
   std::string_view take(std::size_t n) noexcept;
   std::string_view take_message(std::size_t n) noexcept;
@@ -190,7 +191,10 @@ class Receiver {
   template <class Consume>
   auto hand_out(std::size_t n, Consume consume);
   Fill fill(Attempt& attempt);
+  std::optional<Fill> before_fill(Attempt& attempt);
+  Fill nothing_came(const IoResult& result, const Attempt& attempt);
   IoResult receive(std::span<char> room, const Attempt& attempt);
+  IoResult spin_and_receive(std::span<char> room, const Attempt& attempt);
   bool top_up(const char* operation);
 
   // These wait until a message is buffered, and return its size; nothing at the
@@ -229,8 +233,9 @@ class Receiver {
   bool exactly(std::span<std::byte> out, Attempt& attempt);
   bool exactly_direct(std::span<std::byte> out);
   void keep(std::span<const std::byte> bytes);
-  [[noreturn]] void throw_incomplete(const char* operation,
+  [[noreturn]] void throw_incomplete(const Attempt& attempt,
                                      std::optional<std::size_t> expected);
+  [[noreturn]] void throw_error(int error_number, const Attempt& attempt);
 
   const ProcessMark process_;
   const std::shared_ptr<Socket> socket_;

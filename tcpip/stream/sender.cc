@@ -21,14 +21,9 @@ constexpr std::size_t kCopyPiece = 1024;
 // After so many sends in a row a call looks at its deadline and stop, and lets
 // others have the mutex: a peer that reads fast must not keep it for long.
 constexpr int kMaxSends = 64;
-// An empty buffer of at most this size is kept for the next message.
-constexpr std::size_t kKeepBuffer = 256 * 1024;
 
 // What error_ says if nothing is wrong but that close() was called.
 constexpr int kClosedHere = ECONNABORTED;
-
-// `buffer = {}` would keep the memory.
-void free_memory(std::string& buffer) noexcept { std::string().swap(buffer); }
 
 }  // namespace
 
@@ -56,24 +51,26 @@ Sender::Sender(std::shared_ptr<Socket> socket, Meter meter)
     : socket_(std::move(socket)), meter_(std::move(meter)) {}
 Sender::~Sender() = default;
 
-void Sender::write(const char* operation, Parts parts) {
+[[gnu::hot]] void Sender::write(const char* operation, Parts parts) {
   process_.check(operation);
   const Lock lock(*this);
   append(operation, parts);
 }
 
-void Sender::write_and_drain(const Call& call, Parts parts,
-                             std::size_t max_unsent) {
+[[gnu::hot]] void Sender::write_and_drain(const Call& call, Parts parts,
+                                          std::size_t max_unsent) {
   process_.check(call.operation);
   if (call.wait.stop.stop_requested()) {
     throw CancelledError(call.operation, peer());
   }
   const Lock lock(*this);
-  check_writable(call.operation);
-  if (pending() > max_unsent) {
-    send_until(taken() - max_unsent, call, false);
-  } else if (!waiting_) {
-    send_now();  // the message may then go straight to the kernel
+  if (pending() > 0) {
+    check_writable(call.operation);
+    if (pending() > max_unsent) {
+      send_until(taken() - max_unsent, call, false);
+    } else if (!waiting_) {
+      send_now();  // the message may then go straight to the kernel
+    }
   }
   append(call.operation, parts);
   if (pending() == 0) return;
@@ -105,7 +102,7 @@ SendResult Sender::send(const char* operation, Parts parts,
   return pending() > 0 ? SendResult::kQueued : SendResult::kSent;
 }
 
-void Sender::drain(const Call& call) {
+[[gnu::hot]] void Sender::drain(const Call& call) {
   process_.check(call.operation);
   if (call.wait.stop.stop_requested()) {
     throw CancelledError(call.operation, peer(), true);
@@ -177,18 +174,22 @@ void Sender::throw_timeout(const Call& call, bool queued) const {
   throw TimeoutError(call.operation, peer(), queued);
 }
 
-void Sender::check_writable(const char* operation) {
-  if (socket_->is_closed() || error_ != 0) throw_ended(operation);
-  if (eof_wanted_) {
-    throw BrokenPipeError(std::make_error_code(std::errc::broken_pipe),
-                          operation, peer(), "written to after write_eof()");
+inline void Sender::check_writable(const char* operation) const {
+  if (socket_->is_closed() || error_ != 0 || eof_wanted_) [[unlikely]] {
+    throw_not_writable(operation);
   }
+}
+
+void Sender::throw_not_writable(const char* operation) const {
+  if (socket_->is_closed() || error_ != 0) throw_ended(operation);
+  throw BrokenPipeError(std::make_error_code(std::errc::broken_pipe), operation,
+                        peer(), "written to after write_eof()");
 }
 
 // Takes all parts or none: sends what the kernel takes, queues the rest. While
 // a thread waits for the socket, that thread does the sending: it would not
 // notice that another one has sent the bytes that it waits for.
-void Sender::append(const char* operation, Parts parts) {
+[[gnu::hot]] void Sender::append(const char* operation, Parts parts) {
   check_writable(operation);
   std::size_t total = 0;
   bool large = false;
@@ -200,7 +201,7 @@ void Sender::append(const char* operation, Parts parts) {
   is_drained_.store(false, std::memory_order_relaxed);
   // All memory that the message may need, before its first byte is sent: half a
   // message must not be followed by another.
-  make_room(total);
+  buffer_.make_room(total);
   const bool copying = parts.size() > 1 && (total <= kCopyAll || !large);
   if (pending() > 0 || waiting_ || copying) {
     copy(parts, 0);
@@ -214,35 +215,21 @@ void Sender::append(const char* operation, Parts parts) {
   meter_.count(&Counters::messages_sent);
 }
 
-// Makes room in the buffer for that many bytes more. Throws std::bad_alloc;
-// then nothing has changed.
-void Sender::make_room(std::size_t size) {
-  if (pending() == 0) {
-    buffer_.clear();
-    head_ = 0;
-    if (buffer_.capacity() > kKeepBuffer) free_memory(buffer_);
-  } else if (head_ >= buffer_.size() / 2) {
-    buffer_.erase(0, head_);
-    head_ = 0;
-  }
-  const std::size_t needed = buffer_.size() + size;
-  if (needed > buffer_.capacity()) {
-    buffer_.reserve(std::max(needed, 2 * buffer_.capacity()));
-  }
-}
-
 // Appends the parts to the buffer, without their first `skip` bytes. There is
 // room for them.
-void Sender::copy(Parts parts, std::size_t skip) noexcept {
+inline void Sender::copy(Parts parts, std::size_t skip) noexcept {
   for (std::string_view part : parts) {
-    const std::size_t skipped = std::min(skip, part.size());
-    skip -= skipped;
-    buffer_.append(part.substr(skipped));
+    if (skip > 0) [[unlikely]] {
+      const std::size_t skipped = std::min(skip, part.size());
+      skip -= skipped;
+      part.remove_prefix(skipped);
+    }
+    buffer_.append(part);
   }
 }
 
 // Sends straight from the part; copies only what the kernel did not take.
-void Sender::send_one(std::string_view part) noexcept {
+inline void Sender::send_one(std::string_view part) noexcept {
   const Socket::Piece piece{part.data(), part.size()};
   const IoResult result = socket_->send_now(piece);
   if (!note(result)) return;
@@ -287,17 +274,24 @@ void Sender::gather(Parts parts, std::size_t total) noexcept {
 }
 
 // Queues what the kernel has not taken of the parts, `total` bytes in all.
-void Sender::keep_rest(Parts parts, std::size_t total,
-                       std::size_t sent) noexcept {
-  if (sent < total) {
+inline void Sender::keep_rest(Parts parts, std::size_t total,
+                              std::size_t sent) noexcept {
+  if (sent < total) [[unlikely]] {
     copy(parts, sent);
-  } else if (buffer_.capacity() > kKeepBuffer) {
-    free_memory(buffer_);
+  } else {
+    buffer_.free_if_large();
   }
 }
 
 // Records how a send ended; false if the connection is lost.
-bool Sender::note(const IoResult& result) noexcept {
+inline bool Sender::note(const IoResult& result) noexcept {
+  if (result.status != IoStatus::kOk) [[unlikely]] {
+    note_failure(result);
+  }
+  return error_ == 0;
+}
+
+void Sender::note_failure(const IoResult& result) noexcept {
   if (result.status == IoStatus::kClosed) {
     give_up(kClosedHere);
   } else if (result.status == IoStatus::kError &&
@@ -307,7 +301,6 @@ bool Sender::note(const IoResult& result) noexcept {
     const int lost = is_stuck_ ? socket_->lost_error() : 0;
     give_up(lost != 0 ? lost : result.error_number);
   }
-  return error_ == 0;
 }
 
 // Ends sending. What is unsent will never be sent: frees it now.
@@ -315,13 +308,13 @@ void Sender::give_up(int error_number) noexcept {
   is_drained_.store(false, std::memory_order_relaxed);
   error_ = error_number;
   dropped_ += pending();
-  free_memory(buffer_);
-  head_ = 0;
+  buffer_.free();
 }
 
-void Sender::send_now() noexcept {
+[[gnu::hot]] void Sender::send_now() noexcept {
   for (int sends = 0; pending() > 0 && sends < kMaxSends; ++sends) {
-    const Socket::Piece piece{buffer_.data() + head_, pending()};
+    const std::string_view unsent = buffer_.unsent();
+    const Socket::Piece piece{unsent.data(), unsent.size()};
     const IoResult result = socket_->send_now(piece);
     if (!note(result)) return;
     if (result.count == 0) {
@@ -330,7 +323,7 @@ void Sender::send_now() noexcept {
     }
     is_stuck_ = false;
     meter_.sent({&piece, 1}, result.count);
-    head_ += result.count;
+    buffer_.drop(result.count);
     sent_ += result.count;
   }
 }

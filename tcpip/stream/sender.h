@@ -25,6 +25,7 @@
 #include "tcpip/socket.h"
 #include "tcpip/stream/call.h"
 #include "tcpip/stream/meter.h"
+#include "tcpip/stream/send_buffer.h"
 
 namespace tcpip::internal {
 
@@ -68,21 +69,23 @@ class Sender {
   [[noreturn]] void throw_timeout(const Call& call, bool queued) const
       TCPIP_REQUIRES(mutex_);
   std::size_t pending() const noexcept TCPIP_REQUIRES(mutex_) {
-    return buffer_.size() - head_;
+    return buffer_.size();
   }
   // How many bytes were sent or are queued, all in all.
   std::uint64_t taken() const noexcept TCPIP_REQUIRES(mutex_) {
     return sent_ + pending();
   }
-  void check_writable(const char* operation) TCPIP_REQUIRES(mutex_);
+  void check_writable(const char* operation) const TCPIP_REQUIRES(mutex_);
+  [[noreturn]] void throw_not_writable(const char* operation) const
+      TCPIP_REQUIRES(mutex_);
   void append(const char* operation, Parts parts) TCPIP_REQUIRES(mutex_);
-  void make_room(std::size_t size) TCPIP_REQUIRES(mutex_);
   void copy(Parts parts, std::size_t skip) noexcept TCPIP_REQUIRES(mutex_);
   void send_one(std::string_view part) noexcept TCPIP_REQUIRES(mutex_);
   void gather(Parts parts, std::size_t total) noexcept TCPIP_REQUIRES(mutex_);
   void keep_rest(Parts parts, std::size_t total, std::size_t sent) noexcept
       TCPIP_REQUIRES(mutex_);
   bool note(const IoResult& result) noexcept TCPIP_REQUIRES(mutex_);
+  void note_failure(const IoResult& result) noexcept TCPIP_REQUIRES(mutex_);
   void give_up(int error_number) noexcept TCPIP_REQUIRES(mutex_);
   void send_now() noexcept TCPIP_REQUIRES(mutex_);
   void send_eof() TCPIP_REQUIRES(mutex_);
@@ -96,8 +99,7 @@ class Sender {
   const Meter meter_;
   mutable Mutex mutex_;
   CondVar changed_;
-  std::string buffer_ TCPIP_GUARDED_BY(mutex_);
-  std::size_t head_ TCPIP_GUARDED_BY(mutex_) = 0;  // how much of it is sent
+  SendBuffer buffer_ TCPIP_GUARDED_BY(mutex_);
   // The kernel has not taken the first unsent byte yet.
   bool is_stuck_ TCPIP_GUARDED_BY(mutex_) = false;
   std::uint64_t sent_ TCPIP_GUARDED_BY(mutex_) = 0;   // all in all

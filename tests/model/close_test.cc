@@ -1,6 +1,7 @@
-// Spin verifies close.pml, the model of the closing protocol, and hang_up.pml,
-// that of how a connection ends once its peer has gone, and finds what is wrong
-// once a protection is taken out of them.
+// Spin verifies close.pml, the model of the closing protocol, hang_up.pml, that
+// of how a connection ends once its peer has gone, and link_cache.pml, that of
+// who clears the caches of a LinkSource, and finds what is wrong once a
+// protection is taken out of them.
 //
 // TCPIP_MODEL_BUDGET=2 lets callbacks and handlers close two objects in each
 // run, where one does by default: some minutes and gigabytes more.
@@ -89,6 +90,11 @@ class HangUpModelTest : public CloseModelTest {
   HangUpModelTest() : CloseModelTest("hang_up.pml") {}
 };
 
+class LinkCacheModelTest : public CloseModelTest {
+ protected:
+  LinkCacheModelTest() : CloseModelTest("link_cache.pml") {}
+};
+
 TEST_F(CloseModelTest, TwoObjectsWithDispatchersHold) { expect_good(""); }
 
 TEST_F(CloseModelTest, TwoObjectsOnTheProgramsQueueHold) {
@@ -142,6 +148,22 @@ TEST_F(HangUpModelTest, AReadThatLooksTooEarlyMissesTheHangUp) {
 
 TEST_F(HangUpModelTest, AWatcherThatSpeaksTooLateMissesTheRead) {
   expect_bad("-DBAD_EXPECT_LAST", "assertion violated  !(current)");
+}
+
+TEST_F(LinkCacheModelTest, NoCacheKeepsAConnectionThatHasEnded) {
+  expect_good("");
+}
+
+TEST_F(LinkCacheModelTest, ACallThatLooksBeforeItLetsGoKeepsTheConnection) {
+  expect_bad("-DBAD_LOOK_FIRST", "assertion violated  !(kept)");
+}
+
+TEST_F(LinkCacheModelTest, AnEndThatClearsTooEarlyLeavesTheConnection) {
+  expect_bad("-DBAD_CLEAR_FIRST", "assertion violated  !(kept)");
+}
+
+TEST_F(LinkCacheModelTest, ACallThatReadsTheVersionTooLateKeepsTheConnection) {
+  expect_bad("-DBAD_KEEP_ALL", "assertion violated  !(kept)");
 }
 
 }  // namespace

@@ -660,12 +660,30 @@ mutant("should_be_connected_not_set",
        "should_be_connected_ = true;\n  current_", "current_",
        "should_be_connected is true with a connection")
 mutant("admit_notifies_nobody",
-       "current_ = link;\n  changed_.notify_all();", "current_ = link;",
+       "current_ = link;\n  note_change();\n  changed_.notify_all();",
+       "current_ = link;\n  note_change();",
        "a new connection wakes those that wait for it")
 mutant("record_not_over",
-       "current_->record->over = true;  // so that no further read begins", "",
-       "a Connection finds its connection ended",
+       "set_over();", "", "a Connection finds its connection ended",
        at="void EndpointCore::end_link(")
+mutant("record_keeps_its_link",
+       "link->record->forget();", "",
+       "a Connection that is over keeps nothing of it")
+mutant("core_keeps_its_link",
+       "core.forget();", "", "the endpoint keeps nothing of an ended connection")
+mutant("format_is_not_told",
+       "format_ = std::move(format);\n  note_change();",
+       "format_ = std::move(format);",
+       "a new terminator is used by the next call",
+       tests=["read_writer_test", "one_client_server_test", "client_test"])
+mutant("format_is_not_told_to_the_connection",
+       "if (current_) current_->record->note_change();", "",
+       "a new terminator is used by the next call of a Connection",
+       tests=["read_writer_test", "connection_test"])
+mutant("new_connection_is_not_told",
+       "current_ = link;\n  note_change();", "current_ = link;",
+       "a call finds the new connection", same=
+       "nothing of the old one is kept, so that each call asks")
 mutant("no_disconnected_event",
        "post_event(current_->over, ended.event);", "", "the disconnected event is queued")
 mutant("socket_not_closed",
@@ -1382,7 +1400,8 @@ mutant("write_stopped_queues",
        "    throw CancelledError(call.operation, peer());\n  }",
        "", "write_and_drain() with a requested stop takes nothing")
 mutant("write_without_bound",
-       "if (pending() > max_unsent) {\n    send_until", "if (false) {\n    send_until",
+       "if (pending() > max_unsent) {\n      send_until",
+       "if (false) {\n      send_until",
        "a write waits until little is unsent")
 mutant("queued_twice",
        "give_up(kClosedHere);\n      closed_here_ = true;\n"
@@ -1450,7 +1469,7 @@ mutant("write_after_close",
        "if (error_ != 0) throw_ended(operation);",
        "a write after close() throws", at="void Sender::check_writable(")
 mutant("write_after_eof",
-       "if (eof_wanted_) {\n    throw", "if (false) {\n    throw",
+       "error_ != 0 || eof_wanted_) [[unlikely]] {", "error_ != 0) {",
        "a write after write_eof() throws")
 mutant("overtaking",
        "if (pending() > 0 || waiting_ || copying) {",
@@ -1470,14 +1489,6 @@ mutant("gather_beside_waiter",
        "says the same, but for the instant after another thread has sent all")
 mutant("loss_not_reported",
        "if (error_ != 0) throw_ended(operation);\n  meter_", "meter_", "write() reports a loss that it meets")
-mutant("big_buffer_kept",
-       "if (buffer_.capacity() > kKeepBuffer) free_memory(buffer_);", "",
-       "a large buffer is freed when it is empty", at="void Sender::make_room(")
-mutant("big_buffer_kept_after_gather",
-       "} else if (buffer_.capacity() > kKeepBuffer) {\n    free_memory(buffer_);",
-       "", "a message that needs no buffer frees a large one", same=
-       "the memory of one message is kept until the next one, for which "
-       "make_room() frees it")
 mutant("drain_misses_unsent",
        "is_drained_.store(false, std::memory_order_relaxed);\n"
        "  // All memory", "// All memory",
@@ -1493,9 +1504,6 @@ mutant("drained_in_spite_of_error",
        "sender_.pending() == 0 && sender_.error_ == 0 &&",
        "sender_.pending() == 0 &&",
        "drain() throws what has ended the connection")
-mutant("buffer_never_moved",
-       "} else if (head_ >= buffer_.size() / 2) {", "} else if (false) {",
-       "sent bytes are freed while others are queued")
 mutant("part_sent_twice",
        "skip -= skipped;", "", "a part that is sent is not queued")
 mutant("empty_part_sent",
@@ -1521,7 +1529,7 @@ mutant("given_up_not_counted",
        "dropped_ += pending();", "",
        "bytes that are given up count as dropped")
 mutant("given_up_kept",
-       "free_memory(buffer_);\n  head_ = 0;\n}", "}",
+       "buffer_.free();", "",
        "bytes that are given up are freed", at="void Sender::give_up(")
 mutant("stop_after_sending",
        "if (wait.stop.stop_requested() && sent_ < target) {", "if (false) {",
@@ -1606,11 +1614,11 @@ mutant("bad_message_stays",
        "a message that cannot be decoded is taken",
        tests=["receiver_test", "read_writer_test"])
 mutant("incomplete_stays",
-       "take(size);\n  throw error;", "throw error;",
+       "take(size);\n  if (attempt", "if (attempt",
        "the partial bytes are taken with their error")
 mutant("error_forgotten",
-       "if (error_number() != 0) {\n    throw_connection_error(error_number()",
-       "if (false) {\n    throw_connection_error(error_number()",
+       "if (error_number() != 0) {\n    throw_error(error_number()",
+       "if (false) {\n    throw_error(error_number()",
        "a broken connection stays broken", same=
        "the socket gives the error again: see Socket::ended()")
 mutant("eof_forgotten",
@@ -1645,8 +1653,16 @@ mutant("error_not_kept",
        "if (result.error_number == socket_->lost_error()) {", "if (false) {",
        "a broken connection stays broken")
 mutant("eof_not_kept",
-       "if (result.count == 0) {\n    eof_.store(true, std::memory_order_relaxed);",
-       "if (result.count == 0) {", "has_ended() knows of the end of the stream")
+       "break;\n  }\n  eof_.store(true, std::memory_order_relaxed);",
+       "break;\n  }", "has_ended() knows of the end of the stream",
+       at="Receiver::Fill Receiver::nothing_came(")
+mutant("lost_is_told_after_the_throw",
+       "if (receiver_.has_observer_) receiver_.tell_observer(/*lost=*/true);", "",
+       "the observer is told of a loss before the exception")
+mutant("lost_is_told_twice",
+       "if (has_ended_) [[unlikely]] {\n      return;\n    }", "",
+       "an operation ends once", same=
+       "the observer finds the connection ended when it is told again")
 mutant("top_up_throws",
        "} catch (const ConnectionError&) {\n    return false;\n  }\n}",
        "} catch (const BrokenPipeError&) {\n    return false;\n  }\n}",
@@ -1789,11 +1805,17 @@ mutant("base_not_moved",
        "base_ = head();\n  return {memory_.get() + unread.size()",
        "return {memory_.get() + unread.size()",
        "positions follow the bytes that were moved")
+
+source("stream/receive_buffer.h", "receive_buffer_test", "receiver_test")
 mutant("filled_up_not_noted",
        "filled_up_ = n == capacity_ - static_cast<std::size_t>(tail() - base_);",
        "", "a buffer that was filled up grows")
-
-source("stream/receive_buffer.h", "receive_buffer_test", "receiver_test")
+mutant("filled_up_not_looked_at",
+       "if (empty() && !filled_up_ &&", "if (empty() &&",
+       "a buffer that was filled up grows")
+mutant("large_buffer_kept_at_once",
+       "capacity_ - 1 < kKeep)", "capacity_ > 0)",
+       "a large buffer is freed when it is empty")
 mutant("take_too_many",
        "std::min(n, static_cast<std::size_t>(tail() - head));", "n;",
        "no more is taken than there is")
@@ -1863,11 +1885,6 @@ mutant("any_socket_is_taken",
        "a datagram socket is refused")
 mutant("listening_socket_is_taken",
        "listens != 0) {", "false) {", "a listening socket is refused")
-mutant("count_wakes_nobody",
-       "--count_;\n    count_.notify_all();", "--count_;",
-       "a call that may have the error wakes those that wait for it", same=
-       "the wait for the count is for the few instructions between a failing "
-       "call and its note, which no test can stop in")
 mutant("receive_after_stop",
        "if (wait.stop.stop_requested()) return {IoStatus::kStopped};\n"
        "  if (is_closed()", "if (is_closed()",
@@ -1917,8 +1934,8 @@ mutant("signal_is_error",
        "a signal is no error", at="IoResult Socket::receive_now(",
        tests=["short_io_test"])
 mutant("refused_timeout_ignored",
-       "return {IoStatus::kTimeout};\n    }\n    receive_timeout_ = timeout;",
-       "}\n    receive_timeout_ = timeout;",
+       "return false;\n  }\n  receive_timeout_ = timeout;",
+       "}\n  receive_timeout_ = timeout;",
        "a kernel that takes no SO_RCVTIMEO is polled",
        tests=["stream_fault_test", "net_fault_test"])
 mutant("flag_after_look",
@@ -2005,13 +2022,13 @@ mutant("close_twice",
        "if (closed_.exchange(true)) return;",
        "close() in a forked child sends no FIN", tests=["fork_test"])
 mutant("close_sends_no_fin",
-       "::shutdown(fd_.get(), SHUT_WR);\n  receive_waker_", "receive_waker_",
+       "::shutdown(fd_.get(), SHUT_WR);\n  send_waker_", "send_waker_",
        "close() sends a FIN")
 mutant("close_wakes_no_reader",
-       "receive_waker_->signal();\n  send_waker_", "send_waker_",
+       "receive_waker_->signal();\n  const bool is_plain", "const bool is_plain",
        "close() wakes a read that polls")
 mutant("close_wakes_no_writer",
-       "send_waker_->signal();\n  if (!in_plain", "if (!in_plain",
+       "send_waker_->signal();\n  // FIN", "// FIN",
        "close() wakes a write that polls")
 mutant("close_wakes_no_plain_reader",
        "if (wake_pending_.exchange(false)) ::shutdown(fd_.get(), SHUT_RD);", "",
@@ -2912,6 +2929,56 @@ mutant("streams_begin_alike",
 mutant("gap_closed",
        "from.next = ends.first + static_cast<std::uint32_t>(record.position);", "",
        "what is missing is missing in the packets too")
+
+source("stream/send_buffer.h", "send_buffer_test", "stream_writer_test",
+       "connection_test")
+mutant("big_buffer_kept",
+       "|| (empty() && capacity_ > kKeep))", ")",
+       "a large buffer is freed before the next message")
+mutant("big_buffer_kept_after_gather",
+       "if (empty() && capacity_ > kKeep) free();", "",
+       "a message that needs no buffer frees a large one")
+mutant("buffer_never_moved",
+       "if (needed > capacity_ || unsent.size() > capacity_ / 2) {",
+       "if (true) {", "sent bytes are freed while others are queued")
+mutant("room_without_the_unsent",
+       "std::memmove(memory_.get(), unsent.data(), unsent.size());", "",
+       "what is unsent moves to the beginning")
+mutant("grown_without_the_unsent",
+       "std::memcpy(memory.get(), unsent.data(), unsent.size());", "",
+       "what is unsent moves to the larger memory")
+
+# --- What a call finds its connection in ---
+
+source("endpoint/link_source.h", "link_source_test", "read_writer_test",
+       "connection_test")
+mutant("cache_shared_by_two",
+       "if (cache.in_use.exchange(true)) [[unlikely]] {", "if (false) {",
+       "two calls at a time do not share a cache")
+mutant("version_ignored",
+       "if (cache.version != version_) [[unlikely]] {",
+       "if (cache.version == 0) {",
+       "a call finds the connection of this moment")
+mutant("end_during_a_call_ignored",
+       "if (source_->version_.load() != version_) [[unlikely]] {",
+       "if (false) {",
+       "a call clears the cache if the connection has ended meanwhile")
+source("endpoint/link_source.cc", "link_source_test")
+mutant("clear_forgets_the_kept",
+       "const TextLink dropped = std::exchange(cache.kept, {});", "",
+       "clear() drops what is kept")
+mutant("clear_keeps_the_version",
+       "cache.version = 0;", "", "a cleared cache asks again", same=
+       "the version of the source has changed")
+mutant("clear_keeps_the_cache",
+       "cache.in_use.store(false);", "",
+       "a cleared cache can be used again", at="void LinkSource::clear(")
+mutant("no_connection_is_remembered",
+       "found.link ? version_ : 0;", "version_;",
+       "without a connection each call asks for the format")
+mutant("throwing_source_keeps_the_cache",
+       "cache_->in_use.store(false);\n    throw;", "throw;",
+       "a source that throws leaves the cache to the next call")
 
 source("stream/sender.cc", "stats_test")
 mutant("looks_are_timeouts",

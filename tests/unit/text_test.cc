@@ -344,7 +344,9 @@ TEST(TextFormatTest, TextWhoseBytesHoldTheTerminatorIsRefused) {
 
 TEST(TextFormatTest, BytesThatAreNoTextAreInTheErrorWithTheirPlace) {
   try {
-    format("utf-16", "\r\n").decode("\xff\xfe\0\xd8\r\n"s, "read_str", {});
+    std::string text;
+    format("utf-16", "\r\n")
+        .decode("\xff\xfe\0\xd8\r\n"s, text, "read_str", {});
     FAIL();
   } catch (const DecodeError& e) {
     EXPECT_EQ(e.data(), "\xff\xfe\0\xd8"s);
