@@ -93,9 +93,9 @@ class Receiver::Operation {
     }
   }
 
-  // Ends the operation before it throws a ConnectionError: the first exception
-  // of a process takes so long to throw that the observer must not wait for it.
-  // After this another thread may read.
+  // Ends the operation before it throws an IncompleteReadError: the first
+  // exception of a process takes so long to throw that the observer must not
+  // wait for it. After this another thread may read.
   void end_lost() noexcept {
     has_ended_ = true;
     receiver_.sole_reader_.end_before_look();
@@ -122,7 +122,7 @@ class Receiver::Operation {
 // What an operation knows while it fills the buffer again and again.
 struct Receiver::Attempt {
   const Call& call;
-  // To be ended if the connection is lost; null if the caller goes on then.
+  // To be ended with the stream; null if the caller goes on then.
   Operation* operation = nullptr;
   // Once the deadline has passed, the operation still takes as many bytes as
   // the kernel holds at that moment (`budget`), and no more: a peer that floods
@@ -230,10 +230,8 @@ void Receiver::throw_incomplete(const Attempt& attempt,
   throw error;
 }
 
-void Receiver::throw_error(int error_number, const Attempt& attempt) {
-  const std::string peer = this->peer();
-  if (attempt.operation != nullptr) attempt.operation->end_lost();
-  throw_connection_error(error_number, attempt.call.operation, peer);
+void Receiver::throw_error(int error_number, const Attempt& attempt) const {
+  throw_connection_error(error_number, attempt.call.operation, peer());
 }
 
 inline IoResult Receiver::receive(std::span<char> room,

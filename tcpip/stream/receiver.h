@@ -235,7 +235,7 @@ class Receiver {
   void keep(std::span<const std::byte> bytes);
   [[noreturn]] void throw_incomplete(const Attempt& attempt,
                                      std::optional<std::size_t> expected);
-  [[noreturn]] void throw_error(int error_number, const Attempt& attempt);
+  [[noreturn]] void throw_error(int error_number, const Attempt& attempt) const;
 
   const ProcessMark process_;
   const std::shared_ptr<Socket> socket_;
