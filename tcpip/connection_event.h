@@ -42,7 +42,8 @@ std::string_view to_string(DisconnectReason reason) noexcept;
 struct ConnectionEvent {
   bool connected = false;
   DisconnectReason reason = DisconnectReason::kNone;
-  // The error that ended the connection, if one did.
+  // The error that ended the connection, if one did. Ask `if (event.error)`
+  // before you show its message(): that of no error is "Success".
   std::error_code error = {};
   // How many bytes had come from the peer that no read had taken when the
   // connection ended. They are dropped, but for those that a read which was

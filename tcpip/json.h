@@ -117,6 +117,8 @@ struct JsonOptions {
 };
 
 // Reads one message. Throws what read_str() throws, and JsonDecodeError.
+// (`read_json(connection, {})` does not compile, since {} may be either
+// argument: leave it out.)
 nlohmann::json read_json(const ReadWriter& connection, const Wait& wait = {});
 nlohmann::json read_json(const ReadWriter& connection,
                          const JsonOptions& options, const Wait& wait = {});
