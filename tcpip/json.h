@@ -83,6 +83,7 @@ inline constexpr std::size_t kMaxJsonDepth = 256;
 // starts at the next one.
 class JsonDecodeError final : public Error {
  public:
+  // For the library itself.
   JsonDecodeError(std::string_view operation, std::string_view peer,
                   std::string_view text, std::size_t position,
                   std::string_view reason);
