@@ -11,7 +11,7 @@ In a header a comment belongs to what follows it without a blank line:
   // --- State ---              the title of a group of members; with the text
                                 below it, of the first of them too
 
-Text that is indented behind an empty line is code. What is for the library alone
+Text that is indented, and not in a list, is code. What is for the library alone
 (namespace internal, private members) is left out, but for the base classes of
 clients and servers, whose members the program calls.
 
@@ -68,21 +68,19 @@ def formatted(lines):
     """The lines of a comment, its code marked as such."""
     result = []
     in_code = in_list = False
-    before = ""
     for line in lines:
         indent = len(line) - len(line.lstrip())
         if re.match(r"\s?[*-] ", line):
             in_list = True
         elif not line:
             in_list = False
-        is_code = indent >= 2 and not in_list and (in_code or before == "" or indent >= 2)
+        is_code = indent >= 2 and not in_list
         if is_code and not in_code:
             result.append("@verbatim")
         if in_code and not is_code and line:
             result.append("@endverbatim")
         in_code = is_code or (in_code and not line)
         result.append(line[2:] if in_code else escape(line))
-        before = line
     if in_code:
         result.append("@endverbatim")
     return result

@@ -171,6 +171,69 @@ TEST(LinksTest, WhatLeadsNowhereIsFound) {
   EXPECT_EQ(outcome.status, 1);
 }
 
+// --- What Doxygen reads ---
+
+class ApiFilterTest : public testing::Test {
+ protected:
+  // What docs/api_filter.py makes of a file of that name and text.
+  std::string filtered(const std::string& name, const std::string& text) {
+    const std::string path = new_folder() + "/" + name;
+    std::ofstream(path) << text;
+    const Outcome outcome =
+        run({"python3", "-B", find_file("docs/api_filter.py"), path});
+    EXPECT_EQ(outcome.status, 0);
+    return outcome.output;
+  }
+
+ private:
+  HangGuard guard_;
+};
+
+TEST_F(ApiFilterTest, GivesACommentToAllThatFollowsWithoutAnEmptyLine) {
+  EXPECT_EQ(filtered("thing.h",
+                     "// A thing.\n"
+                     "class Thing {\n"
+                     " public:\n"
+                     "  Thing(const Thing&) = delete;\n"
+                     "  // Ends it; \"\\r\" & @.\n"
+                     "  void close();\n"
+                     "  void basic_close();\n"
+                     "  int size = 0;  // in bytes\n"
+                     "\n"
+                     "  void forgotten();\n"
+                     " protected:\n"
+                     "  int inner();\n"
+                     "};\n"),
+            "/** @file\n A thing.\n */\n"
+            "/**\n A thing.\n */\n"
+            "class Thing {\n"
+            " public:\n"
+            "/**\n Ends it; \"\\r\" \\& \\@.\n */\n"
+            "  void close();\n"
+            "/**\n Ends it; \"\\r\" \\& \\@.\n */\n"
+            "  void basic_close();\n"
+            "  int size = 0;  ///< in bytes\n"
+            "\n"
+            "  void forgotten();\n"
+            "/// @cond internal\n"
+            " protected:\n"
+            "  int inner();\n"
+            "/// @endcond\n"
+            "};\n");
+}
+
+TEST_F(ApiFilterTest, MakesTheLinksOfADocumentLeadToItsHeadings) {
+  EXPECT_EQ(
+      filtered("guide.md",
+               "# Guide\n## What `is` it?\n<!-- snippet -->\n"
+               "```cpp\nf(\"\\r\");\n```\n"
+               "[a](#what-is-it) [b\nc](other.md#d) [e](https://e.org)\n"),
+      "# Guide {#guide}\n## What is it? {#guide-what-is-it}\n"
+      "@code{.cpp}\nf(\"\\r\");\n@endcode\n"
+      "[a](@ref guide-what-is-it) [b c](@ref other-d) "
+      "[e](https://e.org)\n");
+}
+
 // --- The user guide's programs ---
 
 class GuideTest : public testing::Test {
