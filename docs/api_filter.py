@@ -213,7 +213,12 @@ class Header:
                 continue
             if code.startswith("#"):
                 # Of the macros only the version's are for programs.
-                hidden = code.startswith("#define") and "VERSION" not in code
+                is_macro = re.match(r"#define TCPIP_VERSION(_[A-Z]+)?\s", code)
+                hidden = code.startswith("#define") and not is_macro
+                if is_macro:
+                    text = self.comment or self.last
+                    self.out += as_doc(text) if text else []
+                    self.comment, self.last = [], text
                 while True:
                     more = lines[i].rstrip().endswith("\\")
                     if not hidden:
