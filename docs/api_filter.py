@@ -216,8 +216,8 @@ class Header:
                 is_macro = re.match(r"#define TCPIP_VERSION(_[A-Z]+)?\s", code)
                 hidden = code.startswith("#define") and not is_macro
                 if is_macro:
-                    text = self.comment or self.last
-                    self.out += as_doc(text) if text else []
+                    text = self.comment or self.last or ["See TCPIP_VERSION."]
+                    self.out += as_doc(text)
                     self.comment, self.last = [], text
                 while True:
                     more = lines[i].rstrip().endswith("\\")
