@@ -3,8 +3,8 @@
   count_tests.py EVENTS BAZEL_EXIT_STATUS
 
 EVENTS is what --build_event_json_file wrote. The last line printed is
-"N passed, N failed", with ", N skipped" appended when there are any. A target
-that does not build, crashes, hangs, or fails beside its cases (a leak found at
+"N passed, N failed", with ", N skipped" appended when there are any; the lines
+before it say which were skipped, and why. A target that does not build, crashes, hangs, or fails beside its cases (a leak found at
 exit) counts as one failed. The exit status is 0 only if something ran and
 nothing failed.
 """
@@ -17,8 +17,9 @@ import xml.etree.ElementTree
 
 
 def count_cases(path):
-    """Returns passed, failed and skipped of one test.xml."""
-    passed = failed = skipped = 0
+    """Returns passed, failed and skipped of one test.xml; of the last, texts."""
+    passed = failed = 0
+    skipped = []
     for case in xml.etree.ElementTree.parse(path).iter("testcase"):
         if case.find("failure") is not None or case.find("error") is not None:
             failed += 1
@@ -27,10 +28,20 @@ def count_cases(path):
             or case.get("result") in ("skipped", "suppressed")
             or case.find("skipped") is not None
         ):
-            skipped += 1
+            skipped.append(describe_skipped(case))
         else:
             passed += 1
     return passed, failed, skipped
+
+
+def describe_skipped(case):
+    """One line: the test, and the reason that it gave, if it gave one."""
+    name = "{}.{}".format(case.get("classname"), case.get("name"))
+    reason = case.find("skipped")
+    # "FILE:LINE", then what the test has said.
+    lines = (reason.get("message") or "").splitlines() if reason is not None else []
+    said = " ".join(line.strip() for line in lines[1:] if line.strip())
+    return "{}: {}".format(name, said) if said else name
 
 
 def local_path(uri):
@@ -76,7 +87,8 @@ def main(events_path, bazel_status):
             if key not in runs or attempt >= runs[key][0]:
                 runs[key] = attempt, result.get("status", "NO_STATUS"), report
 
-    passed = failed = skipped = 0
+    passed = failed = 0
+    skipped = []
     for (label, _, _), (_, status, report) in sorted(runs.items()):
         counts = None
         if report:
@@ -86,14 +98,14 @@ def main(events_path, bazel_status):
                 pass
         good = status in ("PASSED", "FLAKY")
         if counts is None:
-            counts = (1, 0, 0) if good else (0, 1, 0)
+            counts = (1, 0, []) if good else (0, 1, [])
         elif not good and counts[1] == 0:
             counts = counts[0], 1, counts[2]
         if not good:
             print("FAILED: {} ({})".format(label, status.lower()))
         passed += counts[0]
         failed += counts[1]
-        skipped += counts[2]
+        skipped += ["{} {}".format(label, text) for text in counts[2]]
 
     for label in tests - {key[0] for key in runs}:
         broken.setdefault(label, "did not run")
@@ -105,13 +117,15 @@ def main(events_path, bazel_status):
     if failed == 0 and bazel_status not in (0, 4):
         print("FAILED: bazel ended with status {}".format(bazel_status))
         failed += 1
-    if passed + failed + skipped == 0:
+    if passed + failed == 0 and not skipped:
         print("FAILED: no test ran")
         failed += 1
 
     summary = "{} passed, {} failed".format(passed, failed)
     if skipped:
-        summary += ", {} skipped".format(skipped)
+        summary += ", {} skipped".format(len(skipped))
+        for text in skipped:
+            print("SKIPPED: " + text)
     print(summary)
     return 0 if passed and not failed else 1
 

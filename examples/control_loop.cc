@@ -12,10 +12,6 @@
 // Each is answered by "ok" or "error ..."; in between come lines such as
 // "position 1.25 demand 2.00". Ends after N seconds, at Ctrl-C or SIGTERM, and
 // tells how late the loop ever was.
-#include <pthread.h>
-#include <signal.h>
-#include <time.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -152,12 +148,6 @@ class Controller {
   tcpip::OneClientReadLoopServer server_;
 };
 
-// True if one of the signals has come. Does not wait.
-bool has_come(const sigset_t& signals) {
-  const timespec now{};
-  return ::sigtimedwait(&signals, nullptr, &now) > 0;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) try {
@@ -167,13 +157,8 @@ int main(int argc, char** argv) try {
   examples::parse_options(
       argc, argv, {{"host", host}, {"port", port}, {"seconds", seconds}});
 
-  // Blocked in all threads, the loop looks for them itself.
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-
+  const examples::SignalStop signals;
+  const std::stop_token stop = signals.token();
   Controller controller(host, port);
   controller.start();
 
@@ -184,7 +169,7 @@ int main(int argc, char** argv) try {
   long missed = 0;
   Clock::duration worst{};
   Clock::time_point due = Clock::now();
-  while (!end.has_passed() && !has_come(signals)) {
+  while (!end.has_passed() && !stop.stop_requested()) {
     due += kPeriod;
     std::this_thread::sleep_until(due);
     const Clock::duration late = Clock::now() - due;

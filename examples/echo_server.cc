@@ -9,8 +9,6 @@
 // its sequence number one higher.
 //
 // Ends at Ctrl-C or SIGTERM.
-#include <signal.h>
-
 #include <chrono>
 #include <cstdint>
 #include <exception>
@@ -64,14 +62,7 @@ int main(int argc, char** argv) try {
   int port = 0;
   examples::parse_options(argc, argv, {{"host", host}, {"port", port}});
 
-  // The library leaves signals to the program. To block them before any thread
-  // starts, and to wait for them in one, needs no handler.
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-
+  const examples::SignalStop signals;
   tcpip::OneClientReadLoopServer server(
       {.host = host,
        .port = port,
@@ -82,9 +73,9 @@ int main(int argc, char** argv) try {
   std::cout << "listening on " << server.addresses().front().to_string()
             << std::endl;
 
-  int signal = 0;
-  ::sigwait(&signals, &signal);
-  server.close();
+  const std::stop_callback end(signals.token(),
+                               [&server] { server.request_close(); });
+  server.wait_done();
   return 0;
 } catch (const std::exception& e) {
   std::cerr << "echo_server: " << e.what() << std::endl;

@@ -16,6 +16,7 @@
 
 namespace tcpip {
 
+// What kind of address, or which kinds are wanted.
 enum class AddressFamily { kAny, kIpv4, kIpv6, kUnix };
 
 // The address of one end of a connection: IPv4, IPv6 or Unix-domain.
@@ -26,7 +27,7 @@ class Address {
   // than 128 bytes, which no sockaddr has.
   Address(const void* sockaddr, std::size_t size);
 
-  bool empty() const noexcept { return size_ == 0; }
+  bool empty() const noexcept { return size_ == 0; }  // without an address
   // "127.0.0.1", "::1", "fe80::1%eth0", the path of a Unix-domain socket or its
   // abstract name as "@name" (with "@" for each NUL), or "".
   std::string host() const;
@@ -41,6 +42,7 @@ class Address {
   const void* data() const noexcept { return storage_.data(); }
   std::size_t size() const noexcept { return size_; }
 
+  // The same kind, address and port.
   bool operator==(const Address& other) const noexcept;
 
  private:

@@ -75,6 +75,7 @@ class BaseClientOrServer : public ReadWriter {
   // certain connection. Refused before start() as after close().
   bool post(std::function<void()> callback);
   void post_wait(std::function<void()> callback, const Wait& wait = {});
+  // The name of the options; and their log, under that name.
   const std::string& name() const noexcept;
   const Log& log() const noexcept;
   // The format of text messages. It may be changed at any time: the change

@@ -76,15 +76,19 @@ class WireNumber {
                 "use double.");
 
  public:
+  // The number's type in the program.
   using value_type = T;
 
   constexpr WireNumber() noexcept = default;
+  // That number.
   constexpr WireNumber(T value) noexcept : bytes_(store(value)) {}
+  // That number from now on.
   constexpr WireNumber& operator=(T value) noexcept {
     bytes_ = store(value);
     return *this;
   }
 
+  // The number as a T.
   constexpr operator T() const noexcept { return value(); }
   constexpr T value() const noexcept {
     const Raw raw = in_order(std::bit_cast<Raw>(bytes_));
@@ -95,6 +99,7 @@ class WireNumber {
     }
   }
 
+  // As those of T.
   template <class Other>
   constexpr WireNumber& operator+=(Other other) noexcept {
     return *this = static_cast<T>(value() + other);
@@ -171,9 +176,10 @@ class WireNumber {
   Bytes bytes_{};
 };
 
-// Network byte order.
+// Network byte order: the most significant byte first.
 template <class T>
 using BigEndian = WireNumber<T, std::endian::big>;
+// The least significant byte first.
 template <class T>
 using LittleEndian = WireNumber<T, std::endian::little>;
 

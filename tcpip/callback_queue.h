@@ -41,20 +41,23 @@ class QueueThread;
 // Counted since the queue was made, connection events included. Once no
 // callback is being run: posted == run + dropped + waiting.
 struct CallbackQueueStats {
+  // Callbacks that were taken.
   std::uint64_t posted = 0;
   std::uint64_t run = 0;      // also those that have thrown
   std::uint64_t dropped = 0;  // of an owner that was cancelled, for example
   // Posts that were not taken: the queue was full, or closed.
   std::uint64_t refused = 0;
+  // How many are queued; and the most that were queued at once.
   std::size_t waiting = 0;
-  std::size_t most_waiting = 0;  // that there were at once
+  std::size_t most_waiting = 0;
 };
 
-// One line.
+// One line: "12 posted, 11 run, 0 dropped, 0 refused, 1 waiting, 3 at most".
 std::string to_string(const CallbackQueueStats& stats);
 
 class CallbackQueue {
  public:
+  // What is queued and run.
   using Callback = std::function<void()>;
   using Stats = CallbackQueueStats;
   class Owner;
@@ -104,6 +107,7 @@ class CallbackQueue {
   // How many callbacks are queued, connection events included.
   std::size_t size() const;
   bool empty() const { return size() == 0; }
+  // What there was so far.
   Stats stats() const;
 
   // A descriptor that is readable while the queue is not empty, for a program
@@ -132,6 +136,7 @@ class CallbackQueue {
 // An Owner may outlive the queue; it is then as a cancelled one.
 class CallbackQueue::Owner {
  public:
+  // Posts to that queue.
   explicit Owner(CallbackQueue& queue);
   ~Owner();  // cancel()
   Owner(const Owner&) = delete;

@@ -38,6 +38,7 @@ class CallbackThread {
   CallbackThread(const CallbackThread&) = delete;
   CallbackThread& operator=(const CallbackThread&) = delete;
 
+  // What the thread drains: for the option `callbacks`, and to post to.
   CallbackQueue& queue() noexcept;
 
   // Refuses further posts, runs what is queued, then ends and joins the thread.

@@ -51,6 +51,7 @@ class ClientBase : public BaseClientOrServer {
   // The same, but leaves should_be_connected() as it is.
   void basic_close();
 
+  // Host and port of the options.
   const std::optional<std::string>& host() const noexcept {
     return options_.host;
   }

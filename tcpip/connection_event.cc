@@ -10,7 +10,8 @@ std::string to_string(const ConnectionEvent& event) {
   if (!peer.empty()) text += ": " + peer;
   if (event.error) text += " (" + event.error.message() + ")";
   if (event.dropped > 0) {
-    text += fmt::format(", {} bytes dropped", event.dropped);
+    text += fmt::format(", {} byte{} dropped", event.dropped,
+                        event.dropped == 1 ? "" : "s");
   }
   return text;
 }

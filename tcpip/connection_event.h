@@ -37,12 +37,15 @@ enum class DisconnectReason {
   kGaveUp  // the same, and it was the last try: the client is closed
 };
 
+// "peer closed", "reset", "closed here", ... Not for printf: a std::string_view
+// has no NUL at its end.
 std::string_view to_string(DisconnectReason reason) noexcept;
 
 struct ConnectionEvent {
-  bool connected = false;
-  DisconnectReason reason = DisconnectReason::kNone;
-  // The error that ended the connection, if one did.
+  bool connected = false;                             // began, or ended
+  DisconnectReason reason = DisconnectReason::kNone;  // why it ended
+  // The error that ended the connection, if one did. Ask `if (event.error)`
+  // before you show its message(): that of no error is "Success".
   std::error_code error = {};
   // How many bytes had come from the peer that no read had taken when the
   // connection ended. They are dropped, but for those that a read which was
@@ -50,6 +53,7 @@ struct ConnectionEvent {
   std::size_t dropped = 0;
   // The connection that began or ended; none (number 0) if none could be made.
   Connection connection = {};
+  // When the change happened; the callback may run later.
   std::chrono::steady_clock::time_point time = {};
 
   // True if the connection ended and the program has not asked for that.

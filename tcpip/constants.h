@@ -11,10 +11,13 @@
 
 namespace tcpip {
 
+// This machine.
 inline constexpr std::string_view kLocalhostIpv4 = "127.0.0.1";
 inline constexpr std::string_view kLocalhostIpv6 = "::1";
 inline constexpr std::string_view kDefaultLocalhost = kLocalhostIpv4;
 
+// What ends a text message, and how its text is encoded, unless an option says
+// otherwise.
 inline constexpr std::string_view kDefaultTerminator = "\r\n";
 inline constexpr std::string_view kDefaultEncoding = "utf-8";
 

@@ -54,8 +54,10 @@ enum class Errc {
 const std::error_category& tcpip_category() noexcept;
 // The category of getaddrinfo's error numbers.
 const std::error_category& resolve_category() noexcept;
+// In the category of Errc.
 std::error_code make_error_code(Errc code) noexcept;
 
+// Any failure. Its code() is the cause.
 class Error : public std::system_error {
  public:
   // `operation` names what was tried ("read_until", "bind"). `peer` is the
@@ -70,31 +72,37 @@ class Error : public std::system_error {
   Error& operator=(const Error&) = default;
   ~Error() override = default;
 
+  // "read_until [10.0.0.7:4000]: timed out": operation, peer and cause.
   const char* what() const noexcept override;
-  const std::string& operation() const noexcept;
-  const std::string& peer() const noexcept;
+  const std::string& operation() const noexcept;  // the call that has failed
+  const std::string& peer() const noexcept;       // may be empty
 
  private:
   struct Text;
   std::shared_ptr<const Text> text_;  // shared: copying must not throw
 };
 
+// The connection is lost, or there is none.
 class ConnectionError : public Error {
  public:
   using Error::Error;
 };
+// The peer, or the kernel, has reset the connection.
 class ConnectionResetError final : public ConnectionError {
  public:
   using ConnectionError::ConnectionError;
 };
+// Nobody listens there.
 class ConnectionRefusedError final : public ConnectionError {
  public:
   using ConnectionError::ConnectionError;
 };
+// This machine has given the connection up.
 class ConnectionAbortedError final : public ConnectionError {
  public:
   using ConnectionError::ConnectionError;
 };
+// A write to a connection that can take no more.
 class BrokenPipeError final : public ConnectionError {
  public:
   using ConnectionError::ConnectionError;
@@ -104,12 +112,14 @@ class BrokenPipeError final : public ConnectionError {
 // in partial() and no longer in the reader, as in asyncio.
 class IncompleteReadError final : public ConnectionError {
  public:
+  // `expected` is empty if nobody knows how long the message is.
   IncompleteReadError(std::string_view operation, std::string_view peer,
                       std::string partial, std::optional<std::size_t> expected);
   IncompleteReadError(const IncompleteReadError&) = default;
   IncompleteReadError& operator=(const IncompleteReadError&) = default;
   ~IncompleteReadError() override = default;
 
+  // What came of the message.
   const std::string& partial() const noexcept { return *partial_; }
   // The number of bytes asked for; std::nullopt if that is unknown
   // (read_until).
@@ -142,6 +152,7 @@ class TimeoutError final : public Error {
 // read_line (see there): drop them with skip(consumed()) or discard_until().
 class LimitOverrunError final : public Error {
  public:
+  // `detail` says which limit; for `consumed` see below.
   LimitOverrunError(std::string_view operation, std::string_view peer,
                     std::string_view detail, std::size_t consumed);
   // The number of bytes that can be dropped without losing a separator, as in
@@ -163,6 +174,7 @@ class DecodeError final : public Error {
   DecodeError& operator=(const DecodeError&) = default;
   ~DecodeError() override = default;
 
+  // The message; and the index in it of the first byte that is wrong.
   const std::string& data() const noexcept { return *data_; }
   std::size_t position() const noexcept { return position_; }
 
@@ -175,6 +187,7 @@ class DecodeError final : public Error {
 // the heartbeat was consumed; the next read starts at the next message.
 class UnexpectedHeartbeatError final : public Error {
  public:
+  // As Error's.
   explicit UnexpectedHeartbeatError(std::string_view operation,
                                     std::string_view peer = {});
 };
@@ -189,12 +202,14 @@ class ResolveError final : public Error {
 // TimeoutError.
 class CancelledError final : public std::exception {
  public:
+  // As TimeoutError's.
   explicit CancelledError(std::string_view operation,
                           std::string_view peer = {}, bool queued = false);
   CancelledError(const CancelledError&) = default;
   CancelledError& operator=(const CancelledError&) = default;
   ~CancelledError() override = default;
 
+  // As Error::what().
   const char* what() const noexcept override { return text_->c_str(); }
   // As TimeoutError::queued().
   bool queued() const noexcept { return queued_; }

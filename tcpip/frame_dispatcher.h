@@ -84,6 +84,7 @@ class HeaderNumber {
  public:
   // None. Not defaulted, since g++ 12 crashes at that.
   HeaderNumber() noexcept {}
+  // That member, or the result of that function.
   template <class Get>
   requires(!std::same_as<std::remove_cvref_t<Get>, HeaderNumber> &&
            std::invocable<const Get&, const Header&>)
@@ -92,6 +93,7 @@ class HeaderNumber {
           return internal::frame_number(std::invoke(get, header));
         }) {}
 
+  // Whether there is one; and what it is in that header.
   explicit operator bool() const noexcept { return get_ != nullptr; }
   std::uint64_t operator()(const Header& header) const { return get_(header); }
 
@@ -108,7 +110,7 @@ struct FrameOptions {
   HeaderNumber<Header> frame_length = {};
   // The longest body that is skipped.
   std::size_t max_body = kDefaultLimit;
-  Log log = {};
+  Log log = {};  // gets the frames that were skipped
 };
 
 namespace internal {
@@ -221,6 +223,7 @@ class FrameDispatcher final {
     return reader_.read_one(endpoint.connection(), wait);
   }
 
+  // What was read so far.
   FrameCounts counts() const { return reader_.counts(); }
 
  private:

@@ -83,6 +83,7 @@ inline constexpr std::size_t kMaxJsonDepth = 256;
 // starts at the next one.
 class JsonDecodeError final : public Error {
  public:
+  // For the library itself.
   JsonDecodeError(std::string_view operation, std::string_view peer,
                   std::string_view text, std::size_t position,
                   std::string_view reason);
@@ -117,6 +118,8 @@ struct JsonOptions {
 };
 
 // Reads one message. Throws what read_str() throws, and JsonDecodeError.
+// (`read_json(connection, {})` does not compile, since {} may be either
+// argument: leave it out.)
 nlohmann::json read_json(const ReadWriter& connection, const Wait& wait = {});
 nlohmann::json read_json(const ReadWriter& connection,
                          const JsonOptions& options, const Wait& wait = {});

@@ -70,9 +70,10 @@ class Listener {
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
 
+  // A connection that was accepted.
   struct Accepted {
-    UniqueFd fd;
-    Address peer;
+    UniqueFd fd;   // its socket
+    Address peer;  // the other end
   };
   // Waits for the next connection. Throws TimeoutError; CancelledError;
   // ConnectionError once close() was called; Error for a lack of descriptors or
@@ -82,9 +83,9 @@ class Listener {
   // kOk with a connection, kTimeout if none waits, kError with `error` as
   // accept().
   struct Attempt {
-    IoStatus status = IoStatus::kOk;
-    std::error_code error = {};
-    Accepted accepted = {};
+    IoStatus status = IoStatus::kOk;  // how it went
+    std::error_code error = {};       // of kError
+    Accepted accepted = {};           // of kOk
   };
   // Accepts without waiting, from sockets()[index].
   Attempt try_accept(std::size_t index) noexcept;
@@ -97,9 +98,11 @@ class Listener {
 
   // 0 for a Unix-domain socket.
   std::uint16_t port() const noexcept { return addresses_.front().port(); }
+  // The address of each socket.
   const std::vector<Address>& addresses() const noexcept { return addresses_; }
   // The host's other addresses: this machine does not have them.
   const std::vector<Address>& absent() const noexcept { return absent_; }
+  // The sockets that listen, one for each address. They stay the Listener's.
   std::span<const UniqueFd> sockets() const noexcept { return sockets_; }
   // True if a connection from sockets()[index] has all of `inherited` already:
   // the kernel has refused none of these options.

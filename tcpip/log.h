@@ -13,8 +13,10 @@
 
 namespace tcpip {
 
+// How grave a message is; the least first.
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
+// "DEBUG" and the like.
 std::string_view to_string(LogLevel level) noexcept;
 
 class Log {
@@ -25,19 +27,25 @@ class Log {
                                   std::string_view message)>;
 
   Log() noexcept = default;  // drops everything
+  // Gives the sink all messages of that level and above, under that name.
   explicit Log(Sink sink, LogLevel level = LogLevel::kInfo,
                std::string name = {});
 
   // The same sink and level under "name.child"; as in Python's getChild.
   Log child(std::string_view name) const;
 
+  // Name and level; a message below the level is dropped.
   const std::string& name() const noexcept { return name_; }
   LogLevel level() const noexcept { return level_; }
+  // Concerns this object, not its copies and children.
   void set_level(LogLevel level) noexcept { level_ = level; }
+  // Whether a message of that level reaches the sink.
   bool is_enabled(LogLevel level) const noexcept {
     return sink_ != nullptr && level >= level_;
   }
 
+  // Gives the sink a message, if the level is enabled. What the sink throws is
+  // dropped.
   void write(LogLevel level, std::string_view message) const noexcept;
   void debug(std::string_view m) const noexcept { write(LogLevel::kDebug, m); }
   void info(std::string_view m) const noexcept { write(LogLevel::kInfo, m); }

@@ -76,6 +76,7 @@ class ServerBase : public BaseClientOrServer {
   // not in a callback. Otherwise the event is dropped.
   void close();
 
+  // The host of the options.
   const std::optional<std::string>& host() const noexcept { return host_; }
   // The port, the same on all sockets; before start() the one of the options.
   int port() const;

@@ -19,14 +19,15 @@ namespace tcpip {
 
 // auto [reader, writer] = tcpip::open_connection("127.0.0.1", 4000);
 struct Streams {
-  StreamReader reader;
-  StreamWriter writer;
+  StreamReader reader;  // what the peer sends
+  StreamWriter writer;  // what the peer is to get
 };
 
+// How open_connection() makes a connection.
 struct OpenConnectionOptions {
   std::size_t limit = kDefaultLimit;  // of the reader
   ConnectOptions connect = {};        // address family, local address
-  SocketOptions socket = {};
+  SocketOptions socket = {};          // what is set on the socket
 };
 
 // Resolves the host and connects to the first of its addresses that answers; a

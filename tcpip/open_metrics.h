@@ -44,6 +44,7 @@ class OpenMetrics {
   // kContentType.
   std::string text() const;
 
+  // The media type of the page, for the HTTP server.
   static constexpr std::string_view kContentType =
       "application/openmetrics-text; version=1.0.0; charset=utf-8";
 

@@ -39,8 +39,8 @@ struct ConnectionEvent;
 // here. An option that the kernel refuses all the same (an old kernel, a
 // sandbox) is left out, and a client or server logs a warning, once.
 struct SocketOptions {
-  bool no_delay = true;  // TCP_NODELAY: do not hold small writes back
-  bool keepalive = true;
+  bool no_delay = true;   // TCP_NODELAY: do not hold small writes back
+  bool keepalive = true;  // SO_KEEPALIVE, as follows
   // At most 32767 s, as the interval.
   std::chrono::seconds keepalive_time = kKeepaliveTime;
   std::chrono::seconds keepalive_interval = kKeepaliveInterval;
@@ -55,6 +55,7 @@ struct SocketOptions {
 
 // How to connect.
 struct ConnectOptions {
+  // Which addresses of the host are tried.
   AddressFamily family = AddressFamily::kAny;
   std::string local_host = {};  // bind to this address first, if not empty
   int local_port = 0;           // and to this port, if not 0
@@ -67,10 +68,10 @@ struct ConnectOptions {
 
 // How to listen.
 struct ListenOptions {
-  AddressFamily family = AddressFamily::kAny;
-  int backlog = kDefaultBacklog;
-  bool reuse_address = true;
-  bool reuse_port = false;
+  AddressFamily family = AddressFamily::kAny;  // on which addresses of the host
+  int backlog = kDefaultBacklog;  // how many clients the kernel lets wait
+  bool reuse_address = true;      // SO_REUSEADDR: at once after a restart
+  bool reuse_port = false;        // SO_REUSEPORT
   // The permissions of a Unix-domain socket's file, 0660 for instance; who may
   // write to it may connect. 0: what the process's umask leaves.
   int mode = 0;
@@ -103,6 +104,7 @@ enum class WhenBusy {
 
 // Whom a server lets in.
 struct AdmissionOptions {
+  // What becomes of a client that comes while another one is connected.
   WhenBusy when_busy = WhenBusy::kReject;
   // For kTakeOverIfSilent. Not negative.
   std::chrono::milliseconds silent_for{10'000};
@@ -128,12 +130,13 @@ struct HeartbeatOptions {
   bool expect = false;
   std::chrono::milliseconds max_interval = kDefaultMaxHeartbeatInterval;
 
+  // Whether heartbeats are sent or expected.
   bool are_used() const noexcept { return send || expect; }
 };
 
 // --- Options of a client or server ---
-//
-// What both have:
+
+// The options of a client. What a server has too:
 //
 //   name               Appears in error messages and, as a child of `log`, in
 //                      log lines.
@@ -160,25 +163,25 @@ struct HeartbeatOptions {
 //                      costs. 0: it does not. Not negative.
 //   thread_start_hook  See thread_hook.h.
 //   tap                Shows what passes over the connections; see tap.h.
-
 struct ClientOptions {
   // A name, a numeric address, or "unix:/path" or "unix:@name" (see address.h;
   // the port is then 0). Absent: this machine, as host=None in Python.
   // Empty: the client never connects and is closed from the beginning.
   std::optional<std::string> host = {};
-  int port = 0;
+  int port = 0;  // of the server
+  // See the table above.
   std::string name = {};
   Log log = {};
   CallbackQueue* callbacks = nullptr;
   std::function<void(const ConnectionEvent&)> connect_callback = {};
   std::string encoding = std::string(kDefaultEncoding);
   std::string terminator = std::string(kDefaultTerminator);
-  HeartbeatOptions heartbeats = {};
+  HeartbeatOptions heartbeats = {};  // off
   std::size_t limit = kDefaultLimit;
   std::size_t write_limit = kDefaultWriteLimit;
   std::chrono::microseconds spin{0};
-  ConnectOptions connect = {};
-  SocketOptions socket = {};
+  ConnectOptions connect = {};  // how to connect
+  SocketOptions socket = {};    // of each connection
   ThreadStartHook thread_start_hook = {};
   std::shared_ptr<Tap> tap = {};
 
@@ -211,6 +214,7 @@ struct ReconnectOptions {
   std::chrono::milliseconds finish_time = kFinishTime;
 };
 
+// The options of a server. ClientOptions explains what both have.
 struct ServerOptions {
   // A name or a numeric address to listen on, or "unix:/path" or "unix:@name"
   // (see listener.h; the port is then 0). Empty: all interfaces. Absent:
@@ -218,21 +222,22 @@ struct ServerOptions {
   // in lsst.ts.tcpip.
   std::optional<std::string> host = {};
   int port = 0;  // 0: a free port, which the server's port() tells
+  // As in ClientOptions.
   std::string name = {};
   Log log = {};
   CallbackQueue* callbacks = nullptr;
   std::function<void(const ConnectionEvent&)> connect_callback = {};
   std::string encoding = std::string(kDefaultEncoding);
   std::string terminator = std::string(kDefaultTerminator);
-  HeartbeatOptions heartbeats = {};
+  HeartbeatOptions heartbeats = {};  // off
   std::size_t limit = kDefaultLimit;
   std::size_t write_limit = kDefaultWriteLimit;
   std::chrono::microseconds spin{0};
-  ListenOptions listen = {};
-  SocketOptions socket = {};
+  ListenOptions listen = {};  // how to listen
+  SocketOptions socket = {};  // of each connection
   ThreadStartHook thread_start_hook = {};
   std::shared_ptr<Tap> tap = {};
-  AdmissionOptions admission = {};
+  AdmissionOptions admission = {};  // whom to let in
 
   // For read-loop servers only; OneClientServer refuses them.
   //

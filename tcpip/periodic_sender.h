@@ -38,8 +38,8 @@
 namespace tcpip {
 
 struct PeriodicSenderOptions {
-  std::chrono::microseconds period{0};  // positive, at most a day
-  ThreadStartHook thread_start_hook = {};
+  std::chrono::microseconds period{0};     // positive, at most a day
+  ThreadStartHook thread_start_hook = {};  // see thread_hook.h
 };
 
 // Counted since the PeriodicSender was made.
@@ -71,6 +71,7 @@ class PeriodicSender final {
   PeriodicSender(const PeriodicSender&) = delete;
   PeriodicSender& operator=(const PeriodicSender&) = delete;
 
+  // What there was so far.
   Stats stats() const noexcept;
 
   // Ends and joins the thread: no call begins afterwards, and a call that runs

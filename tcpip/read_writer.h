@@ -101,6 +101,7 @@ std::string subject_of(const ReadWriter& read_writer);
 
 class ReadWriter {
  public:
+  // As StreamReader::Separators.
   using Separators = std::initializer_list<std::string_view>;
 
   // --- Reading: as StreamReader's members of these names ---

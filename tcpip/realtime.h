@@ -18,6 +18,7 @@
 
 namespace tcpip {
 
+// How the kernel schedules a thread.
 enum class SchedulingPolicy {
   kFifo,        // SCHED_FIFO: runs until it waits
   kRoundRobin,  // SCHED_RR: takes turns with others of its priority
@@ -28,6 +29,7 @@ enum class SchedulingPolicy {
 struct RealtimeOptions {
   // From 1 to 99 for kFifo and kRoundRobin, 0 for kOther. Absent: the lowest.
   std::optional<int> priority = {};
+  // The policy of the threads.
   SchedulingPolicy policy = SchedulingPolicy::kFifo;
   // The CPUs that the thread may run on, from 0. Empty: those of the thread
   // that calls start().

@@ -67,13 +67,13 @@ enum class WhenFull {
 struct SendQueueOptions {
   // How many messages may wait; and the bytes of the longest one, a text with
   // its terminator. Memory for twice as many messages is taken at once.
-  std::size_t slots = 64;       // 1 to 2^20
-  std::size_t max_size = 1024;  // 1 to 2^30
-  WhenFull when_full = WhenFull::kDropNewest;
+  std::size_t slots = 64;                      // 1 to 2^20
+  std::size_t max_size = 1024;                 // 1 to 2^30
+  WhenFull when_full = WhenFull::kDropNewest;  // what then becomes of messages
   // If a message cannot be sent within this time, the connection is closed.
   // 0: it is not closed for that, but see SocketOptions::user_timeout.
   std::chrono::milliseconds write_timeout{0};
-  ThreadStartHook thread_start_hook = {};
+  ThreadStartHook thread_start_hook = {};  // see thread_hook.h
 };
 
 // Counted since the queue was made. Once nothing waits and no thread posts:
@@ -146,6 +146,7 @@ class SendQueue final {
   // that.
   void flush(const Wait& wait = {});
 
+  // What there was so far.
   Stats stats() const noexcept;
   // How many messages wait, without the one that the writer thread is sending.
   std::size_t size() const noexcept;

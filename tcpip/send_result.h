@@ -9,6 +9,7 @@
 
 namespace tcpip {
 
+// What has become of the message.
 enum class SendResult {
   kSent,         // the kernel has all of it
   kQueued,       // taken; the rest is sent before any later message
@@ -16,6 +17,7 @@ enum class SendResult {
   kNotConnected  // no connection, or the connection was lost meanwhile
 };
 
+// "sent", "queued", "busy", "not connected".
 std::string_view to_string(SendResult result) noexcept;
 
 }  // namespace tcpip

@@ -44,8 +44,8 @@ struct ConnectedFd {
 
 // A socket option that the kernel has refused.
 struct RefusedOption {
-  std::error_code error = {};
-  const char* name = "";  // "TCP_NODELAY"
+  std::error_code error = {};  // why
+  const char* name = "";       // "TCP_NODELAY"
 
   // "TCP_NODELAY cannot be set: Operation not permitted", for messages.
   std::string text() const;
@@ -55,10 +55,12 @@ struct RefusedOption {
 // for (const RefusedOption& option : refused) ...
 class RefusedOptions {
  public:
+  // As those of a std::vector.
   bool empty() const noexcept { return count_ == 0; }
   std::size_t size() const noexcept { return count_; }
   const RefusedOption* begin() const noexcept { return options_.data(); }
   const RefusedOption* end() const noexcept { return begin() + count_; }
+  // One more; dropped if there are more than all options.
   void add(RefusedOption option) noexcept {
     if (count_ < options_.size()) options_[count_++] = option;
   }
@@ -104,13 +106,14 @@ class Socket {
   // The same without waiting, also after close(): kTimeout if there is nothing
   // to receive.
   IoResult receive_now(void* data, std::size_t size) noexcept;
+  // Bytes that are to be sent.
+  struct Piece {
+    const void* data;  // where they are
+    std::size_t size;  // how many they are
+  };
   // Sends what the kernel takes without blocking; kTimeout if it takes nothing.
   // After kError with EPIPE, lost_error() says what has broken the connection,
   // if that is known: the kernel reports a reset to one call only.
-  struct Piece {
-    const void* data;
-    std::size_t size;
-  };
   IoResult send_now(const Piece& piece) noexcept;
   IoResult send_now(std::span<const Piece> pieces) noexcept;
   // kOk when send_now() will probably not report kTimeout, or when it will
@@ -131,6 +134,7 @@ class Socket {
   // acknowledged our last bytes, or after 0.1 s.
   enum class Wake { kNow, kWhenAcknowledged };
   void close(Wake wake = Wake::kNow) noexcept;
+  // True after close(), and in a child that fork() has made.
   bool is_closed() const noexcept {
     return closed_.load() || !process_.is_here();
   }
@@ -143,13 +147,14 @@ class Socket {
   // Without it, bytes that arrive after the descriptor is closed would make
   // the kernel reset the connection, and the peer would lose our last bytes.
   void linger(Deadline deadline) noexcept;
-  // Reads and drops what has come, without blocking.
+  // What a step of lingering has found.
   enum class LingerStep {
     kOver,     // the peer has closed too
     kNothing,  // nothing had come
-    kDropped,
-    kWaiting  // a receive() is still blocked: see close()
+    kDropped,  // something had
+    kWaiting   // a receive() is still blocked: see close()
   };
+  // Reads and drops what has come, without blocking.
   LingerStep linger_step() noexcept;
   // Wakes a receive() that close() has left blocked: for who lingers no longer.
   void wake_receive() noexcept;
@@ -177,6 +182,7 @@ class Socket {
   // already lost the kernel refuses every option.
   RefusedOptions set_options(const SocketOptions& options) noexcept;
 
+  // The two ends of the connection.
   const Address& local_address() const noexcept { return local_; }
   const Address& peer_address() const noexcept { return peer_; }
   // For setsockopt() and the like. Owned by the Socket; do not close it.

@@ -45,9 +45,13 @@ std::string to_string(const EndpointStats& stats) {
   add_trouble(stats.timeouts, "timed out");
   add_trouble(stats.overruns, "too long");
   add_trouble(stats.decode_errors, "not decoded");
-  add_trouble(stats.callback_errors, "callbacks failed");
-  add_trouble(stats.dropped_bytes, "bytes dropped unread");
-  add_trouble(stats.unsent_bytes, "bytes not sent");
+  const auto add_loss = [&text](std::uint64_t n, std::string_view what,
+                                std::string_view how) {
+    if (n > 0) text += fmt::format(", {} {}", plural(n, what), how);
+  };
+  add_loss(stats.callback_errors, "callback", "failed");
+  add_loss(stats.dropped_bytes, "byte", "dropped unread");
+  add_loss(stats.unsent_bytes, "byte", "not sent");
   return text;
 }
 

@@ -20,8 +20,10 @@ namespace tcpip {
 // Counted since the client or server was made, over all its connections; also
 // what their StreamReader and StreamWriter do.
 struct EndpointStats {
+  // A point on the steady clock.
   using TimePoint = std::chrono::steady_clock::time_point;
 
+  // Whether there is a connection now.
   bool connected = false;
   std::uint64_t connections = 0;  // made so far
   // Tries of a client to connect that failed, each of them.

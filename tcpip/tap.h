@@ -38,6 +38,7 @@
 
 namespace tcpip {
 
+// What a record is about.
 enum class TapEvent {
   kAccepted,   // a server has let a client in
   kConnected,  // a client has connected
@@ -48,6 +49,7 @@ enum class TapEvent {
 
 // What a sink is given. The views are valid during the call only.
 struct TapRecord {
+  // What has happened.
   TapEvent event = TapEvent::kReceived;
   // When the bytes were taken from the kernel or given to it.
   std::chrono::system_clock::time_point time = {};
@@ -56,8 +58,10 @@ struct TapRecord {
   // Tells connections apart, also those of different clients and servers that
   // share the tap: 1, 2, 3, ...
   std::uint64_t id = 0;
+  // The two ends of the connection.
   Address local = {};
   Address peer = {};
+  // What was received or sent; empty for the other events.
   std::string_view bytes = {};
   // How many bytes of the connection have passed in this direction before
   // these; and how many of those, right before these, were not shown. (What is
@@ -71,6 +75,7 @@ struct TapOptions {
   // taken, as it is needed. 1024 to 2^30.
   std::size_t buffer = 1024 * 1024;
   Log log = {};  // what the sink throws is logged, once
+  // See thread_hook.h.
   ThreadStartHook thread_start_hook = {};
 };
 

@@ -14,6 +14,7 @@
 
 namespace tcpip {
 
+// What a thread of the library does.
 enum class ThreadRole {
   kAccept,    // accept thread of a server: accepts, and watches the client
   kReader,    // client reader of a read-loop server: runs the read handler
@@ -26,6 +27,7 @@ enum class ThreadRole {
   kResolve    // looks up one host name; never passed to a hook
 };
 
+// "accept", "reader" and the like.
 std::string_view to_string(ThreadRole role) noexcept;
 
 // For setting priority, affinity (realtime.h does that) or another name

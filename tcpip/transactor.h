@@ -41,6 +41,7 @@ struct TransactorOptions {
   // The bytes that end a reply: at least one. Not a part of what transact()
   // returns.
   std::string end = "\r\n";
+  // What is done about a late reply.
   AfterTimeout after_timeout = AfterTimeout::kClose;
 };
 

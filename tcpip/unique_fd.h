@@ -10,8 +10,10 @@ namespace tcpip {
 
 class UniqueFd {
  public:
-  UniqueFd() noexcept = default;
+  UniqueFd() noexcept = default;  // holds none
+  // Takes over a descriptor; -1 is none.
   explicit UniqueFd(int fd) noexcept : fd_(fd) {}
+  // Take over the other's.
   UniqueFd(UniqueFd&& other) noexcept : fd_(other.release()) {}
   UniqueFd& operator=(UniqueFd&& other) noexcept {
     reset(other.release());
@@ -19,6 +21,7 @@ class UniqueFd {
   }
   ~UniqueFd() { reset(); }
 
+  // The descriptor, or -1; and whether there is one.
   int get() const noexcept { return fd_; }
   explicit operator bool() const noexcept { return fd_ >= 0; }
   // Gives the descriptor to the caller, who closes it.

@@ -29,9 +29,11 @@ namespace tcpip {
 // A point on the steady clock, or never.
 class Deadline {
  public:
+  // The clock of all time limits.
   using Clock = std::chrono::steady_clock;
 
   constexpr Deadline() noexcept = default;  // never passes
+  // At that time.
   constexpr explicit Deadline(Clock::time_point when) noexcept : when_(when) {}
 
   // That long from now. A duration that is too long for the clock gives a
@@ -48,12 +50,15 @@ class Deadline {
                     std::chrono::ceil<Clock::duration>(duration));
   }
 
+  // True if it never passes.
   constexpr bool is_never() const noexcept {
     return when_ == Clock::time_point::max();
   }
+  // True from that time on.
   bool has_passed() const noexcept;
   // Zero once passed; Clock::duration::max() if never.
   Clock::duration remaining() const noexcept;
+  // That time; Clock::time_point::max() if never.
   constexpr Clock::time_point when() const noexcept { return when_; }
 
   auto operator<=>(const Deadline&) const = default;
@@ -66,10 +71,11 @@ class Deadline {
 };
 
 struct Wait {
-  Deadline deadline;
-  std::stop_token stop;
+  Deadline deadline;     // when the call gives up
+  std::stop_token stop;  // what ends the call, if it is requested
 
   Wait() noexcept = default;  // forever
+  // Until a deadline, for so long, until a stop, or until the first of two.
   Wait(Deadline d) noexcept : deadline(d) {}
   Wait(std::stop_token s) noexcept : stop(std::move(s)) {}
   Wait(Deadline d, std::stop_token s) noexcept

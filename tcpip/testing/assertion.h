@@ -19,9 +19,10 @@ namespace tcpip_testing {
 // A place in a source file. As the default of a last parameter, here() is where
 // the function is called.
 struct Caller {
-  const char* file;
-  int line;
+  const char* file;  // as the compiler was given it
+  int line;          // from 1
 
+  // The place where it is called.
   static constexpr Caller here(const char* file = __builtin_FILE(),
                                int line = __builtin_LINE()) noexcept {
     return {file, line};

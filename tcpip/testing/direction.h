@@ -6,6 +6,7 @@
 
 namespace tcpip_testing {
 
+// Which way bytes go.
 enum class Direction {
   kToServer,  // what the client sends
   kToClient   // what the server sends

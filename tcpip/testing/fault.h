@@ -68,6 +68,7 @@ class Fault {
   // std::invalid_argument as above.
   Fault after(std::chrono::microseconds time) const;
 
+  // What was made: pass() and the like; and its details.
   enum class Kind { kPass, kDelay, kSplit, kDrip, kStall, kCut, kReset, kDrop };
   Kind kind() const noexcept { return kind_; }
   // Of delay, split (the gap) and stall; nothing: until resume().
@@ -76,6 +77,7 @@ class Fault {
   }
   // Of split and drip.
   std::size_t size() const noexcept { return size_; }
+  // What after_bytes() and after() were given.
   std::uint64_t condition_bytes() const noexcept { return condition_bytes_; }
   std::chrono::microseconds condition_time() const noexcept {
     return condition_time_;
@@ -102,7 +104,7 @@ void check_script(std::span<const Fault> script);
 
 // Scripts of steps that are chosen at random, always the same for one seed.
 struct RandomFaults {
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 0;  // which scripts
   // Half of the scripts end with cut(), reset() or drop(). If false, none does:
   // whatever is sent arrives.
   bool ends = true;

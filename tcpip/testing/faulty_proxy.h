@@ -44,6 +44,7 @@ class Forwarder;
 }
 
 struct FaultyProxyOptions {
+  // Where the server listens.
   std::string server_host = std::string(tcpip::kDefaultLocalhost);
   int server_port = 0;
   // The script of each connection; see fault.h.
@@ -53,7 +54,7 @@ struct FaultyProxyOptions {
   // the test has failed by then, or is ended by an exception, the destructor
   // prints the seed.
   std::optional<RandomFaults> random = {};
-  tcpip::Log log = {};
+  tcpip::Log log = {};  // gets what goes wrong
 };
 
 class FaultyProxy final {

@@ -79,6 +79,7 @@ class LeakSnapshot {
 // the line where this object was made.
 class ScopedLeakGuard {
  public:
+  // `patience` is how long threads and descriptors may take to go.
   explicit ScopedLeakGuard(std::chrono::milliseconds patience = kLeakPatience,
                            Caller caller = Caller::here())
       : patience_(patience), caller_(caller) {}
@@ -96,8 +97,10 @@ class ScopedLeakGuard {
 //   testing::UnitTest::GetInstance()->listeners().Append(new LeakGuard);
 class LeakGuard : public testing::EmptyTestEventListener {
  public:
+  // As ScopedLeakGuard's.
   explicit LeakGuard(std::chrono::milliseconds patience = kLeakPatience)
       : patience_(patience) {}
+  // For GoogleTest.
   void OnTestStart(const testing::TestInfo& info) override;
   void OnTestEnd(const testing::TestInfo& info) override;
 

@@ -28,9 +28,9 @@ class WaitableQueue;
 }
 
 struct LogLine {
-  tcpip::LogLevel level;
-  std::string name;  // the log's
-  std::string message;
+  tcpip::LogLevel level;  // of the message
+  std::string name;       // the log's
+  std::string message;    // without the end of the line
 };
 
 // Copies share the lines.
@@ -42,6 +42,7 @@ class LogRecorder {
   // object.
   tcpip::Log log(tcpip::LogLevel level = tcpip::LogLevel::kDebug) const;
 
+  // How many lines there are.
   std::size_t size() const;
   // The oldest first.
   std::vector<LogLine> values() const;

@@ -19,18 +19,20 @@
 
 namespace tcpip_testing {
 
+// How the two ends are connected.
 enum class Transport {
   kUnix,  // a socketpair
   kIpv4,  // TCP over 127.0.0.1
   kIpv6   // TCP over ::1
 };
+// "Unix", "IPv4", "IPv6".
 const char* name_of(Transport transport);
 std::ostream& operator<<(std::ostream& out, Transport transport);
 
 // The two ends of one connection.
 struct ConnectionPair {
-  tcpip::Streams first;
-  tcpip::Streams second;
+  tcpip::Streams first;   // one end
+  tcpip::Streams second;  // the other
 };
 
 // Both ends have the socket options of the library's own connections. `limit`

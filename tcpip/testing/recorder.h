@@ -33,9 +33,10 @@ class Forwarder;
 }
 
 struct RecorderOptions {
+  // Where the server listens.
   std::string server_host = std::string(tcpip::kDefaultLocalhost);
   int server_port = 0;
-  tcpip::Log log = {};
+  tcpip::Log log = {};  // gets what goes wrong
 };
 
 class Recorder final {

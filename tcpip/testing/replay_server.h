@@ -34,6 +34,7 @@ namespace tcpip_testing {
 // place and both texts, escaped as in a recording.
 class ReplayMismatch final : public std::runtime_error {
  public:
+  // For ReplayServer.
   ReplayMismatch(std::uint64_t offset, std::string expected, std::string got,
                  const std::string& what);
 
@@ -62,8 +63,8 @@ enum class ReplayTiming {
 };
 
 struct ReplayServerOptions {
-  Recording recording = {};
-  ReplayTiming timing = ReplayTiming::kAtOnce;
+  Recording recording = {};                     // what is played
+  ReplayTiming timing = ReplayTiming::kAtOnce;  // and how fast
 };
 
 class ReplayServer final {

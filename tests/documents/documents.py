@@ -37,6 +37,7 @@ PRELUDE = """\
 #include <signal.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>

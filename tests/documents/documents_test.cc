@@ -4,14 +4,20 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <array>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iomanip>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "tcpip/byte_order.h"
 #include "tcpip/unique_fd.h"
+#include "tcpip/wire_type.h"
 #include "tests/support/loopback.h"
 #include "tests/support/raw_client.h"
 #include "tests/support/subprocess.h"
@@ -165,6 +171,69 @@ TEST(LinksTest, WhatLeadsNowhereIsFound) {
   EXPECT_EQ(outcome.status, 1);
 }
 
+// --- What Doxygen reads ---
+
+class ApiFilterTest : public testing::Test {
+ protected:
+  // What docs/api_filter.py makes of a file of that name and text.
+  std::string filtered(const std::string& name, const std::string& text) {
+    const std::string path = new_folder() + "/" + name;
+    std::ofstream(path) << text;
+    const Outcome outcome =
+        run({"python3", "-B", find_file("docs/api_filter.py"), path});
+    EXPECT_EQ(outcome.status, 0);
+    return outcome.output;
+  }
+
+ private:
+  HangGuard guard_;
+};
+
+TEST_F(ApiFilterTest, GivesACommentToAllThatFollowsWithoutAnEmptyLine) {
+  EXPECT_EQ(filtered("thing.h",
+                     "// A thing.\n"
+                     "class Thing {\n"
+                     " public:\n"
+                     "  Thing(const Thing&) = delete;\n"
+                     "  // Ends it; \"\\r\" & @.\n"
+                     "  void close();\n"
+                     "  void basic_close();\n"
+                     "  int size = 0;  // in bytes\n"
+                     "\n"
+                     "  void forgotten();\n"
+                     " protected:\n"
+                     "  int inner();\n"
+                     "};\n"),
+            "/** @file\n A thing.\n */\n"
+            "/**\n A thing.\n */\n"
+            "class Thing {\n"
+            " public:\n"
+            "/**\n Ends it; \"\\r\" \\& \\@.\n */\n"
+            "  void close();\n"
+            "/**\n Ends it; \"\\r\" \\& \\@.\n */\n"
+            "  void basic_close();\n"
+            "  int size = 0;  ///< in bytes\n"
+            "\n"
+            "  void forgotten();\n"
+            "/// @cond internal\n"
+            " protected:\n"
+            "  int inner();\n"
+            "/// @endcond\n"
+            "};\n");
+}
+
+TEST_F(ApiFilterTest, MakesTheLinksOfADocumentLeadToItsHeadings) {
+  EXPECT_EQ(
+      filtered("guide.md",
+               "# Guide\n## What `is` it?\n<!-- snippet -->\n"
+               "```cpp\nf(\"\\r\");\n```\n"
+               "[a](#what-is-it) [b\nc](other.md#d) [e](https://e.org)\n"),
+      "# Guide {#guide}\n## What is it? {#guide-what-is-it}\n"
+      "@code{.cpp}\nf(\"\\r\");\n@endcode\n"
+      "[a](@ref guide-what-is-it) [b c](@ref other-d) "
+      "[e](https://e.org)\n");
+}
+
 // --- The user guide's programs ---
 
 class GuideTest : public testing::Test {
@@ -248,21 +317,142 @@ TEST_F(GuideEchoServerTest, GoesOnAfterARudeClient) {
   EXPECT_EQ(server.news(), "connected");
 }
 
-using GuideSignalTest = GuideTest;
+// --- The README's programs ---
 
-TEST_F(GuideSignalTest, EndsInAnOrderlyWay) {
+class FirstServer : public Subprocess {
+ public:
+  FirstServer()
+      : Subprocess(program("first_server", {"0"}), Errors::kWithOutput),
+        port_(read_line_after("listening on port ")) {}
+
+  const std::string& port() const { return port_; }
+
+ private:
+  const std::string port_;
+};
+
+using FirstServerTest = GuideTest;
+
+TEST_F(FirstServerTest, EndsInAnOrderlyWay) {
   for (const int number : {SIGINT, SIGTERM}) {
-    Subprocess server(program("until_signal", {"0"}),
-                      Subprocess::Errors::kWithOutput);
-    const std::string port = server.read_line_after("listening on port ");
-    const UniqueFd client = connect_to(std::stoi(port));
+    FirstServer server;
+    const UniqueFd client = connect_to(std::stoi(server.port()));
     send_all(client, "hello\r\n");
-    EXPECT_EQ(recv_exact(client, 7), "hello\r\n");
+    EXPECT_EQ(recv_exact(client, 17), "you said: hello\r\n");
+    EXPECT_TRUE(server.read_line().starts_with("connected: 127.0.0.1:"));
     server.send_signal(number);
     EXPECT_EQ(recv_until_eof(client), "");
+    EXPECT_TRUE(server.read_line().starts_with("closed here: 127.0.0.1:"));
     EXPECT_EQ(server.read_line(), "ended by signal " + std::to_string(number));
     EXPECT_EQ(server.wait(), 0);
   }
+}
+
+TEST_F(FirstServerTest, SaysWhyItCannotStart) {
+  FirstServer server;
+  const Outcome second = run(program("first_server", {server.port()}));
+  EXPECT_NE(second.output.find("Address already in use"), std::string::npos)
+      << second.output;
+  EXPECT_EQ(second.status, 1);
+}
+
+TEST_F(FirstServerTest, AnswersTheFirstClient) {
+  FirstServer server;
+  const Outcome outcome = run(program("first_client", {server.port()}));
+  EXPECT_EQ(outcome.output, "you said: hello\n");
+  EXPECT_EQ(outcome.status, 0);
+}
+
+// --- The guide's poller ---
+
+using GuidePollerTest = GuideTest;
+
+// The next line that is no connection event; those may come before or after.
+std::string next_reading(Subprocess& poller) {
+  for (;;) {
+    std::string line = poller.read_line();
+    if (!line.starts_with("connected: ") && !line.starts_with("closed here")) {
+      return line;
+    }
+  }
+}
+
+TEST_F(GuidePollerTest, TakesNoLateAnswerForTheNextOne) {
+  const PlainListener thermometer = plain_listener(Transport::kIpv4);
+  Subprocess poller(program("poller", {std::to_string(thermometer.port)}),
+                    Subprocess::Errors::kWithOutput);
+  const std::string question = "temperature?\r\n";
+  {
+    const UniqueFd connection = accept_one(thermometer);
+    EXPECT_EQ(recv_exact(connection, question.size()), question);
+    send_all(connection, "20.5\r\n");
+    EXPECT_EQ(next_reading(poller), "20.5");
+    EXPECT_EQ(recv_exact(connection, question.size()), question);
+    EXPECT_NE(next_reading(poller).find("timed out"), std::string::npos);
+    EXPECT_EQ(recv_until_eof(connection), "");
+    send_all(connection, "too late\r\n");
+  }
+  const UniqueFd connection = accept_one(thermometer);
+  EXPECT_EQ(recv_exact(connection, question.size()), question);
+  send_all(connection, "21.5\r\n");
+  EXPECT_EQ(next_reading(poller), "21.5");
+  poller.send_signal(SIGTERM);
+  EXPECT_EQ(poller.wait(), 0);
+}
+
+// --- The guide's table of formats ---
+
+// A member of each type of the table, in its order.
+struct AllFormats {
+  std::int8_t b{};
+  std::uint8_t u{};
+  std::uint8_t truth{};
+  char c{};
+  tcpip::BigEndian<std::int16_t> h{};
+  tcpip::BigEndian<std::uint16_t> uh{};
+  tcpip::BigEndian<std::int32_t> i{};
+  tcpip::BigEndian<std::uint32_t> ui{};
+  tcpip::BigEndian<std::int64_t> q{};
+  tcpip::BigEndian<std::uint64_t> uq{};
+  tcpip::BigEndian<float> f{};
+  tcpip::BigEndian<double> d{};
+  std::array<char, 10> s{};
+  std::array<tcpip::BigEndian<std::int16_t>, 3> three{};
+  std::array<std::uint8_t, 4> spare{};
+  tcpip::LittleEndian<std::int32_t> little{};
+};
+
+TEST(GuideFormatsTest, HaveTheBytesOfPython) {
+  const HangGuard guard;
+  const Outcome outcome = run(
+      {"python3", "-c",
+       "import struct\n"
+       "data = struct.pack('>bB?chHlLqQfd10s3h4x', -2, 200, True, b'k', -300,\n"
+       "    60000, -70000, 4000000000, -5000000000, 2**63 + 1, 0.5, -1.25,\n"
+       "    b'dome', 1, 2, -3) + struct.pack('<i', -70000)\n"
+       "print(data.hex())"});
+  const std::string bytes = tcpip::pack(
+      AllFormats{.b = -2,
+                 .u = 200,
+                 .truth = 1,
+                 .c = 'k',
+                 .h = std::int16_t{-300},
+                 .uh = std::uint16_t{60000},
+                 .i = -70000,
+                 .ui = 4000000000u,
+                 .q = std::int64_t{-5000000000},
+                 .uq = (std::uint64_t{1} << 63) + 1,
+                 .f = 0.5f,
+                 .d = -1.25,
+                 .s = {'d', 'o', 'm', 'e'},
+                 .three = {std::int16_t{1}, std::int16_t{2}, std::int16_t{-3}},
+                 .little = -70000});
+  std::ostringstream hex;
+  for (const char byte : bytes) {
+    hex << std::hex << std::setw(2) << std::setfill('0')
+        << static_cast<unsigned>(static_cast<unsigned char>(byte));
+  }
+  EXPECT_EQ(hex.str() + "\n", outcome.output);
 }
 
 using GuideEchoClientTest = GuideTest;

@@ -63,6 +63,12 @@ TEST(ConnectionEventTest, TextIsOneLineWithAllThatThereIs) {
                     1, resolve("10.0.0.7", 50123).front())}),
             "reset: 10.0.0.7:50123 (Connection reset by peer), 12 bytes "
             "dropped");
+  EXPECT_EQ(to_string(ConnectionEvent{.reason = DisconnectReason::kReplaced,
+                                      .dropped = 1}),
+            "replaced, 1 byte dropped");
+  // The end of the stream is no error, whose message would be "Success".
+  EXPECT_EQ(to_string(ConnectionEvent{.reason = DisconnectReason::kPeerClosed}),
+            "peer closed");
 }
 
 }  // namespace

@@ -322,6 +322,11 @@ TEST(EndpointStatsTest, TextIsOneLineWithTheTroublesThatThereWere) {
                  "long, 6 not decoded, 7 callbacks failed, 8 bytes dropped "
                  "unread, 9 bytes not sent")))
       << to_string(loud);
+  EXPECT_TRUE(to_string(EndpointStats{.callback_errors = 1,
+                                      .dropped_bytes = 1,
+                                      .unsent_bytes = 1})
+                  .ends_with(", 1 callback failed, 1 byte dropped unread, 1 "
+                             "byte not sent"));
 }
 
 // --- Queues ---
