@@ -19,6 +19,8 @@
 #ifndef TCPIP_CALLBACK_QUEUE_H_
 #define TCPIP_CALLBACK_QUEUE_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>

@@ -28,6 +28,8 @@
 #ifndef TCPIP_WIRE_TYPE_H_
 #define TCPIP_WIRE_TYPE_H_
 
+#include "tcpip/version.h"
+
 #include <array>
 #include <bit>
 #include <cstddef>

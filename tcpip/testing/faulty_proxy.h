@@ -23,6 +23,8 @@
 #ifndef TCPIP_TESTING_FAULTY_PROXY_H_
 #define TCPIP_TESTING_FAULTY_PROXY_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>

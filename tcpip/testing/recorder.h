@@ -16,6 +16,8 @@
 #ifndef TCPIP_TESTING_RECORDER_H_
 #define TCPIP_TESTING_RECORDER_H_
 
+#include "tcpip/version.h"
+
 #include <cstdint>
 #include <memory>
 #include <string>

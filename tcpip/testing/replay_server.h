@@ -19,6 +19,8 @@
 #ifndef TCPIP_TESTING_REPLAY_SERVER_H_
 #define TCPIP_TESTING_REPLAY_SERVER_H_
 
+#include "tcpip/version.h"
+
 #include <cstdint>
 #include <memory>
 #include <stdexcept>

@@ -7,6 +7,8 @@
 #ifndef TCPIP_TESTING_WAIT_UNTIL_H_
 #define TCPIP_TESTING_WAIT_UNTIL_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <thread>
 
