@@ -1,15 +1,16 @@
-"""What tcpip depends on, for Bazel's WORKSPACE lane.
+"""What tcpip depends on; tcpip_dependencies() is for Bazel's WORKSPACE lane.
 
 A project that embeds tcpip calls tcpip_dependencies() from its WORKSPACE; what
 it has declared before, under the same names, is kept.
 """
 
 load("@bazel_tools//tools/build_defs/repo:utils.bzl", "maybe")
+load(":rules_of_bazel.bzl", "rules_of_bazel")
 load(":stubs.bzl", "stub_repository")
 load(":system_or_archive.bzl", "system_or_archive")
 
-def tcpip_dependencies():
-    """Declares the repositories that tcpip needs."""
+def library_dependencies():
+    """Declares the libraries that tcpip is compiled with."""
     maybe(
         system_or_archive,
         name = "fmt",
@@ -44,6 +45,10 @@ def tcpip_dependencies():
         strip_prefix = "json-3.11.2",
     )
 
+def tcpip_dependencies():
+    """Declares the repositories that tcpip needs."""
+    library_dependencies()
+
     # Bazel 4 wants these from the network for the simplest cc_library, and
     # Debian's build of it (which has no version) is meant for use without one.
     # Later versions have what they need, or fetch what fits them.
@@ -56,3 +61,5 @@ def tcpip_dependencies():
             "rules_proto",
         ]:
             maybe(stub_repository, name = name)
+    elif native.bazel_version.startswith("7."):
+        rules_of_bazel()

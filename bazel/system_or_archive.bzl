@@ -7,7 +7,10 @@ def _run(ctx, *command):
 
 def _find_on_system(ctx):
     """Maps each wanted directory to where the system has it, or returns None."""
-    if ctx.name in ctx.os.environ.get("TCPIP_ARCHIVES", "").split(","):
+
+    # In the MODULE lane the name has those of module and extension before it.
+    name = ctx.name.split("~")[-1].split("+")[-1]
+    if name in ctx.os.environ.get("TCPIP_ARCHIVES", "").split(","):
         return None
     found = {}
     for wanted, places in ctx.attr.system.items():
