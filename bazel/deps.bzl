@@ -49,10 +49,15 @@ def tcpip_dependencies():
     """Declares the repositories that tcpip needs."""
     library_dependencies()
 
-    # Bazel 4 wants these from the network for the simplest cc_library, and
-    # Debian's build of it (which has no version) is meant for use without one.
-    # Later versions have what they need, or fetch what fits them.
-    if native.bazel_version == "" or native.bazel_version.startswith("4."):
+    # Debian's builds of Bazel have no version, and are meant for use without a
+    # network. Bazel 6 brought what is looked for here.
+    version = native.bazel_version
+    if version == "":
+        version = "7." if hasattr(native, "package_relative_label") else "4."
+
+    # Bazel 4 wants these from the network for the simplest cc_library. Later
+    # versions have what they need, or fetch what fits them.
+    if version.startswith("4."):
         for name in [
             "platforms",
             "remote_coverage_tools",
@@ -61,5 +66,5 @@ def tcpip_dependencies():
             "rules_proto",
         ]:
             maybe(stub_repository, name = name)
-    elif native.bazel_version.startswith("7."):
+    elif version.startswith("7."):
         rules_of_bazel()
