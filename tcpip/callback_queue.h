@@ -29,6 +29,7 @@
 #include <string>
 
 #include "tcpip/constants.h"
+#include "tcpip/error.h"
 #include "tcpip/log.h"
 #include "tcpip/wait.h"
 

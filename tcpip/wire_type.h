@@ -44,6 +44,7 @@
 #include <utility>
 
 #include "tcpip/byte_order.h"
+#include "tcpip/error.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {

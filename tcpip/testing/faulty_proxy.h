@@ -33,6 +33,7 @@
 #include <vector>
 
 #include "tcpip/constants.h"
+#include "tcpip/error.h"
 #include "tcpip/log.h"
 #include "tcpip/testing/direction.h"
 #include "tcpip/testing/fault.h"

@@ -23,6 +23,7 @@
 #include <string>
 
 #include "tcpip/constants.h"
+#include "tcpip/error.h"
 #include "tcpip/log.h"
 #include "tcpip/testing/recording.h"
 #include "tcpip/testing/wait_until.h"

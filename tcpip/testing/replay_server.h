@@ -26,6 +26,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "tcpip/error.h"
 #include "tcpip/testing/recording.h"
 #include "tcpip/testing/wait_until.h"
 #include "tcpip/wait.h"

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <thread>
 
+#include "tcpip/error.h"
 #include "tcpip/wait.h"
 
 namespace tcpip_testing {
