@@ -1,8 +1,7 @@
 """What tcpip depends on, for Bazel's MODULE lane: the same as in the other lane.
 
 It comes from the system where that has it, so that the central registry is not
-asked. A project that has fmt, GoogleTest or nlohmann-json from elsewhere says so
-with override_repo(): see README.md.
+asked.
 """
 
 load(":deps.bzl", "library_dependencies")
