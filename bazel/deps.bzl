@@ -17,7 +17,10 @@ def library_dependencies():
         build_file = Label("//bazel:fmt.BUILD"),
         system = {"include/fmt": ["/usr/include/fmt", "/usr/local/include/fmt"]},
         system_sources = {Label("//bazel:fmt.cc"): "src/format.cc"},
-        system_version = {"include/fmt/core.h": "#define FMT_VERSION 9"},
+        system_version = {
+            "include/fmt/base.h": ["#define FMT_VERSION 11"],
+            "include/fmt/core.h": ["#define FMT_VERSION 9", "#define FMT_VERSION 10"],
+        },
         url = "https://github.com/fmtlib/fmt/archive/refs/tags/9.1.0.tar.gz",
         sha256 = "5dea48d1fcddc3ec571ce2058e13910a0d4a6bab4cc09a809d8b1dd1c88ae6f2",
         strip_prefix = "fmt-9.1.0",
