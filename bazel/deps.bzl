@@ -1,22 +1,26 @@
-"""What tcpip depends on, for Bazel's WORKSPACE lane.
+"""What tcpip depends on; tcpip_dependencies() is for Bazel's WORKSPACE lane.
 
 A project that embeds tcpip calls tcpip_dependencies() from its WORKSPACE; what
 it has declared before, under the same names, is kept.
 """
 
 load("@bazel_tools//tools/build_defs/repo:utils.bzl", "maybe")
+load(":rules_of_bazel.bzl", "rules_of_bazel")
 load(":stubs.bzl", "stub_repository")
 load(":system_or_archive.bzl", "system_or_archive")
 
-def tcpip_dependencies():
-    """Declares the repositories that tcpip needs."""
+def library_dependencies():
+    """Declares the libraries that tcpip is compiled with."""
     maybe(
         system_or_archive,
         name = "fmt",
         build_file = Label("//bazel:fmt.BUILD"),
         system = {"include/fmt": ["/usr/include/fmt", "/usr/local/include/fmt"]},
         system_sources = {Label("//bazel:fmt.cc"): "src/format.cc"},
-        system_version = {"include/fmt/core.h": "#define FMT_VERSION 9"},
+        system_version = {
+            "include/fmt/base.h": ["#define FMT_VERSION 11"],
+            "include/fmt/core.h": ["#define FMT_VERSION 9", "#define FMT_VERSION 10"],
+        },
         url = "https://github.com/fmtlib/fmt/archive/refs/tags/9.1.0.tar.gz",
         sha256 = "5dea48d1fcddc3ec571ce2058e13910a0d4a6bab4cc09a809d8b1dd1c88ae6f2",
         strip_prefix = "fmt-9.1.0",
@@ -44,10 +48,19 @@ def tcpip_dependencies():
         strip_prefix = "json-3.11.2",
     )
 
-    # Bazel 4 wants these from the network for the simplest cc_library, and
-    # Debian's build of it (which has no version) is meant for use without one.
-    # Later versions have what they need, or fetch what fits them.
-    if native.bazel_version == "" or native.bazel_version.startswith("4."):
+def tcpip_dependencies():
+    """Declares the repositories that tcpip needs."""
+    library_dependencies()
+
+    # Debian's builds of Bazel have no version, and are meant for use without a
+    # network. Bazel 6 brought what is looked for here.
+    version = native.bazel_version
+    if version == "":
+        version = "7." if hasattr(native, "package_relative_label") else "4."
+
+    # Bazel 4 wants these from the network for the simplest cc_library. Later
+    # versions have what they need, or fetch what fits them.
+    if version.startswith("4."):
         for name in [
             "platforms",
             "remote_coverage_tools",
@@ -56,3 +69,5 @@ def tcpip_dependencies():
             "rules_proto",
         ]:
             maybe(stub_repository, name = name)
+    elif version.startswith("7."):
+        rules_of_bazel()

@@ -1,5 +1,5 @@
 // Debian's libfmt-dev has headers and a shared library only. This is the rest
-// of fmt 9, compiled once, so that a static library can carry it.
+// of fmt 9 to 11, compiled once, so that a static library can carry it.
 
 #include <fmt/format-inl.h>
 
@@ -24,9 +24,14 @@ template FMT_API auto decimal_point_impl(locale_ref) -> wchar_t;
 template FMT_API void buffer<char>::append(const char*, const char*);
 template FMT_API void buffer<wchar_t>::append(const wchar_t*, const wchar_t*);
 
+#if FMT_VERSION < 100000
 template FMT_API void vformat_to(buffer<char>&, string_view,
                                  basic_format_args<FMT_BUFFER_CONTEXT(char)>,
                                  locale_ref);
+#elif FMT_VERSION < 110000
+template FMT_API void vformat_to(buffer<char>&, string_view,
+                                 typename vformat_args<>::type, locale_ref);
+#endif
 
 }  // namespace detail
 FMT_END_NAMESPACE

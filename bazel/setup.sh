@@ -76,6 +76,22 @@ _install() {
     > /dev/null < /dev/null
 }
 
+# Debian's Bazel 7 has the rules that it needs on disk, for the WORKSPACE lane. In
+# the other one, which is its default, it would ask the central registry.
+_choose_lane() {
+  local lane=
+  if [ -e /usr/share/bazel/rules/cc ] &&
+    [ "$BAZEL" = /usr/bin/bazel ]; then
+    lane='common --noenable_bzlmod --enable_workspace'
+  fi
+  if [ -n "$lane" ]; then
+    [ "$(cat system.bazelrc 2> /dev/null)" = "$lane" ] ||
+      echo "$lane" > system.bazelrc
+  else
+    rm -f system.bazelrc
+  fi
+}
+
 set_up() {
   # Bazel keeps its outputs under it.
   export HOME="${HOME:-$(eval echo "~$(id -un)")}"
@@ -93,5 +109,5 @@ set_up() {
       return 1
     fi
   fi
-  _find_bazel
+  _find_bazel && _choose_lane
 }

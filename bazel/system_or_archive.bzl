@@ -7,7 +7,10 @@ def _run(ctx, *command):
 
 def _find_on_system(ctx):
     """Maps each wanted directory to where the system has it, or returns None."""
-    if ctx.name in ctx.os.environ.get("TCPIP_ARCHIVES", "").split(","):
+
+    # In the MODULE lane the name has those of module and extension before it.
+    name = ctx.name.split("~")[-1].split("+")[-1]
+    if name in ctx.os.environ.get("TCPIP_ARCHIVES", "").split(","):
         return None
     found = {}
     for wanted, places in ctx.attr.system.items():
@@ -36,10 +39,14 @@ def _system_or_archive_impl(ctx):
             # linked headers for the system's own, exempt from layering_check.
             _run(ctx, "mkdir", "-p", ctx.path(wanted).dirname)
             _run(ctx, "cp", "-rL", place, ctx.path(wanted))
-        for path, text in ctx.attr.system_version.items():
-            if text in ctx.read(path):
-                for label, target in ctx.attr.system_sources.items():
-                    ctx.symlink(label, target)
+        fits = False
+        for path, texts in ctx.attr.system_version.items():
+            if ctx.path(path).exists:
+                content = ctx.read(path)
+                fits = fits or any([text in content for text in texts])
+        if fits:
+            for label, target in ctx.attr.system_sources.items():
+                ctx.symlink(label, target)
 
     ctx.file("WORKSPACE", "workspace(name = \"{}\")\n".format(ctx.name))
     ctx.symlink(ctx.attr.build_file, "BUILD.bazel")
@@ -59,8 +66,9 @@ system_or_archive = repository_rule(
             doc = "Files that the system's package lacks -> path here.",
             allow_files = True,
         ),
-        "system_version": attr.string_dict(
-            doc = "File here -> text it has in the version that system_sources fit.",
+        "system_version": attr.string_list_dict(
+            doc = "File here -> texts, one of which it has in a version that " +
+                  "system_sources fit.",
         ),
         "url": attr.string(mandatory = True),
     },

@@ -4,6 +4,8 @@
 #ifndef TCPIP_ADDRESS_H_
 #define TCPIP_ADDRESS_H_
 
+#include "tcpip/version.h"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tcpip/error.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {

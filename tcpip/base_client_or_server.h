@@ -11,6 +11,8 @@
 #ifndef TCPIP_BASE_CLIENT_OR_SERVER_H_
 #define TCPIP_BASE_CLIENT_OR_SERVER_H_
 
+#include "tcpip/version.h"
+
 #include <cstdint>
 #include <functional>
 #include <memory>

@@ -16,6 +16,8 @@
 #ifndef TCPIP_BYTE_ORDER_H_
 #define TCPIP_BYTE_ORDER_H_
 
+#include "tcpip/version.h"
+
 #include <array>
 #include <bit>
 #include <cstddef>

@@ -19,6 +19,8 @@
 #ifndef TCPIP_CALLBACK_QUEUE_H_
 #define TCPIP_CALLBACK_QUEUE_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -27,6 +29,7 @@
 #include <string>
 
 #include "tcpip/constants.h"
+#include "tcpip/error.h"
 #include "tcpip/log.h"
 #include "tcpip/wait.h"
 

@@ -9,6 +9,8 @@
 #ifndef TCPIP_CALLBACK_THREAD_H_
 #define TCPIP_CALLBACK_THREAD_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <memory>
 #include <string>

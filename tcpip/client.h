@@ -11,6 +11,8 @@
 #ifndef TCPIP_CLIENT_H_
 #define TCPIP_CLIENT_H_
 
+#include "tcpip/version.h"
+
 #include <functional>
 #include <optional>
 #include <stop_token>

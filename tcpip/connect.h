@@ -4,12 +4,15 @@
 #ifndef TCPIP_CONNECT_H_
 #define TCPIP_CONNECT_H_
 
+#include "tcpip/version.h"
+
 #include <atomic>
 #include <memory>
 #include <span>
 #include <string_view>
 
 #include "tcpip/address.h"
+#include "tcpip/error.h"
 #include "tcpip/options.h"
 #include "tcpip/socket.h"
 #include "tcpip/wait.h"

@@ -22,12 +22,15 @@
 #ifndef TCPIP_CONNECTION_H_
 #define TCPIP_CONNECTION_H_
 
+#include "tcpip/version.h"
+
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <stop_token>
 
 #include "tcpip/address.h"
+#include "tcpip/error.h"
 #include "tcpip/read_writer.h"
 #include "tcpip/wait.h"
 

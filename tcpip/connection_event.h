@@ -5,6 +5,8 @@
 #ifndef TCPIP_CONNECTION_EVENT_H_
 #define TCPIP_CONNECTION_EVENT_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <cstddef>
 #include <string>
@@ -12,6 +14,7 @@
 #include <system_error>
 
 #include "tcpip/connection.h"
+#include "tcpip/error.h"
 
 namespace tcpip {
 

@@ -5,6 +5,8 @@
 #ifndef TCPIP_CONSTANTS_H_
 #define TCPIP_CONSTANTS_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <cstddef>
 #include <string_view>

@@ -30,6 +30,8 @@
 #ifndef TCPIP_ERROR_H_
 #define TCPIP_ERROR_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <exception>
 #include <memory>

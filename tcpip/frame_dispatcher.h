@@ -28,6 +28,8 @@
 #ifndef TCPIP_FRAME_DISPATCHER_H_
 #define TCPIP_FRAME_DISPATCHER_H_
 
+#include "tcpip/version.h"
+
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -43,6 +45,7 @@
 #include "tcpip/byte_order.h"
 #include "tcpip/connection.h"
 #include "tcpip/constants.h"
+#include "tcpip/error.h"
 #include "tcpip/log.h"
 #include "tcpip/wait.h"
 #include "tcpip/wire_type.h"

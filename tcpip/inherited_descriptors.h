@@ -12,6 +12,8 @@
 #ifndef TCPIP_INHERITED_DESCRIPTORS_H_
 #define TCPIP_INHERITED_DESCRIPTORS_H_
 
+#include "tcpip/version.h"
+
 #include <string>
 #include <vector>
 

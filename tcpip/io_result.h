@@ -5,6 +5,8 @@
 #ifndef TCPIP_IO_RESULT_H_
 #define TCPIP_IO_RESULT_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 
 namespace tcpip {

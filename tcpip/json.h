@@ -28,6 +28,8 @@
 #ifndef TCPIP_JSON_H_
 #define TCPIP_JSON_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <memory>
 #include <nlohmann/json.hpp>

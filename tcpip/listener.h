@@ -6,6 +6,8 @@
 #ifndef TCPIP_LISTENER_H_
 #define TCPIP_LISTENER_H_
 
+#include "tcpip/version.h"
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +19,7 @@
 #include <vector>
 
 #include "tcpip/address.h"
+#include "tcpip/error.h"
 #include "tcpip/io_result.h"
 #include "tcpip/options.h"
 #include "tcpip/process_mark.h"

@@ -6,6 +6,8 @@
 #ifndef TCPIP_LOG_H_
 #define TCPIP_LOG_H_
 
+#include "tcpip/version.h"
+
 #include <functional>
 #include <memory>
 #include <string>

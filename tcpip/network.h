@@ -4,6 +4,8 @@
 #ifndef TCPIP_NETWORK_H_
 #define TCPIP_NETWORK_H_
 
+#include "tcpip/version.h"
+
 #include <array>
 #include <cstdint>
 #include <string>

@@ -13,10 +13,13 @@
 #ifndef TCPIP_ONE_CLIENT_READ_LOOP_SERVER_H_
 #define TCPIP_ONE_CLIENT_READ_LOOP_SERVER_H_
 
+#include "tcpip/version.h"
+
 #include <functional>
 #include <stop_token>
 
 #include "tcpip/connection.h"
+#include "tcpip/error.h"
 #include "tcpip/one_client_server.h"
 
 namespace tcpip {

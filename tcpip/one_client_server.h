@@ -17,6 +17,8 @@
 #ifndef TCPIP_ONE_CLIENT_SERVER_H_
 #define TCPIP_ONE_CLIENT_SERVER_H_
 
+#include "tcpip/version.h"
+
 #include <cstdint>
 #include <functional>
 #include <memory>

@@ -4,11 +4,14 @@
 #ifndef TCPIP_OPEN_CONNECTION_H_
 #define TCPIP_OPEN_CONNECTION_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <string_view>
 #include <utility>
 
 #include "tcpip/constants.h"
+#include "tcpip/error.h"
 #include "tcpip/options.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"

@@ -18,12 +18,15 @@
 #ifndef TCPIP_OPEN_METRICS_H_
 #define TCPIP_OPEN_METRICS_H_
 
+#include "tcpip/version.h"
+
 #include <functional>
 #include <map>
 #include <string>
 #include <string_view>
 
 #include "tcpip/callback_queue.h"
+#include "tcpip/error.h"
 #include "tcpip/periodic_sender.h"
 #include "tcpip/send_queue.h"
 #include "tcpip/stats.h"

@@ -10,6 +10,8 @@
 #ifndef TCPIP_OPTIONS_H_
 #define TCPIP_OPTIONS_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <cstddef>
 #include <functional>

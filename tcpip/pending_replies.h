@@ -19,6 +19,8 @@
 #ifndef TCPIP_PENDING_REPLIES_H_
 #define TCPIP_PENDING_REPLIES_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -27,6 +29,7 @@
 #include <utility>
 
 #include "tcpip/connection.h"
+#include "tcpip/error.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {

@@ -24,6 +24,8 @@
 #ifndef TCPIP_PERIODIC_SENDER_H_
 #define TCPIP_PERIODIC_SENDER_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -32,6 +34,7 @@
 
 #include "tcpip/base_client_or_server.h"
 #include "tcpip/connection.h"
+#include "tcpip/error.h"
 #include "tcpip/send_result.h"
 #include "tcpip/thread_hook.h"
 

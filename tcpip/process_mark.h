@@ -8,6 +8,8 @@
 #ifndef TCPIP_PROCESS_MARK_H_
 #define TCPIP_PROCESS_MARK_H_
 
+#include "tcpip/version.h"
+
 #include <atomic>
 
 namespace tcpip::internal {

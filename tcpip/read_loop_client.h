@@ -14,6 +14,8 @@
 #ifndef TCPIP_READ_LOOP_CLIENT_H_
 #define TCPIP_READ_LOOP_CLIENT_H_
 
+#include "tcpip/version.h"
+
 #include <functional>
 #include <stop_token>
 

@@ -33,6 +33,8 @@
 #ifndef TCPIP_READ_WRITER_H_
 #define TCPIP_READ_WRITER_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <cstddef>
 #include <functional>
@@ -44,6 +46,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tcpip/error.h"
 #include "tcpip/send_result.h"
 #include "tcpip/wait.h"
 #include "tcpip/wire_type.h"

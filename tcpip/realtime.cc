@@ -1,6 +1,7 @@
 #include "tcpip/realtime.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sched.h>
 
 #include <algorithm>

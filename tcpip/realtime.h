@@ -11,6 +11,8 @@
 #ifndef TCPIP_REALTIME_H_
 #define TCPIP_REALTIME_H_
 
+#include "tcpip/version.h"
+
 #include <optional>
 #include <vector>
 

@@ -24,6 +24,8 @@
 #ifndef TCPIP_RECONNECTING_CLIENT_H_
 #define TCPIP_RECONNECTING_CLIENT_H_
 
+#include "tcpip/version.h"
+
 #include <functional>
 #include <stop_token>
 

@@ -34,6 +34,8 @@
 #ifndef TCPIP_SEND_QUEUE_H_
 #define TCPIP_SEND_QUEUE_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -44,6 +46,7 @@
 
 #include "tcpip/base_client_or_server.h"
 #include "tcpip/connection.h"
+#include "tcpip/error.h"
 #include "tcpip/send_result.h"
 #include "tcpip/thread_hook.h"
 #include "tcpip/wait.h"

@@ -5,6 +5,8 @@
 #ifndef TCPIP_SEND_RESULT_H_
 #define TCPIP_SEND_RESULT_H_
 
+#include "tcpip/version.h"
+
 #include <string_view>
 
 namespace tcpip {

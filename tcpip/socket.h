@@ -10,6 +10,8 @@
 #ifndef TCPIP_SOCKET_H_
 #define TCPIP_SOCKET_H_
 
+#include "tcpip/version.h"
+
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -21,6 +23,7 @@
 #include <system_error>
 
 #include "tcpip/address.h"
+#include "tcpip/error.h"
 #include "tcpip/io_result.h"
 #include "tcpip/options.h"
 #include "tcpip/process_mark.h"

@@ -10,6 +10,8 @@
 #ifndef TCPIP_STATS_H_
 #define TCPIP_STATS_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <cstdint>
 #include <optional>

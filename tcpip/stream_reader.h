@@ -22,6 +22,8 @@
 #ifndef TCPIP_STREAM_READER_H_
 #define TCPIP_STREAM_READER_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -34,6 +36,7 @@
 #include <system_error>
 
 #include "tcpip/constants.h"
+#include "tcpip/error.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {

@@ -7,6 +7,8 @@
 #ifndef TCPIP_STREAM_WRITER_H_
 #define TCPIP_STREAM_WRITER_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <initializer_list>
 #include <memory>
@@ -17,6 +19,7 @@
 
 #include "tcpip/address.h"
 #include "tcpip/constants.h"
+#include "tcpip/error.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {

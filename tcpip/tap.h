@@ -22,6 +22,8 @@
 #ifndef TCPIP_TAP_H_
 #define TCPIP_TAP_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>

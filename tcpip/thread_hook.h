@@ -7,6 +7,8 @@
 #ifndef TCPIP_THREAD_HOOK_H_
 #define TCPIP_THREAD_HOOK_H_
 
+#include "tcpip/version.h"
+
 #include <functional>
 #include <string_view>
 

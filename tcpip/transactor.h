@@ -15,12 +15,15 @@
 #ifndef TCPIP_TRANSACTOR_H_
 #define TCPIP_TRANSACTOR_H_
 
+#include "tcpip/version.h"
+
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "tcpip/connection.h"
+#include "tcpip/error.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {

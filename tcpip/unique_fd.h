@@ -4,6 +4,8 @@
 #ifndef TCPIP_UNIQUE_FD_H_
 #define TCPIP_UNIQUE_FD_H_
 
+#include "tcpip/version.h"
+
 #include <utility>
 
 namespace tcpip {

@@ -18,6 +18,8 @@
 #ifndef TCPIP_WAIT_H_
 #define TCPIP_WAIT_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <compare>
 #include <stop_token>

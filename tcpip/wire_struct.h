@@ -10,10 +10,13 @@
 #ifndef TCPIP_WIRE_STRUCT_H_
 #define TCPIP_WIRE_STRUCT_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <span>
 #include <string_view>
 
+#include "tcpip/error.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/stream_writer.h"
 #include "tcpip/wait.h"

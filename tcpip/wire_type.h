@@ -28,6 +28,8 @@
 #ifndef TCPIP_WIRE_TYPE_H_
 #define TCPIP_WIRE_TYPE_H_
 
+#include "tcpip/version.h"
+
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -42,6 +44,7 @@
 #include <utility>
 
 #include "tcpip/byte_order.h"
+#include "tcpip/error.h"
 #include "tcpip/wait.h"
 
 namespace tcpip {

@@ -12,6 +12,8 @@
 #ifndef TCPIP_TESTING_ASSERTION_H_
 #define TCPIP_TESTING_ASSERTION_H_
 
+#include "tcpip/version.h"
+
 #include <string>
 
 namespace tcpip_testing {

@@ -28,6 +28,8 @@
 #ifndef TCPIP_TESTING_CONNECTION_EVENTS_H_
 #define TCPIP_TESTING_CONNECTION_EVENTS_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <memory>
 #include <string>

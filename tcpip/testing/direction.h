@@ -4,6 +4,8 @@
 #ifndef TCPIP_TESTING_DIRECTION_H_
 #define TCPIP_TESTING_DIRECTION_H_
 
+#include "tcpip/version.h"
+
 namespace tcpip_testing {
 
 // Which way bytes go.

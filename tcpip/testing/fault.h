@@ -17,6 +17,8 @@
 #ifndef TCPIP_TESTING_FAULT_H_
 #define TCPIP_TESTING_FAULT_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>

@@ -23,6 +23,8 @@
 #ifndef TCPIP_TESTING_FAULTY_PROXY_H_
 #define TCPIP_TESTING_FAULTY_PROXY_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -31,6 +33,7 @@
 #include <vector>
 
 #include "tcpip/constants.h"
+#include "tcpip/error.h"
 #include "tcpip/log.h"
 #include "tcpip/testing/direction.h"
 #include "tcpip/testing/fault.h"

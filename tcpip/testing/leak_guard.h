@@ -21,6 +21,8 @@
 #ifndef TCPIP_TESTING_LEAK_GUARD_H_
 #define TCPIP_TESTING_LEAK_GUARD_H_
 
+#include "tcpip/version.h"
+
 #include <gtest/gtest.h>
 #include <sys/types.h>
 

@@ -10,6 +10,8 @@
 #ifndef TCPIP_TESTING_LOG_RECORDER_H_
 #define TCPIP_TESTING_LOG_RECORDER_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <cstddef>
 #include <memory>

@@ -11,6 +11,8 @@
 #ifndef TCPIP_TESTING_LOOPBACK_H_
 #define TCPIP_TESTING_LOOPBACK_H_
 
+#include "tcpip/version.h"
+
 #include <cstddef>
 #include <ostream>
 

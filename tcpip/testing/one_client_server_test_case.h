@@ -31,6 +31,8 @@
 #ifndef TCPIP_TESTING_ONE_CLIENT_SERVER_TEST_CASE_H_
 #define TCPIP_TESTING_ONE_CLIENT_SERVER_TEST_CASE_H_
 
+#include "tcpip/version.h"
+
 #include <gtest/gtest.h>
 
 #include <chrono>

@@ -16,11 +16,14 @@
 #ifndef TCPIP_TESTING_RECORDER_H_
 #define TCPIP_TESTING_RECORDER_H_
 
+#include "tcpip/version.h"
+
 #include <cstdint>
 #include <memory>
 #include <string>
 
 #include "tcpip/constants.h"
+#include "tcpip/error.h"
 #include "tcpip/log.h"
 #include "tcpip/testing/recording.h"
 #include "tcpip/testing/wait_until.h"

@@ -21,6 +21,8 @@
 #ifndef TCPIP_TESTING_RECORDING_H_
 #define TCPIP_TESTING_RECORDING_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <string>
 #include <string_view>

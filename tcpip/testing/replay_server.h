@@ -19,11 +19,14 @@
 #ifndef TCPIP_TESTING_REPLAY_SERVER_H_
 #define TCPIP_TESTING_REPLAY_SERVER_H_
 
+#include "tcpip/version.h"
+
 #include <cstdint>
 #include <memory>
 #include <stdexcept>
 #include <string>
 
+#include "tcpip/error.h"
 #include "tcpip/testing/recording.h"
 #include "tcpip/testing/wait_until.h"
 #include "tcpip/wait.h"

@@ -14,6 +14,8 @@
 #ifndef TCPIP_TESTING_TEST_ONE_CLIENT_READ_LOOP_SERVER_H_
 #define TCPIP_TESTING_TEST_ONE_CLIENT_READ_LOOP_SERVER_H_
 
+#include "tcpip/version.h"
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>

@@ -7,9 +7,12 @@
 #ifndef TCPIP_TESTING_WAIT_UNTIL_H_
 #define TCPIP_TESTING_WAIT_UNTIL_H_
 
+#include "tcpip/version.h"
+
 #include <chrono>
 #include <thread>
 
+#include "tcpip/error.h"
 #include "tcpip/wait.h"
 
 namespace tcpip_testing {

@@ -70,6 +70,7 @@ PRELUDE = """\
 #include "tcpip/realtime.h"
 #include "tcpip/stats.h"
 #include "tcpip/tap.h"
+#include "tcpip/tcpip.h"
 #include "tcpip/testing/fault.h"
 #include "tcpip/testing/faulty_proxy.h"
 #include "tcpip/testing/one_client_server_test_case.h"
@@ -77,6 +78,7 @@ PRELUDE = """\
 #include "tcpip/testing/replay_server.h"
 #include "tcpip/testing/test_one_client_read_loop_server.h"
 #include "tcpip/transactor.h"
+#include "tcpip/version.h"
 #include "tcpip/wait.h"
 #include "tcpip/wire_struct.h"
 

@@ -1,0 +1,147 @@
+"""Holds what stands in several build files, and the public headers, together.
+
+  build_files.py ROOT
+
+reads the cc_library rules of ROOT/tcpip, CMakeLists.txt, the files that have the
+version, and the #include lines of the public headers. It prints one fault a line:
+
+- a source or public header that CMakeLists.txt does not list, or that Bazel does
+  not have;
+- a version other than that of tcpip/version.h;
+- a public header whose first #include is not tcpip/version.h; one that has calls
+  that wait (it includes tcpip/wait.h) and does not bring error.h; one that
+  tcpip/tcpip.h does not include.
+
+Ends with status 1 if it has printed anything.
+"""
+
+import os
+import re
+import sys
+
+import layering
+
+KIT = "//tcpip/testing:"
+
+
+def read(root, path):
+    with open(os.path.join(root, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def cmake_list(text, name):
+    match = re.search(r"^set\({}\s([^)]*)\)".format(name), text, re.M)
+    return set(match.group(1).split()) if match else set()
+
+
+def sources(libraries):
+    return {
+        path for library in libraries for path in library.files() if path.endswith(".cc")
+    }
+
+
+def same(name, cmake, bazel):
+    for path in sorted(bazel - cmake):
+        yield "CMakeLists.txt: {} lacks {}".format(name, path)
+    for path in sorted(cmake - bazel):
+        yield "CMakeLists.txt: {} has {}, Bazel has not".format(name, path)
+
+
+def lists(root, libraries):
+    text = read(root, "CMakeLists.txt")
+    main = [
+        library for label, library in libraries.items()
+        if not label.startswith(KIT) and label != "//tcpip:json"
+    ]
+    json = libraries["//tcpip:json"]
+    kit = libraries[KIT + "testing"]
+    for name, bazel in (
+            ("TCPIP_SOURCES", sources(main)),
+            ("TCPIP_HEADERS", set(libraries["//tcpip:tcpip"].hdrs)),
+            ("TCPIP_JSON_SOURCES", sources([json])),
+            ("TCPIP_JSON_HEADERS", set(json.hdrs)),
+            ("TCPIP_TESTING_SOURCES", sources([kit])),
+            ("TCPIP_TESTING_HEADERS", set(kit.hdrs)),
+            ("TCPIP_TESTING_MAIN_SOURCES", sources([libraries[KIT + "main"]])),
+    ):
+        yield from same(name, cmake_list(text, name), bazel)
+
+
+def versions(root):
+    numbers = re.findall(
+        r"^#define TCPIP_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)$",
+        read(root, "tcpip/version.h"), re.M)
+    version = ".".join(numbers)
+    if len(numbers) != 3:
+        yield "tcpip/version.h: no version"
+        return
+    for path, pattern in (
+            ("MODULE.bazel", r'module\(\s*name = "tcpip",\s*version = "([^"]*)"'),
+            ("bazel/version.bzl", r'^VERSION = "([^"]*)"'),
+            ("CHANGELOG.md", r"^## \[([^]]*)\] - (?:unreleased|\d{4}-\d\d-\d\d)$"),
+            ("README.md", r'bazel_dep\(name = "tcpip", version = "([^"]*)"'),
+    ):
+        match = re.search(pattern, read(root, path), re.M)
+        found = match.group(1) if match else "none"
+        if found != version:
+            yield "{}: version {}, not {}".format(path, found, version)
+
+
+def headers(root, libraries):
+    public = set()
+    for label in ("//tcpip:tcpip", "//tcpip:json", KIT + "testing"):
+        public |= set(libraries[label].hdrs)
+    public.discard("tcpip/version.h")
+    includes = {
+        path: [
+            match.group(2)
+            for match in map(layering.INCLUDE.match, read(root, path).splitlines())
+            if match
+        ]
+        for path in public
+    }
+    for path in sorted(public):
+        if includes[path][:1] != ["tcpip/version.h"]:
+            yield path + ": the first #include is not tcpip/version.h"
+        if "tcpip/wait.h" in includes[path]:
+            reached = set()
+            left = [path]
+            while left:
+                for name in includes.get(left.pop(), []):
+                    if name not in reached:
+                        reached.add(name)
+                        left.append(name)
+            if "tcpip/error.h" not in reached:
+                yield path + ": has no error.h"
+    umbrella = "tcpip/tcpip.h"
+    wanted = set(libraries["//tcpip:tcpip"].hdrs) - {umbrella}
+    for path in sorted(wanted - set(includes[umbrella])):
+        yield "{}: lacks {}".format(umbrella, path)
+
+
+def check(root):
+    libraries = {
+        library.label: library
+        for package in layering.PACKAGES
+        for library in layering.read_libraries(root, package)
+    }
+    yield from lists(root, libraries)
+    yield from versions(root)
+    yield from headers(root, libraries)
+
+
+def main(arguments):
+    if len(arguments) != 1:
+        print(__doc__)
+        return 2
+    try:
+        faults = list(check(arguments[0]))
+    except (layering.Wrong, OSError) as wrong:
+        faults = [str(wrong)]
+    for fault in faults:
+        print(fault)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
