@@ -96,7 +96,7 @@ class LineEditor final : public Input {
     ::el_set(editor_, EL_BIND, "^R", "em-inc-search-prev", nullptr);
     ::el_source(editor_, nullptr);  // ~/.editrc
     ::el_set(editor_, EL_GETCFN, &get_character);
-    resume();
+    start_editing();
   }
 
   ~LineEditor() override {
@@ -106,7 +106,7 @@ class LineEditor final : public Input {
         ::history(history_, &event, H_SAVE, history_file_.c_str());
       }
       hide();
-      suspend();
+      stop_editing();
     }
     if (history_ != nullptr) ::history_end(history_);
     if (editor_ != nullptr) ::el_end(editor_);
@@ -116,7 +116,18 @@ class LineEditor final : public Input {
 
   void read() override {
     if (!fill()) return;
-    while (key_size(typed_) > 0 && !has_ended_) edit();
+    while (key_size(typed_) > 0 && !has_ended_) {
+      const std::size_t left = typed_.size() - key_size(typed_);
+      edit();
+      // The key has taken others, as the search does. It may have given the
+      // last one back, which libedit then holds.
+      if (has_waited_ || typed_.size() < left) {
+        may_wait_ = false;
+        edit();
+        may_wait_ = true;
+      }
+      has_waited_ = false;
+    }
   }
 
   std::optional<std::string> next_line() override {
@@ -129,12 +140,14 @@ class LineEditor final : public Input {
   bool is_terminal() const override { return true; }
 
   void hide() override {
+    if (!std::exchange(is_shown_, false)) return;
     const ::LineInfo* const line = ::el_line(editor_);
     erase(width_of(
         {line->buffer, static_cast<std::size_t>(line->cursor - line->buffer)}));
   }
   void show() override {
-    if (is_editing_) ::el_set(editor_, EL_REFRESH);
+    if (!is_editing_ || std::exchange(is_shown_, true)) return;
+    ::el_set(editor_, EL_REFRESH);
   }
   void resize() override {
     hide();
@@ -142,15 +155,28 @@ class LineEditor final : public Input {
     show();
   }
   void suspend() override {
-    if (std::exchange(is_editing_, false)) {
-      ::el_set(editor_, EL_UNBUFFERED, 0);
-    }
+    const ::LineInfo* const line = ::el_line(editor_);
+    kept_.assign(line->buffer, line->lastchar);
+    stop_editing();
   }
   void resume() override {
-    if (!std::exchange(is_editing_, true)) ::el_set(editor_, EL_UNBUFFERED, 1);
+    start_editing();
+    if (kept_.empty()) return;
+    ::el_insertstr(editor_, kept_.c_str());
+    ::el_set(editor_, EL_REFRESH);
   }
 
  private:
+  // The terminal is libedit's, or as it was.
+  void start_editing() {
+    if (std::exchange(is_editing_, true)) return;
+    ::el_set(editor_, EL_UNBUFFERED, 1);  // draws the prompt
+    is_shown_ = true;
+  }
+  void stop_editing() {
+    if (std::exchange(is_editing_, false)) ::el_set(editor_, EL_UNBUFFERED, 0);
+  }
+
   static char* prompt(EditLine*) {
     static char text[sizeof kPrompt] = {};
     std::memcpy(text, kPrompt, sizeof text);
@@ -167,6 +193,8 @@ class LineEditor final : public Input {
 
   bool take_character(wchar_t& character) {
     while (typed_.empty()) {
+      if (!may_wait_) return false;
+      has_waited_ = true;
       std::array<::pollfd, 2> fds{
           {{STDIN_FILENO, POLLIN, 0}, {interrupt_fd_, POLLIN, 0}}};
       if (::poll(fds.data(), fds.size(), -1) < 0) continue;
@@ -209,7 +237,7 @@ class LineEditor final : public Input {
 
   // The line as it was sent stands in the place of the line as it was typed.
   void finish(std::string line) {
-    suspend();
+    stop_editing();
     // libedit has put the cursor below it.
     std::fputs("\x1b[A", stdout);
     erase(width_of(line));
@@ -218,7 +246,7 @@ class LineEditor final : public Input {
       ::history(history_, &event, H_ENTER, line.c_str());
     }
     lines_.push_back(std::move(line));
-    resume();
+    start_editing();
   }
 
   // From the beginning of the prompt; the cursor stands behind `width` cells of
@@ -236,7 +264,11 @@ class LineEditor final : public Input {
   ::EditLine* editor_ = nullptr;
   ::History* history_ = nullptr;
   bool is_editing_ = false;
+  bool is_shown_ = false;
+  bool may_wait_ = true;
+  bool has_waited_ = false;  // in the middle of a key
   bool has_ended_ = false;
+  std::string kept_;   // that was being edited at suspend()
   std::string typed_;  // that libedit has not taken
   std::deque<std::string> lines_;
 };

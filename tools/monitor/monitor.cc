@@ -113,6 +113,8 @@ class Monitor {
 
   std::array<Amount, 2> amounts() const;
   void show_status();
+  void show_totals();
+  static std::string last_text(const Amount& amount);
 
   void remark(std::string_view text) {
     view_.remark(system_clock::now(), text);
@@ -369,7 +371,7 @@ void Monitor::finish() {
   while (!queue_.empty()) queue_.run_pending();
   view_.end(system_clock::now());
   if (connections_ > 0 && (is_output_terminal() || options_.status)) {
-    show_status();
+    show_totals();
   }
   flush();
 }
@@ -471,19 +473,36 @@ void Monitor::show_status() {
     text += fmt::format("; {} {} bytes ({:.0f}/s) in {} messages ({:.1f}/s)",
                         i == 0 ? "<" : ">", amount.bytes, rate(&Amount::bytes),
                         amount.messages, rate(&Amount::messages));
-    if (amount.heartbeats > 0) {
-      text += fmt::format(", {} heartbeats", amount.heartbeats);
-    }
-    if (amount.last) {
-      // The library may note it some milliseconds late.
-      text +=
-          fmt::format(", the last {:.1f} s ago",
-                      std::max(DoubleSeconds(now - *amount.last).count(), 0.0));
-    }
+    text += last_text(amount);
   }
   remark(text);
   shown_ = amounts;
   status_time_ = now;
+}
+
+void Monitor::show_totals() {
+  const std::array<Amount, 2> amounts = this->amounts();
+  std::string text = "in all";
+  for (std::size_t i = 0; i < amounts.size(); ++i) {
+    text += fmt::format("{} {} {} bytes in {} messages{}", i == 0 ? "" : ";",
+                        i == 0 ? "<" : ">", amounts[i].bytes,
+                        amounts[i].messages, last_text(amounts[i]));
+  }
+  remark(text);
+}
+
+std::string Monitor::last_text(const Amount& amount) {
+  std::string text;
+  if (amount.heartbeats > 0) {
+    text += fmt::format(", {} heartbeats", amount.heartbeats);
+  }
+  if (amount.last) {
+    // The library may note it some milliseconds late.
+    const std::chrono::duration<double> ago =
+        steady_clock::now() - *amount.last;
+    text += fmt::format(", the last {:.1f} s ago", std::max(ago.count(), 0.0));
+  }
+  return text;
 }
 
 // --- Only a recording ---

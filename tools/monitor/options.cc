@@ -48,8 +48,8 @@ remark of the monitor.
 
 Where
   HOST:PORT, --connect HOST:PORT
-                       connect. A port alone means this machine. Also [::1]:4000,
-                       unix:/run/dome.sock, unix:@name
+                       connect. A port alone means this machine. Also
+                       [::1]:4000, unix:/run/dome.sock, unix:@name
   --listen PORT        listen, on this machine only. HOST:PORT for another
                        interface, *:PORT for all, unix:/path for a socket file
   -4, -6               IPv4 only, IPv6 only
@@ -227,7 +227,7 @@ Place parse_place(const char* option, std::string_view text) {
   if (host.starts_with('[') && host.ends_with(']')) {
     host = host.substr(1, host.size() - 2);
   } else if (host.find(':') != host.npos) {
-    fail("{}: write \"[{}]:PORT\" for an IPv6 address", option, text);
+    fail("{}: write [ADDRESS]:PORT for an IPv6 address", option);
   }
   const bool listens = std::string_view(option) == "--listen";
   int number = 0;

@@ -143,7 +143,11 @@ View::View(ViewOptions options, bool has_color)
       has_color_(has_color) {}
 
 void View::begin(TimePoint time) {
-  streams_ = {};
+  for (Stream& of : streams_) {
+    const Counts counts = of.counts;
+    of = {};
+    of.counts = counts;
+  }
   began_ = time;
 }
 

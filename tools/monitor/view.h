@@ -42,7 +42,7 @@ struct Passed {
 
 class View {
  public:
-  // Since the beginning of the connection.
+  // Of all connections together.
   struct Counts {
     std::uint64_t messages = 0;  // heartbeats not among them
     std::uint64_t heartbeats = 0;
