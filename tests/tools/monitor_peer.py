@@ -19,6 +19,7 @@ import random
 import re
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import termios
@@ -249,7 +250,7 @@ async def colours_are_for_terminals(folder):
 async def reader_may_go_away(folder):
     server = await Server.start()
     monitor = await asyncio.create_subprocess_shell(
-        f"'{MONITOR}' {server.port} < /dev/null | head -n 4",
+        f"'{MONITOR}' {server.port} < /dev/null | head -n 4; exit ${{PIPESTATUS[0]}}",
         stdout=asyncio.subprocess.PIPE,
         executable="/bin/bash",
     )
@@ -265,6 +266,7 @@ async def reader_may_go_away(folder):
         pass
     shown, _ = await within(monitor.communicate())
     check(shown.count(b"telemetry") == 2, f"{shown}")
+    check(monitor.returncode == 0, f"status {monitor.returncode}")
 
 
 @case
@@ -563,6 +565,10 @@ async def server_serves_one_client_after_the_other(folder):
         writer.write(b"client %d\r\n" % number)
         await monitor.until(f"< client {number}")
         if number == 2:
+            other, writer_of_other = await asyncio.open_connection(HOST, port)
+            check(await within(other.read()) == b"", "no end")
+            writer_of_other.close()
+            await monitor.until("rejecting the connection")
             monitor.type("second\n")
         word = b"first\r\n" if number == 1 else b"second\r\n"
         check(await within(reader.readline()) == word, "the greeting")
@@ -706,6 +712,48 @@ async def full_disk_does_not_end_the_exchange(folder):
 
 
 @case
+async def nobody_reads_what_it_writes(folder):
+    recording = folder + "/recording"
+    server = await Server.start()
+    # asyncio would read by itself.
+    monitor = subprocess.Popen(
+        [MONITOR, server.port, "--hex", "--record", recording],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        await drown(monitor, server, recording)
+    finally:
+        monitor.kill()
+        monitor.wait()
+        monitor.stdout.close()
+
+
+async def drown(monitor, server, recording):
+    _, writer = await server.client()
+    size = 4_000_000
+    writer.write(b"x" * size)
+    await within(writer.drain())
+    writer.write(b"last\r\n")
+
+    async def is_recorded():
+        while True:
+            with open(recording, "rb") as file:
+                if b"last" in file.read()[-20:]:
+                    return
+            await asyncio.sleep(0.01)
+
+    await within(is_recorded())
+    monitor.send_signal(signal.SIGINT)
+    loop = asyncio.get_running_loop()
+    status = await loop.run_in_executor(None, monitor.wait, PATIENCE)
+    check(status == 0, f"status {status}")
+    writer.close()
+    with open(recording, "rb") as file:
+        check(file.read().count(b"x") == size, "the recording is not complete")
+
+
+@case
 async def recording_is_not_overwritten(folder):
     path = folder + "/recording"
     with open(path, "w", encoding="utf-8") as file:
@@ -733,7 +781,7 @@ def main():
         try:
             asyncio.run(play(line.strip()))
             print("right", flush=True)
-        except (Wrong, OSError, EOFError, asyncio.TimeoutError) as e:
+        except (Wrong, OSError, EOFError, asyncio.TimeoutError, subprocess.TimeoutExpired) as e:
             print(f"WRONG: {e!r}", flush=True)
 
 

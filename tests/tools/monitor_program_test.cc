@@ -66,6 +66,7 @@ constexpr const char* kCases[] = {
     "proxy_shows_and_records_both_sides",
     "proxy_without_a_server_turns_the_client_away",
     "full_disk_does_not_end_the_exchange",
+    "nobody_reads_what_it_writes",
     "recording_is_not_overwritten",
 };
 

@@ -1,6 +1,7 @@
 // The parts of tcpip-monitor, by tables: its options, and how it shows what
 // passes. monitor_program_test.cc has the program as a whole.
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include <chrono>
 #include <cstdint>
@@ -11,8 +12,11 @@
 #include <utility>
 #include <vector>
 
+#include "tcpip/testing/direction.h"
+#include "tcpip/testing/recording.h"
 #include "tools/monitor/json_text.h"
 #include "tools/monitor/options.h"
+#include "tools/monitor/recorder.h"
 #include "tools/monitor/struct_format.h"
 #include "tools/monitor/view.h"
 
@@ -158,6 +162,33 @@ TEST(MonitorJsonTest, ChangesBlanksOnly) {
   }
 }
 
+// --- Recordings ---
+
+TEST(MonitorRecorderTest, ARecordingWithAGapEndsThere) {
+  using tcpip_testing::Direction;
+  using tcpip_testing::Recording;
+  std::string folder = testing::TempDir() + "/recorder.XXXXXX";
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const std::string path = folder + "/file";
+  Strings reports;
+  const TimePoint began{1h};
+  Recorder recorder(
+      path, [&](const std::string& report) { reports.push_back(report); });
+  recorder.begin(began);
+  recorder.add(Direction::kToServer, began + 2ms, "a\n");
+  // The system's clock was set back.
+  recorder.add(Direction::kToClient, began + 1ms, "b");
+  const std::vector<Recording::Piece> pieces = {
+      {Direction::kToServer, 2ms, "a\n"}, {Direction::kToClient, 2ms, "b"}};
+  EXPECT_EQ(Recording::load(path).pieces, pieces);
+  recorder.give_up("7 bytes are missing here");
+  recorder.add(Direction::kToServer, began + 3ms, "c");
+  recorder.begin(began + 4ms);
+  EXPECT_EQ(Recording::load(path).pieces, pieces);
+  EXPECT_EQ(reports,
+            Strings{path + ": 7 bytes are missing here; recording has ended"});
+}
+
 // --- The view ---
 
 // Without times. Feeds bytes, and reads what is shown.
@@ -211,14 +242,25 @@ TEST_F(MonitorViewTest, DirectionsAreSeparate) {
   EXPECT_EQ(show("e\r\n"), "< one\n");
 }
 
+TEST_F(MonitorViewTest, ANewlineAloneEndsALineUnlessThereIsATerminator) {
+  EXPECT_EQ(show("one\ntwo\r\nheartbeat\n"), "< one \\n\n< two\n< heartbeat\n");
+  make({.terminator = "\n", .takes_newline = false});
+  EXPECT_EQ(show("one\ntwo\r\n"), "< one\n< two\\r\n");
+  make({.terminator = ">>", .takes_newline = false});
+  EXPECT_EQ(show("one\n>"), "");
+  EXPECT_EQ(show(">"), "< one\\n\n");
+  make({.show = Show::kJson});
+  EXPECT_EQ(show("[1]\n[2]\r\n"), "< [1] \\n\n< [2]\n");
+}
+
 TEST_F(MonitorViewTest, ALineWithoutEndIsShownWhenItDoesNotGoOn) {
   EXPECT_EQ(show("login: "), "");
   ASSERT_NE(view_->next_tick(), std::nullopt);
   EXPECT_EQ(after(100ms), "");
   now_ = *view_->next_tick();
   EXPECT_EQ(after(0ms), "< login:  (no end so far)\n");
-  EXPECT_EQ(show("a\nb"), "");
-  EXPECT_EQ(end(), "< a\\nb (unfinished)\n");
+  EXPECT_EQ(show("a\tb"), "");
+  EXPECT_EQ(end(), "< a\\tb (unfinished)\n");
 }
 
 TEST_F(MonitorViewTest, NothingReachesTheTerminalThatItWouldObey) {
@@ -234,7 +276,7 @@ TEST_F(MonitorViewTest, NothingReachesTheTerminalThatItWouldObey) {
 
 TEST_F(MonitorViewTest, TextIsDecoded) {
   make({.encoding = "utf-16-le"});
-  EXPECT_EQ(show("\xfc\0!\0\r\n"s), "< \xc3\xbc!\n");
+  EXPECT_EQ(show("\xfc\0\n\0\r\n"s), "< \xc3\xbc\\n\n");
 }
 
 TEST_F(MonitorViewTest, AGapIsTold) {

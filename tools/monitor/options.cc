@@ -66,7 +66,9 @@ What to show
   --header FORMAT      each struct has this header before it
   --id N               the Nth value of the header is the struct's id
   --length N           the Nth value of the header is the struct's length
-  --terminator TEXT    the end of a line (\r\n). Knows \r \n \t \0 \\ \xNN
+  --terminator TEXT    the end of a line, sent and received. Knows the escapes
+                       \r \n \t \0 \\ \xNN. Without this option \r\n is sent, and
+                       what comes may also end in \n alone; a \n is then shown
   --encoding NAME      of text (utf-8); also latin-1, ascii, utf-16-le, ...
   --heartbeats WHICH   fold: one line a minute with a count (the default); all;
                        none
@@ -330,6 +332,7 @@ void Reader::set(int code, const std::string& text) {
     case kTerminator:
       view.terminator = unescape(text);
       if (view.terminator.empty()) fail("--terminator: is empty");
+      view.takes_newline = false;
       break;
     case kEncoding:
       view.encoding = text;  // the session refuses what it does not know

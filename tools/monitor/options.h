@@ -52,6 +52,8 @@ enum class Color { kAuto, kAlways, kNever };
 struct ViewOptions {
   Show show = Show::kLines;
   std::string terminator = std::string(tcpip::kDefaultTerminator);
+  // A line may also end in "\n" alone: no --terminator was given.
+  bool takes_newline = true;
   std::string encoding = std::string(tcpip::kDefaultEncoding);
   int indent = 0;  // of JSON; 0: one line
   // One without an id, or one for each id.

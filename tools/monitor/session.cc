@@ -194,7 +194,8 @@ void Session::Impl::make_server() {
           .log = tcpip::Log(
               [this](tcpip::LogLevel, std::string_view, std::string_view text) {
                 remark(std::string(text));
-              }),
+              },
+              tcpip::LogLevel::kWarning),
           .callbacks = &queue_,
           .connect_callback =
               [this](const tcpip::ConnectionEvent& event) { on_event(event); },

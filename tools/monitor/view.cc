@@ -30,7 +30,19 @@ constexpr auto kHeartbeatPause = 60s;
 constexpr std::size_t kLongestLine = 1024 * 1024;
 constexpr std::uint64_t kLongestFrame = 16 * 1024 * 1024;
 
+const std::string kNewline = "\n";
+// Behind a line that ends in "\n", not in "\r\n".
+constexpr std::string_view kBareNewline = "\\n";
+
 constexpr Way kWays[] = {Way::kIn, Way::kOut};
+
+// Whether a character of ASCII is one byte, so that a "\n" is what it seems.
+bool has_bytes(const std::string& encoding) {
+  using tcpip::internal::Encoding;
+  const auto found = tcpip::internal::find_encoding(encoding);
+  return found == Encoding::kUtf8 || found == Encoding::kAscii ||
+         found == Encoding::kLatin1;
+}
 
 std::string_view sign_of(Way way) { return way == Way::kIn ? "<" : ">"; }
 std::string_view color_of(Way way) {
@@ -140,6 +152,7 @@ std::tm utc(std::time_t time) {
 View::View(ViewOptions options, bool has_color)
     : options_(std::move(options)),
       codec_(options_.encoding),
+      takes_newline_(options_.takes_newline && has_bytes(options_.encoding)),
       has_color_(has_color) {}
 
 void View::begin(TimePoint time) {
@@ -185,11 +198,20 @@ void View::skip(Way way, const Passed& passed) {
 
 void View::take_lines(Way way) {
   Stream& from = stream(way);
-  const std::string& end = options_.terminator;
+  const std::string& end = takes_newline_ ? kNewline : options_.terminator;
   for (;;) {
     const std::size_t found = from.buffer.find(end, from.searched);
     if (found == from.buffer.npos) break;
-    show_line(way, std::string_view(from.buffer).substr(0, found), {});
+    std::string_view line = std::string_view(from.buffer).substr(0, found);
+    std::string_view remark;
+    if (takes_newline_) {
+      if (line.ends_with('\r')) {
+        line.remove_suffix(1);
+      } else {
+        remark = kBareNewline;
+      }
+    }
+    show_line(way, line, remark);
     drop(from, found + end.size());
   }
   // The terminator may have begun.
@@ -200,7 +222,8 @@ void View::take_lines(Way way) {
 
 void View::show_line(Way way, std::string_view message,
                      std::string_view remark) {
-  if (message == tcpip::kHeartbeat && remark.empty() &&
+  const bool is_whole = remark.empty() || remark == kBareNewline;
+  if (message == tcpip::kHeartbeat && is_whole &&
       options_.heartbeats != ShowHeartbeats::kAll) {
     show_heartbeat(way, message);
     return;
@@ -209,16 +232,16 @@ void View::show_line(Way way, std::string_view message,
   std::string text;
   if (codec_.decode(message, text)) {
     add_message(way, escaped(message),
-                remark.empty() ? fmt::format("(not {})", codec_.name())
-                               : std::string(remark));
+                is_whole ? fmt::format("(not {})", codec_.name())
+                         : std::string(remark));
     return;
   }
-  if (options_.show != Show::kJson || !remark.empty()) {
+  if (options_.show != Show::kJson || !is_whole) {
     add_message(way, printable(text), remark);
   } else if (const auto json =
                  format_json(printable_json(text), options_.indent,
                              paint(kBold), paint(color_after_key(way)))) {
-    add_message(way, *json, {});
+    add_message(way, *json, remark);
   } else {
     add_message(way, printable(text), "(not JSON)");
   }

@@ -112,6 +112,7 @@ class View {
 
   const ViewOptions options_;
   const tcpip::internal::TextCodec codec_;
+  const bool takes_newline_;
   const bool has_color_;
   std::array<Stream, 2> streams_;
   TimePoint began_ = {};
