@@ -67,8 +67,8 @@ What to show
   --id N               the Nth value of the header is the struct's id
   --length N           the Nth value of the header is the struct's length
   --terminator TEXT    the end of a line, sent and received. Knows the escapes
-                       \r \n \t \0 \\ \xNN. Without this option \r\n is sent, and
-                       what comes may also end in \n alone; a \n is then shown
+                       \r \n \t \0 \\ \xNN. Without this option \r\n is sent,
+                       and \n alone ends a line too; it is then shown
   --encoding NAME      of text (utf-8); also latin-1, ascii, utf-16-le, ...
   --heartbeats WHICH   fold: one line a minute with a count (the default); all;
                        none
