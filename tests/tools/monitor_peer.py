@@ -637,6 +637,8 @@ async def proxy_shows_and_records_both_sides(folder):
     for line in (b"hello\r\n", b"again\r\n"):
         writer.write(line)
         check(await within(reader.readline()) == line, "the echo")
+        # Noted after it was sent: what the client sends next must stand behind.
+        await monitor.until("< " + line.decode().rstrip())
     monitor.type("not for the server\n")
     await monitor.until("nothing is sent")
     # A client that ends what it sends still gets the last answers.
