@@ -5,6 +5,7 @@ it has declared before, under the same names, is kept.
 """
 
 load("@bazel_tools//tools/build_defs/repo:utils.bzl", "maybe")
+load(":libedit.bzl", "libedit")
 load(":rules_of_bazel.bzl", "rules_of_bazel")
 load(":stubs.bzl", "stub_repository")
 load(":system_or_archive.bzl", "system_or_archive")
@@ -47,6 +48,9 @@ def library_dependencies():
         sha256 = "d69f9deb6a75e2580465c6c4c5111b89c4dc2fa94e3a85fcd2ffcd9a143d9273",
         strip_prefix = "json-3.11.2",
     )
+
+    # For //tools alone, and optional there.
+    maybe(libedit, name = "libedit")
 
 def tcpip_dependencies():
     """Declares the repositories that tcpip needs."""

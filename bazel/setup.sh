@@ -42,6 +42,8 @@ _missing() {
     [ -e /usr/include/fmt/core.h ] || echo 'fmt|libfmt-dev'
     [ -e /usr/include/nlohmann/json.hpp ] || echo 'nlohmann-json|nlohmann-json3-dev'
     [ -e /usr/src/googletest/googletest ] || echo 'GoogleTest|googletest'
+    # Without it tcpip-monitor has no line editor.
+    [ -e /usr/include/histedit.h ] || echo 'libedit|libedit-dev?'
     # The test of the model is skipped without it.
     command -v spin > /dev/null || echo 'Spin|spin?'
     # So is that of the instructions for each message.
@@ -101,7 +103,7 @@ set_up() {
   if [ -n "$missing" ]; then
     if command -v apt-get > /dev/null; then
       _install $(cut -d '|' -f 2 <<< "$missing")
-      missing=$(_missing "$@" | grep -v -e '^Spin|' -e '^Valgrind|')
+      missing=$(_missing "$@" | grep -v -e '^libedit|' -e '^Spin|' -e '^Valgrind|')
     fi
     if [ -n "$missing" ]; then
       echo 'Missing on this machine, please install:' >&2

@@ -1,0 +1,797 @@
+"""The other ends of tcpip-monitor, in asyncio, and the person who types.
+
+  monitor_peer.py MONITOR ECHO_SERVER [--sanitizer]
+
+reads names of cases from its input, plays each with the program MONITOR, in a
+pseudo terminal or in pipes, and says "right" or what was wrong. ECHO_SERVER is
+an example program, a server made with the library.
+
+  monitor_peer.py --cases
+
+lists the cases.
+"""
+
+import asyncio
+import fcntl
+import os
+import pty
+import random
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+
+HOST = "127.0.0.1"
+PATIENCE = 20  # seconds that the monitor may take for what it must do
+CASES = {}
+
+
+class Wrong(Exception):
+    pass
+
+
+def case(function):
+    CASES[function.__name__] = function
+
+
+def check(is_right, what):
+    if not is_right:
+        raise Wrong(what)
+
+
+def within(awaitable):
+    return asyncio.wait_for(awaitable, PATIENCE)
+
+
+def environment(**changes):
+    result = {**os.environ, "TERM": "xterm", "TZ": "UTC", **changes}
+    if "NO_COLOR" not in changes:
+        result.pop("NO_COLOR", None)
+    return result
+
+
+class Shown:
+    """What the monitor has written, from the place that was last found."""
+
+    def __init__(self):
+        self.all = ""
+        self.at = 0
+        self.changed = asyncio.Event()
+
+    def add(self, data):
+        self.all += data.decode("utf-8", "replace")
+        self.changed.set()
+
+    async def until(self, pattern):
+        """Waits for the pattern; what is before it has then been seen."""
+        while True:
+            found = re.compile(pattern).search(self.all, self.at)
+            if found:
+                self.at = found.end()
+                return found
+            self.changed.clear()
+            try:
+                await within(self.changed.wait())
+            except asyncio.TimeoutError:
+                raise Wrong(
+                    f"no {pattern!r} in {self.all[self.at:]!r}, "
+                    f"behind {self.all[:self.at]!r}"
+                ) from None
+
+
+class Terminal(Shown):
+    """The monitor in a pseudo terminal."""
+
+    @classmethod
+    async def start(cls, *arguments, **changes):
+        self = cls()
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.before = termios.tcgetattr(slave)
+        self.slave = slave  # kept open: the modes can be asked for at the end
+        self.process = await asyncio.create_subprocess_exec(
+            MONITOR,
+            *arguments,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            env=environment(**changes),
+        )
+        asyncio.get_running_loop().add_reader(self.master, self.read)
+        RUNNING.append(self.process)
+        return self
+
+    def read(self):
+        self.add(os.read(self.master, 65536))
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    async def ended(self, status=0):
+        """Waits for the end; the terminal must be as it was."""
+        got = await within(self.process.wait())
+        await asyncio.sleep(0)
+        check(got == status, f"status {got}, not {status}: {self.all!r}")
+        check(termios.tcgetattr(self.slave) == self.before, "the terminal's modes")
+        asyncio.get_running_loop().remove_reader(self.master)
+        os.close(self.slave)
+        os.set_blocking(self.master, False)
+        try:
+            while data := os.read(self.master, 65536):
+                self.add(data)
+        except OSError:
+            pass
+        os.close(self.master)
+
+
+class Pipes(Shown):
+    """The monitor in pipes."""
+
+    @classmethod
+    async def start(cls, *arguments, **changes):
+        self = cls()
+        self.process = await asyncio.create_subprocess_exec(
+            MONITOR,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment(**changes),
+        )
+        RUNNING.append(self.process)
+        self.reading = asyncio.ensure_future(self.read())
+        return self
+
+    async def read(self):
+        while data := await self.process.stdout.read(65536):
+            self.add(data)
+
+    def type(self, text):
+        self.process.stdin.write(text.encode())
+
+    def close_input(self):
+        self.process.stdin.close()
+
+    def interrupt(self, number=signal.SIGINT):
+        self.process.send_signal(number)
+
+    async def ended(self, status=0):
+        got = await within(self.process.wait())
+        await within(self.reading)
+        check(got == status, f"status {got}, not {status}: {self.all!r}")
+
+
+class Server:
+    """An asyncio server; its clients come from client()."""
+
+    @classmethod
+    async def start(cls, **where):
+        self = cls()
+        self.clients = asyncio.Queue()
+        start = asyncio.start_server
+        if "path" in where:
+            start = asyncio.start_unix_server
+        elif not where:
+            where = {"host": HOST, "port": 0}
+        self.server = await start(
+            lambda *streams: self.clients.put_nowait(streams), **where
+        )
+        self.address = self.server.sockets[0].getsockname()
+        self.port = str(self.address[1])
+        return self
+
+    def client(self):
+        return within(self.clients.get())
+
+
+async def listening_port(monitor):
+    return int((await monitor.until(r"listening on \S*:(\d+)")).group(1))
+
+
+async def run_to_end(*arguments, status=0, **changes):
+    monitor = await Pipes.start(*arguments, **changes)
+    monitor.close_input()
+    await monitor.ended(status)
+    return monitor.all
+
+
+def lines_of(text):
+    """Messages and remarks, without their times."""
+    return [line.split(" ", 1)[1] for line in text.splitlines()]
+
+
+# --- In pipes ---
+
+
+@case
+async def pipe_gets_plain_text(folder):
+    server = await Server.start()
+    monitor = await Pipes.start(server.port, "--linger", "0.05")
+    monitor.type("status\ngrüße\nlast, without an end")
+    monitor.close_input()
+    reader, writer = await server.client()
+    for line in ("status", "grüße", "last, without an end"):
+        check(await within(reader.readuntil(b"\r\n")) == f"{line}\r\n".encode(), line)
+    writer.write("ok \x1b[2J\x9b\\\r\n".encode() + b"\xff\r\n")
+    await monitor.until("not utf-8")
+    await monitor.ended()
+    check("\x1b" not in monitor.all, "control characters")
+    check(re.search(r"^\d\d:\d\d:\d\d\.\d\d\d > grüße$", monitor.all, re.M), "no line")
+    check(r"< ok \x1b[2J\xc2\x9b\\" + "\n" in monitor.all, monitor.all)
+    check(r"< \xff (not utf-8)" + "\n" in monitor.all, monitor.all)
+
+
+@case
+async def colours_are_for_terminals(folder):
+    path = folder + "/recording"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write('tcpip recording 1\n0.5 > "a\\r\\n"\n')
+    replay = ("--replay", path)
+    check("\x1b" not in await run_to_end(*replay), "colours in a pipe")
+    check("\x1b" in await run_to_end(*replay, "--color", "always"), "no colours")
+    for arguments, changes, is_colored in (
+        ((), {}, True),
+        ((), {"NO_COLOR": "1"}, False),
+        ((), {"TERM": "dumb"}, False),
+        (("--color", "never"), {}, False),
+        (("--color", "always"), {"NO_COLOR": "1"}, True),
+    ):
+        terminal = await Terminal.start(*replay, *arguments, **changes)
+        await terminal.ended()
+        check(("\x1b" in terminal.all) == is_colored, f"{arguments} {changes}")
+
+
+@case
+async def reader_may_go_away(folder):
+    server = await Server.start()
+    monitor = await asyncio.create_subprocess_shell(
+        f"'{MONITOR}' {server.port} < /dev/null | head -n 4; exit ${{PIPESTATUS[0]}}",
+        stdout=asyncio.subprocess.PIPE,
+        executable="/bin/bash",
+    )
+    reader, writer = await server.client()
+    try:
+        while not reader.at_eof():
+            writer.write(b"telemetry\r\n")
+            await within(writer.drain())
+            await asyncio.sleep(0.01)
+            if writer.transport.is_closing():
+                break
+    except ConnectionError:
+        pass
+    shown, _ = await within(monitor.communicate())
+    check(shown.count(b"telemetry") == 2, f"{shown}")
+    check(monitor.returncode == 0, f"status {monitor.returncode}")
+
+
+@case
+async def long_input_waits_for_a_slow_peer(folder):
+    server = await Server.start()
+    monitor = await Pipes.start(server.port, "--linger", "0")
+    lines = [f"{number:06} " + "x" * 990 for number in range(8000)]
+    monitor.type("".join(line + "\n" for line in lines))
+    monitor.close_input()
+    reader, writer = await server.client()
+    await monitor.until("> 000100")  # the rest is in no buffer yet
+    for line in lines:
+        got = await within(reader.readuntil(b"\r\n"))
+        check(got == line.encode() + b"\r\n", f"{got} is not {line}")
+    check(await within(reader.read()) == b"", "more")
+    writer.close()
+    await monitor.ended()
+
+
+@case
+async def wrong_options_are_explained(folder):
+    for arguments, words in (
+        (("--no-such", "4000"), "--no-such: no such option"),
+        ((), "say where"),
+        (("dome:x",), "no HOST:PORT"),
+        (("4000", "--struct", "<Iy"), "'y' is no format character"),
+        (("4000", "--encoding", "klingon"), "klingon"),
+        (("--replay", folder + "/none"), "none"),
+    ):
+        text = await run_to_end(*arguments, status=2)
+        check(words in text and text.startswith("tcpip-monitor: "), text)
+    text = await run_to_end("--help")
+    check(all(len(line) <= 80 for line in text.splitlines()), "too wide")
+    check("Exit status" in text, text)
+
+
+@case
+async def refused_connection_is_told(folder):
+    server = await Server.start()
+    server.server.close()
+    await server.server.wait_closed()
+    text = await run_to_end(server.port, status=1)
+    check("cannot connect to 127.0.0.1:" in text and "refused" in text, text)
+
+
+# --- In a terminal ---
+
+
+@case
+async def prompt_survives_what_comes(folder):
+    server = await Server.start()
+    monitor = await Terminal.start(server.port)
+    reader, writer = await server.client()
+    await monitor.until("connected to")
+    monitor.type("mov\u00e9")
+    await monitor.until("mov\u00e9")
+    writer.write(b"telemetry 1\r\n")
+    await monitor.until("< telemetry 1.*\r\n> mov\u00e9")
+    monitor.type(" 12\n")
+    check(await within(reader.readline()) == "mov\u00e9 12\r\n".encode(), "the line")
+    await monitor.until("> mov\u00e9 12")
+    monitor.type("\x1b")  # the beginning of a key
+    writer.write(b"telemetry 2\r\n")
+    await monitor.until("< telemetry 2")
+    monitor.type("[A")  # the history
+    await monitor.until("> mov\u00e9 12")
+    monitor.type("0\n")
+    check(await within(reader.readline()) == "mov\u00e9 120\r\n".encode(), "history")
+    # Longer than a row of the terminal.
+    monitor.type("x" * 200)
+    await monitor.until("x{40}")
+    writer.write(b"telemetry 3\r\n")
+    await monitor.until("\x1b\\[2A\x1b\\[J.*telemetry 3")
+    monitor.type("\n")
+    check(len(await within(reader.readline())) == 202, "the long line")
+    monitor.type("/status\n")
+    await monitor.until(r"connected for \S+ s; < 39 bytes .* in 3 messages")
+    monitor.type("//slash\n/nonsense\n")
+    check(await within(reader.readline()) == b"/slash\r\n", "two slashes")
+    await monitor.until("there is no /nonsense")
+    monitor.type("/quit\n")
+    check(await within(reader.read()) == b"", "no end")
+    writer.close()
+    await monitor.ended()
+
+
+@case
+async def ctrl_d_delivers_what_was_typed(folder):
+    server = await Server.start()
+    history = folder + "/history"
+    monitor = await Terminal.start(server.port, "--history", history)
+    reader, writer = await server.client()
+    await monitor.until("connected to")
+    monitor.type("one\ntwo\n\x04")
+    check(await within(reader.read()) == b"one\r\ntwo\r\n", "what was typed")
+    writer.close()
+    await monitor.ended()
+    check("in all < 0 bytes" in monitor.all, monitor.all)
+    check("> 10 bytes in 2 messages" in monitor.all, monitor.all)
+
+    monitor = await Terminal.start(server.port, "--history", history)
+    reader, writer = await server.client()
+    await monitor.until("connected to")
+    monitor.type("\x1b[A\x1b[A\n\x04")
+    check(await within(reader.read()) == b"one\r\n", "the history of before")
+    writer.close()
+    await monitor.ended()
+
+
+@case
+async def whatever_ends_it_the_terminal_is_restored(folder):
+    server = await Server.start()
+
+    async def started():
+        monitor = await Terminal.start(server.port)
+        streams = await server.client()
+        await monitor.until("connected to")
+        monitor.type("half a line")
+        await monitor.until("half a line")
+        check(not termios.tcgetattr(monitor.slave)[3] & termios.ICANON, "no editing")
+        return monitor, streams
+
+    monitor, _ = await started()
+    monitor.type("\x03")
+    await monitor.ended()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        monitor, _ = await started()
+        monitor.process.send_signal(number)
+        await monitor.ended()
+    monitor, (_, writer) = await started()
+    writer.close()
+    await monitor.ended()
+    if not SANITIZER:  # it handles these signals itself
+        for number in (signal.SIGQUIT, signal.SIGABRT):
+            monitor, _ = await started()
+            monitor.process.send_signal(number)
+            await monitor.ended(-number)
+
+
+@case
+async def stopped_and_continued(folder):
+    server = await Server.start()
+    monitor = await Terminal.start(server.port)
+    reader, writer = await server.client()
+    await monitor.until("connected to")
+    monitor.type("half")
+    await monitor.until("half")
+    pid = monitor.process.pid
+    os.kill(pid, signal.SIGTSTP)
+
+    async def is_stopped():
+        while True:
+            with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+                if file.read().rsplit(")", 1)[1].split()[0] == "T":
+                    return
+            await asyncio.sleep(0.01)
+
+    await within(is_stopped())
+    check(termios.tcgetattr(monitor.slave)[3] & termios.ICANON, "still raw")
+    os.kill(pid, signal.SIGCONT)
+    await monitor.until("> half")
+    writer.write(b"telemetry\r\n")
+    await monitor.until("< telemetry")
+    monitor.type(" a line\n\x04")
+    got = await within(reader.read())
+    check(got == b"half a line\r\n", f"{got}")
+    writer.close()
+    await monitor.ended()
+
+
+@case
+async def dumb_terminal_has_plain_lines(folder):
+    server = await Server.start()
+    monitor = await Terminal.start(server.port, TERM="dumb")
+    reader, writer = await server.client()
+    await monitor.until("connected to")
+    monitor.type("hello\n")
+    check(await within(reader.readline()) == b"hello\r\n", "the line")
+    monitor.type("/quit\n")
+    check(await within(reader.read()) == b"", "no end")
+    writer.close()
+    await monitor.ended()
+    check("\x1b" not in monitor.all, "escape sequences")
+
+
+# --- What it shows ---
+
+
+@case
+async def heartbeats_become_one_line(folder):
+    server = await Server.start()
+    monitor = await Pipes.start(server.port, "--status", "100")
+    _, writer = await server.client()
+    writer.write(b"heartbeat\r\n" * 20 + b"telemetry\r\n" + b"heartbeat\r\n" * 17)
+    writer.write(b"last\r\n")
+    await monitor.until("< last")
+    writer.close()
+    await monitor.ended()
+    beats = [line for line in lines_of(monitor.all) if "heartbeat" in line]
+    check(beats[0] == "< heartbeat", f"{beats}")
+    check(beats[1].startswith("< heartbeat (36 more, the last at "), f"{beats}")
+    check(len(beats) == 3 and "37 heartbeats" in beats[2], f"{beats}")
+
+    monitor = await Pipes.start(server.port, "--send-heartbeats", "0.01")
+    reader, writer = await server.client()
+    for _ in range(3):
+        check(await within(reader.readline()) == b"heartbeat\r\n", "none was sent")
+    writer.close()
+    await monitor.ended()
+
+
+FORMATS = "cbB?hHiIlLqQefd"
+
+
+def equal(format_, left, right):
+    pack = struct.Struct(format_).pack
+    return pack(*left) == pack(*right)
+
+
+@case
+async def structs_are_as_in_python(folder):
+    chance = random.Random(11)
+    server = await Server.start()
+    for _ in range(8):
+        order = chance.choice("@=<>!")
+        codes = "".join(
+            chance.choice(("", "2", "3")) + chance.choice(FORMATS) for _ in range(6)
+        )
+        layout = struct.Struct(order + codes + "x5s" + ("nNP" if order == "@" else ""))
+        monitor = await Pipes.start(server.port, "--struct", layout.format)
+        _, writer = await server.client()
+        sent = []
+        for _ in range(20):
+            data = chance.randbytes(layout.size)
+            sent.append(layout.unpack(data))
+            for byte in range(0, len(data), 7):
+                writer.write(data[byte : byte + 7])
+        writer.close()
+        await monitor.ended()
+        shown = [
+            eval(line[2:], {"nan": float("nan"), "inf": float("inf")})
+            for line in lines_of(monitor.all)
+            if line.startswith("< ")
+        ]
+        check(len(shown) == len(sent), f"{len(shown)} structs")
+        for got, wanted in zip(shown, sent):
+            same = repr(got) == repr(wanted) or (
+                "nan" in repr(wanted) or equal(layout.format, got, wanted)
+            )
+            check(same, f"{layout.format}: {got} is not {wanted}")
+
+
+@case
+async def frames_have_an_id_and_a_length(folder):
+    server = await Server.start()
+    monitor = await Pipes.start(
+        *(server.port, "--header", "<HI", "--id", "1", "--length", "2"),
+        *("--struct", "1=<dd:angle,rate", "--struct", "0x2=<I"),
+    )
+    _, writer = await server.client()
+    writer.write(struct.pack("<HIdd", 1, 16, 1.5, -0.25))
+    writer.write(struct.pack("<HII", 2, 4, 7))
+    writer.write(struct.pack("<HI3s", 9, 3, b"abc"))
+    writer.write(struct.pack("<HI", 1, 1 << 30))
+    await monitor.until("makes no sense")
+    writer.close()
+    await monitor.ended()
+    shown = [line for line in lines_of(monitor.all) if not line.startswith("-- ")]
+    check(shown[0] == "< [1 16] angle=1.5 rate=-0.25", f"{shown}")
+    check(shown[1] == "< [2 4] (7,)", f"{shown}")
+    check(shown[2:4] == ["< [9 3] (unknown)", "< 3 bytes"], f"{shown}")
+
+
+@case
+async def json_is_shown_digit_by_digit(folder):
+    server = await Server.start()
+    monitor = await Pipes.start(server.port, "--json", "--time", "none")
+    _, writer = await server.client()
+    writer.write(b'{"b":1.10,"a":[12345678901234567890123,{}]}\r\n{"x": NaN}\r\n')
+    writer.close()
+    await monitor.ended()
+    check('< {"b": 1.10, "a": [12345678901234567890123, {}]}\n' in monitor.all, monitor.all)
+    check('< {"x": NaN} (not JSON)\n' in monitor.all, monitor.all)
+
+
+# --- Server, proxy, files ---
+
+
+@case
+async def server_serves_one_client_after_the_other(folder):
+    monitor = await Pipes.start("--listen", "0")
+    port = await listening_port(monitor)
+    monitor.type("first\n")  # waits for somebody
+    for number in (1, 2):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(b"client %d\r\n" % number)
+        await monitor.until(f"< client {number}")
+        if number == 2:
+            other, writer_of_other = await asyncio.open_connection(HOST, port)
+            check(await within(other.read()) == b"", "no end")
+            writer_of_other.close()
+            await monitor.until("rejecting the connection")
+            monitor.type("second\n")
+        word = b"first\r\n" if number == 1 else b"second\r\n"
+        check(await within(reader.readline()) == word, "the greeting")
+        writer.close()
+        await monitor.until("peer closed: ")
+    monitor.interrupt()
+    await monitor.ended()
+
+
+@case
+async def other_sockets(folder):
+    path = folder + "/socket"
+    server = await Server.start(path=path)
+    monitor = await Pipes.start("unix:" + path, "--terminator", r"\n")
+    reader, writer = await server.client()
+    monitor.type("hello\n")
+    check(await within(reader.readline()) == b"hello\n", "the terminator")
+    writer.close()
+    await monitor.ended()
+
+    monitor = await Pipes.start("--listen", "[::1]:0", "--encoding", "latin-1")
+    port = await listening_port(monitor)
+    reader, writer = await asyncio.open_connection("::1", port)
+    writer.write("grün\r\n".encode("latin-1"))
+    await monitor.until("< grün")
+    monitor.type("blau – rot\n")  # not in latin-1
+    await monitor.until("not sent: ")
+    monitor.type("weiß\n")
+    check(await within(reader.readline()) == "weiß\r\n".encode("latin-1"), "latin-1")
+    monitor.interrupt(signal.SIGTERM)
+    await monitor.ended()
+    writer.close()
+
+
+@case
+async def client_connects_again(folder):
+    server = await Server.start()
+    monitor = await Pipes.start(server.port, "--reconnect")
+    for number in (1, 2):
+        _, writer = await server.client()
+        writer.write(b"telemetry %d\r\n" % number)
+        await monitor.until(f"< telemetry {number}")
+        writer.close()
+    await monitor.until("peer closed")
+    monitor.interrupt()
+    await monitor.ended()
+
+
+async def start_echo_server():
+    process = await asyncio.create_subprocess_exec(
+        ECHO_SERVER, stdout=asyncio.subprocess.PIPE
+    )
+    RUNNING.append(process)
+    line = (await within(process.stdout.readline())).decode()
+    return line.rstrip().rsplit(":", 1)[1]
+
+
+@case
+async def proxy_shows_and_records_both_sides(folder):
+    recording, pcapng = folder + "/recording", folder + "/dump"
+    port = await start_echo_server()
+    files = ("--record", recording, "--pcapng", pcapng)
+    monitor = await Pipes.start("--listen", "0", "--connect", port, *files)
+    own_port = await listening_port(monitor)
+    reader, writer = await asyncio.open_connection(HOST, own_port)
+    for line in (b"hello\r\n", b"again\r\n"):
+        writer.write(line)
+        check(await within(reader.readline()) == line, "the echo")
+        # Noted after it was sent: what the client sends next must stand behind.
+        await monitor.until("< " + line.decode().rstrip())
+    monitor.type("not for the server\n")
+    await monitor.until("nothing is sent")
+    # A client that ends what it sends still gets the last answers.
+    writer.write(b"last\r\n")
+    writer.write_eof()
+    check(await within(reader.read()) == b"last\r\n", "the last answer")
+    writer.close()
+    await monitor.until("peer closed: ")
+    second = await asyncio.open_connection(HOST, own_port)
+    second[1].write(b"second\r\n")
+    await monitor.until("< second")
+    monitor.interrupt()
+    check(await within(second[0].read()) == b"second\r\n", "the second client")
+    second[1].close()
+    await monitor.ended()
+    shown = [line for line in lines_of(monitor.all) if line[0] in "<>"]
+    for line in ("hello", "again", "last", "second"):
+        check(f"> {line}" in shown and f"< {line}" in shown, f"{shown}")
+    with open(pcapng, "rb") as file:
+        check(file.read().count(b"hello\r\n") == 2, "the pcapng file")
+
+    # The recording plays the server to a client: the right one and a wrong one.
+    check(os.path.exists(recording + ".2"), "no recording of the second client")
+    shown = await run_to_end("--replay", recording)
+    check("> hello\n" in shown and "-- the client has ended" in shown, shown)
+    for line, status in ((b"hello\r\n", 0), (b"holla\r\n", 3)):
+        monitor = await Pipes.start("--listen", "0", "--replay", recording, "--at-once")
+        port = await listening_port(monitor)
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(line)
+        if status == 0:
+            check(await within(reader.readline()) == line, "the replayed echo")
+            writer.write(b"again\r\nlast\r\n")
+            writer.write_eof()
+            check(await within(reader.read()) == b"again\r\nlast\r\n", "the rest")
+        writer.close()
+        await monitor.ended(status)
+        word = "all of the recording has happened" if status == 0 else "behind 1 bytes"
+        check(word in monitor.all, monitor.all)
+
+    # And the client to a server, with the pauses.
+    port = await start_echo_server()
+    text = await run_to_end(port, "--replay", recording)
+    check("all of the recording has happened" in text, text)
+
+
+@case
+async def proxy_without_a_server_turns_the_client_away(folder):
+    server = await Server.start()
+    server.server.close()
+    await server.server.wait_closed()
+    monitor = await Pipes.start("--listen", "0", "--connect", server.port)
+    port = await listening_port(monitor)
+    reader, writer = await asyncio.open_connection(HOST, port)
+    check(await within(reader.read()) == b"", "no end")
+    writer.close()
+    await monitor.until("cannot reach the server: .*refused")
+    monitor.interrupt()
+    await monitor.ended()
+
+
+@case
+async def full_disk_does_not_end_the_exchange(folder):
+    server = await Server.start()
+    monitor = await Pipes.start(server.port, "--record", "/dev/full")
+    _, writer = await server.client()
+    writer.write(b"telemetry 1\r\n")
+    await monitor.until("cannot write /dev/full: No space left on device")
+    writer.write(b"telemetry 2\r\n")
+    await monitor.until("< telemetry 2")
+    writer.close()
+    await monitor.ended(4)
+
+
+@case
+async def nobody_reads_what_it_writes(folder):
+    recording = folder + "/recording"
+    server = await Server.start()
+    # asyncio would read by itself.
+    monitor = subprocess.Popen(
+        [MONITOR, server.port, "--hex", "--record", recording],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        await drown(monitor, server, recording)
+    finally:
+        monitor.kill()
+        monitor.wait()
+        monitor.stdout.close()
+
+
+async def drown(monitor, server, recording):
+    _, writer = await server.client()
+    size = 4_000_000
+    writer.write(b"x" * size)
+    await within(writer.drain())
+    writer.write(b"last\r\n")
+
+    async def is_recorded():
+        while True:
+            with open(recording, "rb") as file:
+                if b"last" in file.read()[-20:]:
+                    return
+            await asyncio.sleep(0.01)
+
+    await within(is_recorded())
+    monitor.send_signal(signal.SIGINT)
+    loop = asyncio.get_running_loop()
+    status = await loop.run_in_executor(None, monitor.wait, PATIENCE)
+    check(status == 0, f"status {status}")
+    writer.close()
+    with open(recording, "rb") as file:
+        check(file.read().count(b"x") == size, "the recording is not complete")
+
+
+@case
+async def recording_is_not_overwritten(folder):
+    path = folder + "/recording"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("precious\n")
+    text = await run_to_end("4000", "--record", path, status=4)
+    check("will not overwrite" in text, text)
+    with open(path, encoding="utf-8") as file:
+        check(file.read() == "precious\n", "it was overwritten")
+
+
+async def play(name):
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            await CASES[name](folder)
+        finally:
+            for process in RUNNING:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+            RUNNING.clear()
+
+
+def main():
+    for line in sys.stdin:
+        try:
+            asyncio.run(play(line.strip()))
+            print("right", flush=True)
+        except (Wrong, OSError, EOFError, asyncio.TimeoutError, subprocess.TimeoutExpired) as e:
+            print(f"WRONG: {e!r}", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--cases"]:
+        print("\n".join(CASES))
+        sys.exit(0)
+    RUNNING = []
+    MONITOR, ECHO_SERVER = sys.argv[1:3]
+    SANITIZER = len(sys.argv) > 3
+    main()

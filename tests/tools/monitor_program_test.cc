@@ -1,0 +1,86 @@
+// tcpip-monitor as a whole: in pseudo terminals and pipes, with asyncio for
+// peers. monitor_peer.py has the cases.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/support/hang_guard.h"
+#include "tests/support/sanitizers.h"
+#include "tests/support/subprocess.h"
+
+namespace tcpip_tests {
+namespace {
+
+std::string script() { return find_file("tests/tools/monitor_peer.py"); }
+
+class MonitorProgram : public testing::TestWithParam<const char*> {
+ protected:
+  // One interpreter for all cases: it takes longer to start than a case takes.
+  static void SetUpTestSuite() {
+    std::vector<std::string> command = {"python3",
+                                        "-B",
+                                        "-X",
+                                        "utf8",
+                                        script(),
+                                        find_file("tools/tcpip-monitor"),
+                                        find_file("examples/echo_server")};
+    if (kWithSanitizer) command.emplace_back("--sanitizer");
+    peer_ = std::make_unique<Subprocess>(std::move(command));
+  }
+  static void TearDownTestSuite() { peer_ = nullptr; }
+
+  static std::unique_ptr<Subprocess> peer_;
+
+ private:
+  HangGuard guard_;
+};
+
+std::unique_ptr<Subprocess> MonitorProgram::peer_;
+
+TEST_P(MonitorProgram, DoesWhatItsPeersExpect) {
+  peer_->write_line(GetParam());
+  EXPECT_EQ(peer_->read_line(), "right");
+}
+
+constexpr const char* kCases[] = {
+    "pipe_gets_plain_text",
+    "colours_are_for_terminals",
+    "reader_may_go_away",
+    "long_input_waits_for_a_slow_peer",
+    "wrong_options_are_explained",
+    "refused_connection_is_told",
+    "prompt_survives_what_comes",
+    "ctrl_d_delivers_what_was_typed",
+    "whatever_ends_it_the_terminal_is_restored",
+    "stopped_and_continued",
+    "dumb_terminal_has_plain_lines",
+    "heartbeats_become_one_line",
+    "structs_are_as_in_python",
+    "frames_have_an_id_and_a_length",
+    "json_is_shown_digit_by_digit",
+    "server_serves_one_client_after_the_other",
+    "other_sockets",
+    "client_connects_again",
+    "proxy_shows_and_records_both_sides",
+    "proxy_without_a_server_turns_the_client_away",
+    "full_disk_does_not_end_the_exchange",
+    "nobody_reads_what_it_writes",
+    "recording_is_not_overwritten",
+};
+
+INSTANTIATE_TEST_SUITE_P(Of, MonitorProgram, testing::ValuesIn(kCases),
+                         [](const auto& test) {
+                           return std::string(test.param);
+                         });
+
+TEST(MonitorProgramCases, AreAllPlayed) {
+  Subprocess peer({"python3", "-B", script(), "--cases"});
+  for (const char* const name : kCases) EXPECT_EQ(peer.read_line(), name);
+  EXPECT_EQ(peer.read_all(), "");
+  EXPECT_EQ(peer.wait(), 0);
+}
+
+}  // namespace
+}  // namespace tcpip_tests

@@ -1,0 +1,103 @@
+// The terminal, or the pipes in its place: what is written, what is typed, and
+// that the terminal is left as it was found.
+//
+// Threads: for the main thread.
+#ifndef TOOLS_MONITOR_TERMINAL_H_
+#define TOOLS_MONITOR_TERMINAL_H_
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace tcpip_monitor {
+
+// Puts the terminal of the standard input back into the state that it had, in
+// the destructor and before a signal such as SIGSEGV or SIGQUIT ends the
+// program. One at a time.
+class TerminalGuard {
+ public:
+  TerminalGuard();
+  ~TerminalGuard();
+  TerminalGuard(const TerminalGuard&) = delete;
+  TerminalGuard& operator=(const TerminalGuard&) = delete;
+};
+
+// Writes to the standard output.
+class Output {
+ public:
+  // A write that has to wait gives up soon after `interrupt_fd` has become
+  // readable: so Ctrl-C ends the monitor though nobody reads what it writes.
+  explicit Output(int interrupt_fd) : interrupt_fd_(interrupt_fd) {}
+
+  // All of it, unless nobody reads it any more.
+  void write(std::string_view text);
+  // False once the reader has gone (`| head`) or a write has failed.
+  bool is_open() const { return is_open_; }
+
+ private:
+  bool wait_writable();
+
+  const int interrupt_fd_;
+  bool is_open_ = true;
+  bool gives_up_ = false;
+};
+
+// Lines that are typed or come through a pipe.
+class Input {
+ public:
+  virtual ~Input() = default;
+  Input() = default;
+  Input(const Input&) = delete;
+  Input& operator=(const Input&) = delete;
+
+  // To be called when the standard input is readable.
+  virtual void read() = 0;
+  // The next line, without its end. A line without an end counts at the end of
+  // the input.
+  virtual std::optional<std::string> next_line() = 0;
+  // True behind the last line: Ctrl-D, or the end of the pipe.
+  virtual bool has_ended() const = 0;
+  // True if somebody types in a terminal.
+  virtual bool is_terminal() const = 0;
+
+  // Text is to be written: before and after that. What is typed survives it.
+  virtual void hide() = 0;
+  virtual void show() = 0;
+  // The terminal has another size.
+  virtual void resize() = 0;
+  // The program is about to be stopped (Ctrl-Z), and has been continued.
+  virtual void suspend() = 0;
+  virtual void resume() = 0;
+};
+
+// Lines as they come, without editing beyond what the terminal itself can.
+class PlainInput final : public Input {
+ public:
+  explicit PlainInput(bool is_terminal) : is_terminal_(is_terminal) {}
+
+  void read() override;
+  std::optional<std::string> next_line() override;
+  bool has_ended() const override { return at_end_ && buffer_.empty(); }
+  bool is_terminal() const override { return is_terminal_; }
+  void hide() override {}
+  void show() override {}
+  void resize() override {}
+  void suspend() override {}
+  void resume() override {}
+
+ private:
+  const bool is_terminal_;
+  std::string buffer_;
+  bool at_end_ = false;
+};
+
+// Whether a person looks at the standard output; and whether one can edit a
+// line there.
+bool is_output_terminal();
+bool can_edit();
+// Whether this program may read its terminal; true for a pipe.
+bool may_read_input();
+
+}  // namespace tcpip_monitor
+
+#endif  // TOOLS_MONITOR_TERMINAL_H_
