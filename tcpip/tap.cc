@@ -303,6 +303,8 @@ void TapLine::ended() noexcept {
 }
 
 void TapLine::received(std::string_view bytes) noexcept {
+  // Waits until what they may answer is shown.
+  { const MutexLock lock(sending_); }
   const Socket::Piece piece{bytes.data(), bytes.size()};
   pass(TapEvent::kReceived, received_, {&piece, 1}, bytes.size());
 }

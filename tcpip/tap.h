@@ -11,8 +11,8 @@
 //
 // The bytes are shown as the kernel gives and takes them, whatever the program
 // makes of them: text before it is decoded, heartbeats, what no read has taken.
-// What was sent is shown after it was sent: if another thread reads, a reply
-// that comes at once may be shown before it.
+// They are shown in the order in which they passed: no reply stands before what
+// it replies to.
 //
 // Threads: every member may be called from any thread at any time; any number
 // of clients and servers may share a tap (but not both ends of a connection one

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string_view>
 
+#include "tcpip/base/mutex.h"
 #include "tcpip/stream/counters.h"
 #include "tcpip/stream/tap_line.h"
 
@@ -23,14 +24,33 @@ struct Meter {
     }
     if (tap) tap->received(bytes);
   }
-  void sent(TapLine::Pieces pieces, std::size_t count) const noexcept {
-    if (count == 0) return;
-    if (counters) {
-      counters->bytes_sent.add(count);
-      counters->last_send.note_now();
+  // Lives while bytes are given to the kernel, and counted by sent().
+  class Sending {
+   public:
+    explicit Sending(const Meter& meter) noexcept
+        TCPIP_NO_THREAD_SAFETY_ANALYSIS  // locked if there is a tap
+        : meter_(meter) {
+      if (meter_.tap) meter_.tap->begin_send();
     }
-    if (tap) tap->sent(pieces, count);
-  }
+    ~Sending() TCPIP_NO_THREAD_SAFETY_ANALYSIS {
+      if (meter_.tap) meter_.tap->end_send();
+    }
+    Sending(const Sending&) = delete;
+    Sending& operator=(const Sending&) = delete;
+
+    void sent(TapLine::Pieces pieces, std::size_t count) const noexcept
+        TCPIP_NO_THREAD_SAFETY_ANALYSIS {
+      if (count == 0) return;
+      if (meter_.counters) {
+        meter_.counters->bytes_sent.add(count);
+        meter_.counters->last_send.note_now();
+      }
+      if (meter_.tap) meter_.tap->sent(pieces, count);
+    }
+
+   private:
+    const Meter& meter_;
+  };
   void count(Counter Counters::*counter) const noexcept {
     if (counters) ((*counters).*counter).add();
   }

@@ -231,9 +231,10 @@ inline void Sender::copy(Parts parts, std::size_t skip) noexcept {
 // Sends straight from the part; copies only what the kernel did not take.
 inline void Sender::send_one(std::string_view part) noexcept {
   const Socket::Piece piece{part.data(), part.size()};
+  const Meter::Sending sending(meter_);
   const IoResult result = socket_->send_now(piece);
   if (!note(result)) return;
-  meter_.sent({&piece, 1}, result.count);
+  sending.sent({&piece, 1}, result.count);
   sent_ += result.count;
   keep_rest({&part, 1}, part.size(), result.count);
 }
@@ -255,9 +256,10 @@ void Sender::gather(Parts parts, std::size_t total) noexcept {
       size += part.size();
     }
     if (count == 0) return;
+    const Meter::Sending sending(meter_);
     const IoResult result = socket_->send_now(std::span(pieces).first(count));
     if (!note(result)) return;
-    meter_.sent(std::span(pieces).first(count), result.count);
+    sending.sent(std::span(pieces).first(count), result.count);
     sent += result.count;
     sent_ += result.count;
     for (std::size_t left = result.count; next < parts.size();) {
@@ -315,6 +317,7 @@ void Sender::give_up(int error_number) noexcept {
   for (int sends = 0; pending() > 0 && sends < kMaxSends; ++sends) {
     const std::string_view unsent = buffer_.unsent();
     const Socket::Piece piece{unsent.data(), unsent.size()};
+    const Meter::Sending sending(meter_);
     const IoResult result = socket_->send_now(piece);
     if (!note(result)) return;
     if (result.count == 0) {
@@ -322,7 +325,7 @@ void Sender::give_up(int error_number) noexcept {
       return;
     }
     is_stuck_ = false;
-    meter_.sent({&piece, 1}, result.count);
+    sending.sent({&piece, 1}, result.count);
     buffer_.drop(result.count);
     sent_ += result.count;
   }

@@ -1,8 +1,9 @@
 // How a connection tells a Tap what passes over it.
 //
-// Threads: one thread at a time calls received(), one at a time sent(), and one
-// at a time the rest; these may be different threads. Takes the lock of the
-// Tap, under which nothing else is taken: so it may be called under any lock.
+// Threads: one thread at a time calls received(), one at a time begin_send() to
+// end_send(), and one at a time the rest; these may be different threads. Takes
+// a lock of its own and that of the Tap, under which nothing else is taken: so
+// it may be called under any lock.
 #ifndef TCPIP_STREAM_TAP_LINE_H_
 #define TCPIP_STREAM_TAP_LINE_H_
 
@@ -14,6 +15,7 @@
 #include <string_view>
 
 #include "tcpip/address.h"
+#include "tcpip/base/mutex.h"
 #include "tcpip/socket.h"
 #include "tcpip/tap.h"
 
@@ -33,8 +35,12 @@ class TapLine {
   void began(TapEvent event, std::uint64_t connection) noexcept;
   void ended() noexcept;
   void received(std::string_view bytes) noexcept;
+  // Around giving bytes to the kernel and sent(): what is received meanwhile is
+  // shown behind them. So no reply is shown before what it replies to.
+  void begin_send() noexcept TCPIP_ACQUIRE(sending_) { sending_.lock(); }
+  void end_send() noexcept TCPIP_RELEASE(sending_) { sending_.unlock(); }
   // The first `count` bytes of the pieces were sent.
-  void sent(Pieces pieces, std::size_t count) noexcept;
+  void sent(Pieces pieces, std::size_t count) noexcept TCPIP_REQUIRES(sending_);
 
  private:
   struct Direction {
@@ -52,7 +58,8 @@ class TapLine {
   const std::uint64_t id_;
   std::uint64_t connection_ = 0;
   Direction received_;
-  Direction sent_;
+  Mutex sending_;
+  Direction sent_ TCPIP_GUARDED_BY(sending_);
 };
 
 }  // namespace tcpip::internal

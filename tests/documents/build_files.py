@@ -51,13 +51,15 @@ def lists(root, libraries):
     text = read(root, "CMakeLists.txt")
     main = [
         library for label, library in libraries.items()
-        if not label.startswith(KIT) and label != "//tcpip:json"
+        if label.startswith("//tcpip") and label != "//tcpip:json"
+        and (not label.startswith(KIT) or label == KIT + "recording")
     ]
     json = libraries["//tcpip:json"]
     kit = libraries[KIT + "testing"]
     for name, bazel in (
             ("TCPIP_SOURCES", sources(main)),
             ("TCPIP_HEADERS", set(libraries["//tcpip:tcpip"].hdrs)),
+            ("TCPIP_RECORDING_HEADERS", set(libraries[KIT + "recording"].hdrs)),
             ("TCPIP_JSON_SOURCES", sources([json])),
             ("TCPIP_JSON_HEADERS", set(json.hdrs)),
             ("TCPIP_TESTING_SOURCES", sources([kit])),
@@ -89,7 +91,8 @@ def versions(root):
 
 def headers(root, libraries):
     public = set()
-    for label in ("//tcpip:tcpip", "//tcpip:json", KIT + "testing"):
+    for label in ("//tcpip:tcpip", "//tcpip:json", KIT + "recording",
+                  KIT + "testing"):
         public |= set(libraries[label].hdrs)
     public.discard("tcpip/version.h")
     includes = {

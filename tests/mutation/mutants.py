@@ -2880,6 +2880,9 @@ mutant("mismatch_without_a_reset",
 # --- The tap and the statistics ---
 
 source("tap.cc", "tap_test")
+mutant("answer_before_question",
+       "{ const MutexLock lock(sending_); }", "",
+       "what is received during a send is shown behind it")
 mutant("buffer_without_bound",
        "const std::size_t most = is_event ? buffer_ + kForEvents : buffer_;",
        "const std::size_t most = buffer_ + kForEvents;",

@@ -24,6 +24,8 @@
 #include "tcpip/connection.h"
 #include "tcpip/error.h"
 #include "tcpip/one_client_server.h"
+#include "tcpip/socket.h"
+#include "tcpip/stream/tap_line.h"
 #include "tcpip/stream_reader.h"
 #include "tcpip/testing/log_recorder.h"
 #include "tests/support/blocked_call.h"
@@ -213,6 +215,21 @@ TEST(TapTest, ShowsEveryByteOnceWhateverWayItTakes) {
   EXPECT_EQ(received, sent);
   EXPECT_TRUE(shown_sent == sent) << shown_sent.size();
   EXPECT_TRUE(shown_received == received) << shown_received.size();
+}
+
+// Another thread reads the answer before the writing thread has noted what it
+// has just sent.
+TEST(TapTest, ShowsNoAnswerBeforeItsQuestion) {
+  KeepingTap keeping;
+  internal::TapLine line(*keeping.tap, "dome", {}, {});
+  line.begin_send();
+  BlockedCall reading([&line] { line.received("answer"); });
+  EXPECT_TRUE(reading.await_blocked());
+  const Socket::Piece question{"question", 8};
+  line.sent({&question, 1}, question.size);
+  line.end_send();
+  reading.get();
+  EXPECT_EQ(keeping.text(), ">question, <answer");
 }
 
 TEST(TapTest, IsSharedByClientsAndServers) {
