@@ -164,6 +164,8 @@ class StreamReader {
   // How many bytes have come and were not read yet. Only from the reading
   // thread.
   std::size_t buffered() const noexcept;
+
+  // How many bytes a message may have, as given to the constructor.
   std::size_t limit() const noexcept;
 
   // How long a read tries again and again, yielding to other threads in

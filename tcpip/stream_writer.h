@@ -102,6 +102,8 @@ class StreamWriter {
 
   // How many bytes are queued: drain() would send them.
   std::size_t unsent() const noexcept;
+
+  // Empty without a connection.
   Address local_address() const noexcept;
   Address peer_address() const noexcept;
   // The socket's descriptor, for getsockopt() and the like; -1 without a
