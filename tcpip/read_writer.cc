@@ -43,7 +43,7 @@ class Found {
  public:
   // Throws ConnectionError without a connection.
   Found(const Source& source, const char* operation)
-      : use_(source.get(), kUse) {
+      : use_(source.get(), kUse, operation) {
     if (use_.link() == nullptr) throw_not_connected(source, operation);
   }
 
@@ -130,7 +130,7 @@ class Decoder final : public Receiver::Consumer {
 [[gnu::hot]] bool read_message(const Source& source, Call call, bool waits,
                                std::string& text,
                                const internal::UseText& use) {
-  const LinkUse use_link(source.get(), LinkUse::For::kRead);
+  const LinkUse use_link(source.get(), LinkUse::For::kRead, call.operation);
   Link* const link = use_link.link();
   if (link == nullptr) throw_not_connected(source, call.operation);
   const TextFormat* const format = use_link.format();
@@ -201,7 +201,7 @@ SendResult send_parts(Link* link, const char* operation, Parts parts,
 
 SendResult send_to(const Source& source, const char* operation, Parts parts,
                    Behind behind) {
-  const LinkUse use(source.get(), LinkUse::For::kWrite);
+  const LinkUse use(source.get(), LinkUse::For::kWrite, operation);
   return send_parts(use.link(), operation, parts, behind);
 }
 
@@ -214,7 +214,7 @@ class TextMessage {
               std::string_view text)
       : source_(source),
         operation_(operation),
-        target_(source.get(), LinkUse::For::kWrite) {
+        target_(source.get(), LinkUse::For::kWrite, operation) {
     if (target_.format() == nullptr) return;
     parts_ = {target_.format()->encode(text, storage_, operation),
               target_.format()->terminator()};
@@ -567,7 +567,7 @@ void ReadWriter::drain(const Wait& wait) const {
 }
 
 std::size_t ReadWriter::unsent() const {
-  const LinkUse use(source_.get(), LinkUse::For::kWrite);
+  const LinkUse use(source_.get(), LinkUse::For::kWrite, "unsent");
   return use.link() ? use.link()->sender->unsent() : 0;
 }
 

@@ -35,6 +35,13 @@ void LinkSource::Use::refresh(const LinkSource& source) {
   }
 }
 
+// Does not touch the source once the cache is free: see the header.
+void LinkSource::Use::let_go_of_changed() noexcept {
+  const TextLink dropped = std::exchange(cache_->kept, {});
+  cache_->version = 0;
+  cache_->in_use.store(false);
+}
+
 void LinkSource::Use::use_own(const LinkSource& source) {
   own_ = source.text_link();
   use(own_);

@@ -11,6 +11,11 @@
 // the cache itself. Both are sequentially consistent: at least one of the two
 // sees what the other has done. tests/model/link_cache.pml is the proof.
 //
+// The program may destroy its Connection in a stop callback, which runs in a
+// thread that is in a call of that Connection: what is kept may then be all
+// that keeps the source. A call that finds the version changed has that case in
+// mind.
+//
 // Threads: every member may be called from any thread.
 #ifndef TCPIP_ENDPOINT_LINK_SOURCE_H_
 #define TCPIP_ENDPOINT_LINK_SOURCE_H_
@@ -19,6 +24,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+
+#include "tcpip/process_mark.h"
 
 namespace tcpip::internal {
 
@@ -63,6 +70,7 @@ class LinkSource {
 
   void clear(Cache& cache) const noexcept;
 
+  const ProcessMark process_;
   std::atomic<std::uint64_t> version_{1};
   mutable Cache for_reads_;
   mutable Cache for_writes_;
@@ -73,8 +81,9 @@ class LinkSource::Use {
  public:
   enum class For { kRead, kWrite };
 
-  // Of no source: without a connection and a format. Throws as text_link().
-  Use(const LinkSource* source, For use);
+  // Of no source: without a connection and a format. Throws as text_link(), and
+  // std::logic_error in a child that fork() has made.
+  Use(const LinkSource* source, For use, const char* operation);
   ~Use();
   Use(const Use&) = delete;
   Use& operator=(const Use&) = delete;
@@ -85,6 +94,7 @@ class LinkSource::Use {
  private:
   void refresh(const LinkSource& source);
   void use_own(const LinkSource& source);
+  void let_go_of_changed() noexcept;
   void use(const TextLink& found) noexcept {
     link_ = found.link.get();
     format_ = found.format.get();
@@ -100,9 +110,11 @@ class LinkSource::Use {
 
 using LinkUse = LinkSource::Use;
 
-inline LinkSource::Use::Use(const LinkSource* source, For use)
+inline LinkSource::Use::Use(const LinkSource* source, For use,
+                            const char* operation)
     : source_(source) {
   if (source == nullptr) return;
+  source->process_.check(operation);
   Cache& cache = use == For::kRead ? source->for_reads_ : source->for_writes_;
   if (cache.in_use.exchange(true)) [[unlikely]] {
     use_own(*source);
@@ -118,6 +130,10 @@ inline LinkSource::Use::Use(const LinkSource* source, For use)
 
 inline LinkSource::Use::~Use() {
   if (cache_ == nullptr) return;
+  if (source_->version_.load() != version_) [[unlikely]] {
+    let_go_of_changed();
+    return;
+  }
   cache_->in_use.store(false);
   if (source_->version_.load() != version_) [[unlikely]] {
     source_->clear(*cache_);

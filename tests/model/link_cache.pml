@@ -75,6 +75,16 @@ proctype Caller() {
       fi;
       assert(!(began_over && kept));
       leave();
+      if
+      :: version != v -> /* let_go_of_changed() */
+        touch();
+        kept = false;
+        kept_version = 0;
+        leave();
+        in_use = false;
+        goto next
+      :: else
+      fi;
 #ifdef BAD_LOOK_FIRST
       if
       :: version != v -> in_use = false; clear()
@@ -87,7 +97,8 @@ proctype Caller() {
       :: else
       fi
 #endif
-    fi
+    fi;
+next: skip
   od;
   done++
 }

@@ -2963,10 +2963,22 @@ mutant("version_ignored",
        "if (cache.version == 0) {",
        "a call finds the connection of this moment")
 mutant("end_during_a_call_ignored",
-       "if (source_->version_.load() != version_) [[unlikely]] {",
-       "if (false) {",
-       "a call clears the cache if the connection has ended meanwhile")
+       "if (source_->version_.load() != version_) [[unlikely]] {\n    source_->clear",
+       "if (false) {\n    source_->clear",
+       "a call clears the cache if the connection ends as it lets go", same=
+       "between a look and the next instruction, which only the model meets")
+mutant("child_is_not_told",
+       "source->process_.check(operation);", "",
+       "a child of fork() gets an error whatever was kept",
+       tests=["fork_test"])
+mutant("changed_source_is_touched",
+       "let_go_of_changed();\n    return;", "",
+       "a call that keeps its source does not touch it after letting go", same=
+       "only another thread that clears the cache at the same moment shows it")
 source("endpoint/link_source.cc", "link_source_test")
+mutant("changed_is_kept",
+       "const TextLink dropped = std::exchange(cache_->kept, {});", "",
+       "a call drops what it has kept if the connection has ended")
 mutant("clear_forgets_the_kept",
        "const TextLink dropped = std::exchange(cache.kept, {});", "",
        "clear() drops what is kept")

@@ -243,12 +243,20 @@ TEST(ForkTest, ChildThatClosesClosesTheDescriptorsOfItsConnections) {
 
 TEST(ForkTest, ChildThatUsesAnythingGetsAnError) {
   World world;
+  // What the calls keep for the next ones must not hide the fork().
+  EXPECT_EQ(world.echo("hello"), "hello");
+  world.connection.write("hello\r\n");
+  EXPECT_EQ(world.connection.read_str(kPatience), "hello");
   const std::vector<std::function<void()>> uses{
       [&] { world.client->read_str(1s); },
       [&] { world.client->write_str("from the child"); },
       [&] { world.client->try_write("from the child"); },
       [&] { world.client->send("from the child"); },
       [&] { world.client->try_send("from the child"); },
+      [&] { (void)world.client->unsent(); },
+      [&] { world.client->handle_received_heartbeat(); },
+      [&] { (void)world.connection.unsent(); },
+      [&] { world.connection.handle_received_heartbeat(); },
       [&] { (void)world.client->connected(); },
       [&] { world.client->start(); },
       [&] { (void)world.client->connection(); },

@@ -72,7 +72,7 @@ std::shared_ptr<const TextFormat> make_format() {
 }
 
 TEST(LinkUseTest, OfNoSourceHasNothing) {
-  const LinkUse use(nullptr, For::kRead);
+  const LinkUse use(nullptr, For::kRead, "test");
   EXPECT_EQ(use.link(), nullptr);
   EXPECT_EQ(use.format(), nullptr);
 }
@@ -82,11 +82,13 @@ TEST(LinkUseTest, AsksTheSourceOnceForCallsOfOneKind) {
   const auto body = std::make_shared<int>();
   source.begin(body);
   for (int i = 0; i < 3; ++i) {
-    EXPECT_EQ(LinkUse(&source, For::kRead).link(), make_link(body).get());
+    EXPECT_EQ(LinkUse(&source, For::kRead, "test").link(),
+              make_link(body).get());
   }
   EXPECT_EQ(source.asked, 1);
   for (int i = 0; i < 3; ++i) {
-    EXPECT_EQ(LinkUse(&source, For::kWrite).link(), make_link(body).get());
+    EXPECT_EQ(LinkUse(&source, For::kWrite, "test").link(),
+              make_link(body).get());
   }
   EXPECT_EQ(source.asked, 2);
 }
@@ -95,8 +97,8 @@ TEST(LinkUseTest, OfAnotherThreadAtTheSameTimeAsksForItself) {
   Source source;
   const auto body = std::make_shared<int>();
   source.begin(body);
-  const LinkUse first(&source, For::kRead);
-  const LinkUse second(&source, For::kRead);
+  const LinkUse first(&source, For::kRead, "test");
+  const LinkUse second(&source, For::kRead, "test");
   EXPECT_EQ(second.link(), first.link());
   EXPECT_EQ(source.asked, 2);
 }
@@ -104,20 +106,20 @@ TEST(LinkUseTest, OfAnotherThreadAtTheSameTimeAsksForItself) {
 TEST(LinkUseTest, FindsTheNextConnectionAndTheNextFormat) {
   Source source;
   source.begin(std::make_shared<int>());
-  EXPECT_NE(LinkUse(&source, For::kRead).link(), nullptr);
+  EXPECT_NE(LinkUse(&source, For::kRead, "test").link(), nullptr);
   const auto next = std::make_shared<int>();
   source.begin(next);
-  EXPECT_EQ(LinkUse(&source, For::kRead).link(), make_link(next).get());
+  EXPECT_EQ(LinkUse(&source, For::kRead, "test").link(), make_link(next).get());
   const auto format = make_format();
   source.set_format(format);
-  EXPECT_EQ(LinkUse(&source, For::kRead).format(), format.get());
+  EXPECT_EQ(LinkUse(&source, For::kRead, "test").format(), format.get());
 }
 
 TEST(LinkUseTest, WithoutAConnectionFindsEachNewFormat) {
   Source source;
-  EXPECT_EQ(LinkUse(&source, For::kWrite).format(), nullptr);
+  EXPECT_EQ(LinkUse(&source, For::kWrite, "test").format(), nullptr);
   // The last format of an ended connection is told by nobody.
-  EXPECT_EQ(LinkUse(&source, For::kWrite).link(), nullptr);
+  EXPECT_EQ(LinkUse(&source, For::kWrite, "test").link(), nullptr);
   EXPECT_EQ(source.asked, 2);
 }
 
@@ -126,12 +128,12 @@ TEST(LinkUseTest, KeepsNothingOfAConnectionThatHasEnded) {
   auto body = std::make_shared<int>();
   const std::weak_ptr<int> watched = body;
   source.begin(std::move(body));
-  EXPECT_NE(LinkUse(&source, For::kRead).link(), nullptr);
-  EXPECT_NE(LinkUse(&source, For::kWrite).link(), nullptr);
+  EXPECT_NE(LinkUse(&source, For::kRead, "test").link(), nullptr);
+  EXPECT_NE(LinkUse(&source, For::kWrite, "test").link(), nullptr);
   EXPECT_FALSE(watched.expired());
   source.end();
   EXPECT_TRUE(watched.expired());
-  EXPECT_EQ(LinkUse(&source, For::kRead).link(), nullptr);
+  EXPECT_EQ(LinkUse(&source, For::kRead, "test").link(), nullptr);
 }
 
 TEST(LinkUseTest, KeepsTheConnectionUntilItsCallEnds) {
@@ -140,8 +142,29 @@ TEST(LinkUseTest, KeepsTheConnectionUntilItsCallEnds) {
   const std::weak_ptr<int> watched = body;
   source.begin(std::move(body));
   {
-    const LinkUse use(&source, For::kRead);
+    const LinkUse use(&source, For::kRead, "test");
     source.end();
+    EXPECT_FALSE(watched.expired());
+  }
+  EXPECT_TRUE(watched.expired());
+}
+
+// As when a stop callback destroys the Connection in whose call it runs: then
+// only what the call keeps alive keeps the source.
+TEST(LinkUseTest, MayBeTheLastToKeepItsSource) {
+  auto source = std::make_shared<Source>();
+  const std::weak_ptr<Source> watched = source;
+  struct Body {
+    int place = 0;
+    std::shared_ptr<Source> source;
+  };
+  auto body = std::make_shared<Body>(Body{0, source});
+  source->begin(std::shared_ptr<int>(body, &body->place));
+  body.reset();
+  {
+    const LinkUse use(source.get(), For::kRead, "test");
+    source->end();
+    source.reset();
     EXPECT_FALSE(watched.expired());
   }
   EXPECT_TRUE(watched.expired());
@@ -150,12 +173,12 @@ TEST(LinkUseTest, KeepsTheConnectionUntilItsCallEnds) {
 TEST(LinkUseTest, LeavesTheCacheToTheNextCallIfTheSourceThrows) {
   Source source;
   source.fails = true;
-  EXPECT_THROW(LinkUse(&source, For::kRead), std::logic_error);
+  EXPECT_THROW(LinkUse(&source, For::kRead, "test"), std::logic_error);
   source.fails = false;
   const auto body = std::make_shared<int>();
   source.begin(body);
-  EXPECT_EQ(LinkUse(&source, For::kRead).link(), make_link(body).get());
-  EXPECT_EQ(LinkUse(&source, For::kRead).link(), make_link(body).get());
+  EXPECT_EQ(LinkUse(&source, For::kRead, "test").link(), make_link(body).get());
+  EXPECT_EQ(LinkUse(&source, For::kRead, "test").link(), make_link(body).get());
   EXPECT_EQ(source.asked, 2);
 }
 
@@ -176,7 +199,7 @@ TEST(LinkUseTest, OfManyThreadsFindsNoEndedConnectionAndKeepsNone) {
         round.arrive_and_wait();
         for (int n = 0; n < 4; ++n) {
           const bool was_over = is_over;
-          const LinkUse found(&source, use);
+          const LinkUse found(&source, use, "test");
           if (was_over && found.link() != nullptr) ++wrong;
         }
         round.arrive_and_wait();
