@@ -77,6 +77,7 @@ PRELUDE = """\
 #include "tcpip/testing/recording.h"
 #include "tcpip/testing/replay_server.h"
 #include "tcpip/testing/test_one_client_read_loop_server.h"
+#include "tcpip/testing/wait_until.h"
 #include "tcpip/transactor.h"
 #include "tcpip/version.h"
 #include "tcpip/wait.h"
