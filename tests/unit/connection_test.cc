@@ -205,6 +205,15 @@ TEST(ConnectionTest, UsesTheTextFormatOfItsEndpoint) {
   server->set_terminator(";");
   send_all(server.peer, "one;");
   EXPECT_EQ(connection.read_str(kPatience), "one");
+  // Also that of this moment, whatever the last call has used.
+  server->set_terminator("|");
+  send_all(server.peer, "two;|");
+  EXPECT_EQ(connection.read_str(kPatience), "two;");
+  connection.write_str("three", kPatience);
+  EXPECT_EQ(recv_exact(server.peer, 6), "three|");
+  server->set_terminator("!");
+  connection.write_str("four", kPatience);
+  EXPECT_EQ(recv_exact(server.peer, 5), "four!");
 }
 
 TEST(ConnectionTest, ACopyInALambdaCanDoEverything) {

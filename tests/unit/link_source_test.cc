@@ -136,6 +136,19 @@ TEST(LinkUseTest, KeepsNothingOfAConnectionThatHasEnded) {
   EXPECT_EQ(LinkUse(&source, For::kRead, "test").link(), nullptr);
 }
 
+TEST(LinkUseTest, KeepsTheConnectionAfterOneThatHasEnded) {
+  Source source;
+  source.begin(std::make_shared<int>());
+  EXPECT_NE(LinkUse(&source, For::kRead, "test").link(), nullptr);
+  source.end();
+  source.begin(std::make_shared<int>());
+  const int before = source.asked;
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_NE(LinkUse(&source, For::kRead, "test").link(), nullptr);
+  }
+  EXPECT_EQ(source.asked, before + 1);
+}
+
 TEST(LinkUseTest, KeepsTheConnectionUntilItsCallEnds) {
   Source source;
   auto body = std::make_shared<int>();
