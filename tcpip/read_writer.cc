@@ -49,6 +49,7 @@ class Found {
 
   Link& operator*() const { return *use_.link(); }
   Link* operator->() const { return use_.link(); }
+  const TextFormat& format() const { return *use_.format(); }
 
  private:
   const LinkUse use_;
@@ -130,16 +131,14 @@ class Decoder final : public Receiver::Consumer {
 [[gnu::hot]] bool read_message(const Source& source, Call call, bool waits,
                                std::string& text,
                                const internal::UseText& use) {
-  const LinkUse use_link(source.get(), LinkUse::For::kRead, call.operation);
-  Link* const link = use_link.link();
-  if (link == nullptr) throw_not_connected(source, call.operation);
-  const TextFormat* const format = use_link.format();
+  const ToRead link(source, call.operation);
+  const TextFormat& format = link.format();
   Receiver& receiver = *link->receiver;
   for (int left = kMostHeartbeats;;) {
-    Decoder decoder(*link, *format, call.operation, text, use);
+    Decoder decoder(*link, format, call.operation, text, use);
     if (waits) {
-      receiver.read_until(call, format->terminator(), decoder);
-    } else if (!receiver.try_read_until(call.operation, format->terminator(),
+      receiver.read_until(call, format.terminator(), decoder);
+    } else if (!receiver.try_read_until(call.operation, format.terminator(),
                                         decoder)) {
       return false;
     }

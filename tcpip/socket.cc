@@ -456,7 +456,7 @@ void Socket::close(Wake wake) noexcept {
   ::shutdown(fd_.get(), SHUT_WR);
   send_waker_->signal();
   // FIN counts as one.
-  if (is_plain && unacknowledged() <= 1) wake_receive();
+  if (wake_pending_ && unacknowledged() <= 1) wake_receive();
 }
 
 void Socket::wake_receive() noexcept {

@@ -349,7 +349,6 @@ class EndpointCore final : public LinkSource,
   void retire_callbacks();
 
   const EndpointConfig config_;
-  const ProcessMark process_;
   PeerLog peer_log_;
   Waker waker_;
   std::atomic<bool> close_requested_{false};

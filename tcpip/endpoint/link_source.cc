@@ -14,10 +14,13 @@ void LinkSource::forget() noexcept {
 
 void LinkSource::clear(Cache& cache) const noexcept {
   // Whoever uses the cache looks at the version afterwards.
-  if (cache.in_use.exchange(true)) return;
-  const TextLink dropped = std::exchange(cache.kept, {});
-  cache.version = 0;
-  cache.in_use.store(false);
+  if (!cache.in_use.exchange(true)) cache.drop();
+}
+
+void LinkSource::Cache::drop() noexcept {
+  const TextLink dropped = std::exchange(kept, {});
+  version = 0;
+  in_use.store(false);
 }
 
 // The version was read before the source is asked: if the source changes in
@@ -33,13 +36,6 @@ void LinkSource::Use::refresh(const LinkSource& source) {
     cache_->in_use.store(false);
     throw;
   }
-}
-
-// Does not touch the source once the cache is free: see the header.
-void LinkSource::Use::let_go_of_changed() noexcept {
-  const TextLink dropped = std::exchange(cache_->kept, {});
-  cache_->version = 0;
-  cache_->in_use.store(false);
 }
 
 void LinkSource::Use::use_own(const LinkSource& source) {

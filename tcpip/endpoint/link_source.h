@@ -60,17 +60,22 @@ class LinkSource {
   // lock: this may destroy a Link.
   void forget() noexcept;
 
+  const ProcessMark process_;
+
  private:
   struct Cache {
     std::atomic<bool> in_use{false};
     // Whoever has set in_use owns these.
     std::uint64_t version = 0;  // of the source; 0: ask it
     TextLink kept = {};
+
+    // For who has set in_use: drops what is kept, and lets go of it. Does not
+    // touch the source, nor the cache, once another may use it.
+    void drop() noexcept;
   };
 
   void clear(Cache& cache) const noexcept;
 
-  const ProcessMark process_;
   std::atomic<std::uint64_t> version_{1};
   mutable Cache for_reads_;
   mutable Cache for_writes_;
@@ -94,7 +99,6 @@ class LinkSource::Use {
  private:
   void refresh(const LinkSource& source);
   void use_own(const LinkSource& source);
-  void let_go_of_changed() noexcept;
   void use(const TextLink& found) noexcept {
     link_ = found.link.get();
     format_ = found.format.get();
@@ -131,7 +135,7 @@ inline LinkSource::Use::Use(const LinkSource* source, For use,
 inline LinkSource::Use::~Use() {
   if (cache_ == nullptr) return;
   if (source_->version_.load() != version_) [[unlikely]] {
-    let_go_of_changed();
+    cache_->drop();
     return;
   }
   cache_->in_use.store(false);

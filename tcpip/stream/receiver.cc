@@ -230,8 +230,8 @@ void Receiver::throw_incomplete(const Attempt& attempt,
   throw error;
 }
 
-void Receiver::throw_error(int error_number, const Attempt& attempt) const {
-  throw_connection_error(error_number, attempt.call.operation, peer());
+void Receiver::throw_error(int error_number, const Call& call) const {
+  throw_connection_error(error_number, call.operation, peer());
 }
 
 inline IoResult Receiver::receive(std::span<char> room,
@@ -265,7 +265,7 @@ IoResult Receiver::spin_and_receive(std::span<char> room,
   }
   const IoResult result = receive(buffer_.make_room(), attempt);
   if (result.status != IoStatus::kOk || result.count == 0) [[unlikely]] {
-    return nothing_came(result, attempt);
+    return nothing_came(result, attempt.call);
   }
   buffer_.add(result.count);
   const std::string_view unread = buffer_.unread();
@@ -278,7 +278,7 @@ IoResult Receiver::spin_and_receive(std::span<char> room,
 // Nothing if there may be more to receive, and time for it.
 std::optional<Receiver::Fill> Receiver::before_fill(Attempt& attempt) {
   if (error_number() != 0) {
-    throw_error(error_number(), attempt);
+    throw_error(error_number(), attempt.call);
   }
   if (eof_.load(std::memory_order_relaxed)) return Fill::kEof;
   if (!attempt.expired && attempt.call.wait.deadline.has_passed()) {
@@ -294,18 +294,18 @@ std::optional<Receiver::Fill> Receiver::before_fill(Attempt& attempt) {
 
 // What a fill() comes to that has received nothing.
 Receiver::Fill Receiver::nothing_came(const IoResult& result,
-                                      const Attempt& attempt) {
+                                      const Call& call) {
   switch (result.status) {
     case IoStatus::kTimeout:
       return Fill::kTimeout;
     case IoStatus::kStopped:
-      throw_cancelled(attempt.call);
+      throw_cancelled(call);
     case IoStatus::kClosed:
       // If this side closed the connection because it was lost, the loss is
       // what the program must be told.
       if (const int lost = socket_->lost_error(); lost != 0) {
         error_.store(lost, std::memory_order_relaxed);
-        throw_error(lost, attempt);
+        throw_error(lost, call);
       }
       eof_.store(true, std::memory_order_relaxed);
       return Fill::kEof;
@@ -315,7 +315,7 @@ Receiver::Fill Receiver::nothing_came(const IoResult& result,
       if (result.error_number == socket_->lost_error()) {
         error_.store(result.error_number, std::memory_order_relaxed);
       }
-      throw_error(result.error_number, attempt);
+      throw_error(result.error_number, call);
     case IoStatus::kOk:
       break;
   }
@@ -365,8 +365,9 @@ std::optional<std::size_t> Receiver::until(SeparatorSpan separators,
   };
   for (;;) {
     if (!buffer_.empty()) {
-      // Mostly the message has come as a whole.
-      if (separators.size() == 1) {
+      // Mostly the message has come as a whole. What had come before was looked
+      // at already.
+      if (attempt.filled && separators.size() == 1) {
         const std::size_t size =
             buffered_message(attempt.call, separators.front());
         if (size > 0) return size;

@@ -192,7 +192,7 @@ class Receiver {
   auto hand_out(std::size_t n, Consume consume);
   Fill fill(Attempt& attempt);
   std::optional<Fill> before_fill(Attempt& attempt);
-  Fill nothing_came(const IoResult& result, const Attempt& attempt);
+  Fill nothing_came(const IoResult& result, const Call& call);
   IoResult receive(std::span<char> room, const Attempt& attempt);
   IoResult spin_and_receive(std::span<char> room, const Attempt& attempt);
   bool top_up(const char* operation);
@@ -235,7 +235,7 @@ class Receiver {
   void keep(std::span<const std::byte> bytes);
   [[noreturn]] void throw_incomplete(const Attempt& attempt,
                                      std::optional<std::size_t> expected);
-  [[noreturn]] void throw_error(int error_number, const Attempt& attempt) const;
+  [[noreturn]] void throw_error(int error_number, const Call& call) const;
 
   const ProcessMark process_;
   const std::shared_ptr<Socket> socket_;

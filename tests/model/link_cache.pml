@@ -76,7 +76,7 @@ proctype Caller() {
       assert(!(began_over && kept));
       leave();
       if
-      :: version != v -> /* let_go_of_changed() */
+      :: version != v -> /* Cache::drop() */
         touch();
         kept = false;
         kept_version = 0;

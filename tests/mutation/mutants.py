@@ -2972,22 +2972,19 @@ mutant("child_is_not_told",
        "a child of fork() gets an error whatever was kept",
        tests=["fork_test"])
 mutant("changed_source_is_touched",
-       "let_go_of_changed();\n    return;", "",
+       "cache_->drop();\n    return;", "",
        "a call that keeps its source does not touch it after letting go", same=
        "only another thread that clears the cache at the same moment shows it")
 source("endpoint/link_source.cc", "link_source_test")
-mutant("changed_is_kept",
-       "const TextLink dropped = std::exchange(cache_->kept, {});", "",
-       "a call drops what it has kept if the connection has ended")
 mutant("clear_forgets_the_kept",
-       "const TextLink dropped = std::exchange(cache.kept, {});", "",
+       "const TextLink dropped = std::exchange(kept, {});", "",
        "clear() drops what is kept")
 mutant("clear_keeps_the_version",
-       "cache.version = 0;", "", "a cleared cache asks again", same=
+       "version = 0;", "", "a cleared cache asks again", same=
        "the version of the source has changed")
 mutant("clear_keeps_the_cache",
-       "cache.in_use.store(false);", "",
-       "a cleared cache can be used again", at="void LinkSource::clear(")
+       "in_use.store(false);", "",
+       "a cleared cache can be used again", at="void LinkSource::Cache::drop(")
 mutant("no_connection_is_remembered",
        "found.link ? version_ : 0;", "version_;",
        "without a connection each call asks for the format")
