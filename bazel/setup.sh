@@ -94,6 +94,21 @@ _choose_lane() {
   fi
 }
 
+# install_missing COMMAND|PACKAGE...: the packages of those commands that are not
+# there, if there is apt-get. A COMMAND alone is also the name of its package.
+install_missing() {
+  local each missing=()
+  for each in "$@"; do
+    command -v "${each%|*}" > /dev/null || missing+=("${each#*|}")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if ! command -v apt-get > /dev/null; then
+    echo "Missing on this machine, please install: ${missing[*]}" >&2
+    return 1
+  fi
+  _install "${missing[@]}"
+}
+
 set_up() {
   # Bazel keeps its outputs under it.
   export HOME="${HOME:-$(eval echo "~$(id -un)")}"
