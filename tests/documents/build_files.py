@@ -133,18 +133,5 @@ def check(root):
     yield from headers(root, libraries)
 
 
-def main(arguments):
-    if len(arguments) != 1:
-        print(__doc__)
-        return 2
-    try:
-        faults = list(check(arguments[0]))
-    except (layering.Wrong, OSError) as wrong:
-        faults = [str(wrong)]
-    for fault in faults:
-        print(fault)
-    return 1 if faults else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(layering.run(check, __doc__, sys.argv[1:], (layering.Wrong, OSError)))

@@ -277,13 +277,15 @@ def check(root):
                     other.label)
 
 
-def main(arguments):
+def run(check_tree, usage, arguments, errors=(Wrong,)):
+    """Prints a line for each fault of the tree that is named, or the first of
+    the errors that end the search; returns the exit status."""
     if len(arguments) != 1:
-        print(__doc__)
+        print(usage)
         return 2
     try:
-        faults = list(check(arguments[0]))
-    except Wrong as wrong:
+        faults = list(check_tree(arguments[0]))
+    except errors as wrong:
         faults = [str(wrong)]
     for text in faults:
         print(text)
@@ -291,4 +293,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(check, __doc__, sys.argv[1:]))

@@ -96,6 +96,8 @@ class Session::Impl {
   // Of the main thread.
   void on_event(const tcpip::ConnectionEvent& event);
 
+  tcpip::HeartbeatOptions heartbeats() const;
+  Begin serving();
   void make_client();
   void make_server();
   void remark(std::string text);
@@ -154,10 +156,19 @@ Session::Impl::Impl(const Options& options, tcpip::CallbackQueue& queue,
   }
 }
 
-void Session::Impl::make_client() {
-  const Begin begin = [this](Connection& server, const std::stop_token& stop) {
-    serve(server, stop);
+tcpip::HeartbeatOptions Session::Impl::heartbeats() const {
+  return {.send = options_.send_heartbeats.has_value(),
+          .interval =
+              in_milliseconds(options_.send_heartbeats.value_or(Seconds(1)))};
+}
+
+Session::Impl::Begin Session::Impl::serving() {
+  return [this](Connection& peer, const std::stop_token& stop) {
+    serve(peer, stop);
   };
+}
+
+void Session::Impl::make_client() {
   tcpip::ReconnectOptions reconnect{.connect_timeout =
                                         in_milliseconds(options_.timeout)};
   if (!options_.reconnect) {
@@ -174,19 +185,14 @@ void Session::Impl::make_client() {
               [this](const tcpip::ConnectionEvent& event) { on_event(event); },
           .encoding = options_.view.encoding,
           .terminator = options_.view.terminator,
-          .heartbeats = {.send = options_.send_heartbeats.has_value(),
-                         .interval = in_milliseconds(
-                             options_.send_heartbeats.value_or(Seconds(1)))},
+          .heartbeats = heartbeats(),
           .connect = {.family = options_.family},
           .tap = tap_,
-          .begin = begin},
-      begin, reconnect);
+          .begin = serving()},
+      serving(), reconnect);
 }
 
 void Session::Impl::make_server() {
-  const Begin begin = [this](Connection& client, const std::stop_token& stop) {
-    serve(client, stop);
-  };
   server_.emplace(
       tcpip::ServerOptions{
           .host = options_.listen->host,
@@ -201,13 +207,11 @@ void Session::Impl::make_server() {
               [this](const tcpip::ConnectionEvent& event) { on_event(event); },
           .encoding = options_.view.encoding,
           .terminator = options_.view.terminator,
-          .heartbeats = {.send = options_.send_heartbeats.has_value(),
-                         .interval = in_milliseconds(
-                             options_.send_heartbeats.value_or(Seconds(1)))},
+          .heartbeats = heartbeats(),
           .listen = {.family = options_.family},
           .tap = tap_,
-          .begin = begin},
-      begin);
+          .begin = serving()},
+      serving());
 }
 
 tcpip::BaseClientOrServer& Session::Impl::endpoint() {
