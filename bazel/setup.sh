@@ -11,7 +11,7 @@ _wants_clang() {
   local flag
   for flag in "$@"; do
     case $flag in
-      --config=tsan | --config=fuzz | --config=clang | --repo_env=CC=clang*) return 0 ;;
+      --config=[atu]*san | --config=fuzz | --config=clang | --repo_env=CC=clang*) return 0 ;;
     esac
   done
   return 1
