@@ -1,10 +1,11 @@
 """The other ends of tcpip-monitor, in asyncio, and the person who types.
 
-  monitor_peer.py MONITOR ECHO_SERVER [--sanitizer]
+  monitor_peer.py MONITOR WITHOUT_LIBEDIT ECHO_SERVER [--sanitizer]
 
 reads names of cases from its input, plays each with the program MONITOR, in a
-pseudo terminal or in pipes, and says "right" or what was wrong. ECHO_SERVER is
-an example program, a server made with the library.
+pseudo terminal or in pipes, and says "right" or what was wrong. WITHOUT_LIBEDIT
+is the same program, built without a line editor. ECHO_SERVER is an example
+program, a server made with the library.
 
   monitor_peer.py --cases
 
@@ -86,14 +87,14 @@ class Terminal(Shown):
     """The monitor in a pseudo terminal."""
 
     @classmethod
-    async def start(cls, *arguments, **changes):
+    async def start(cls, *arguments, program=None, **changes):
         self = cls()
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.before = termios.tcgetattr(slave)
         self.slave = slave  # kept open: the modes can be asked for at the end
         self.process = await asyncio.create_subprocess_exec(
-            MONITOR,
+            program or MONITOR,
             *arguments,
             stdin=slave,
             stdout=slave,
@@ -133,10 +134,10 @@ class Pipes(Shown):
     """The monitor in pipes."""
 
     @classmethod
-    async def start(cls, *arguments, **changes):
+    async def start(cls, *arguments, program=None, **changes):
         self = cls()
         self.process = await asyncio.create_subprocess_exec(
-            MONITOR,
+            program or MONITOR,
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -288,6 +289,11 @@ async def long_input_waits_for_a_slow_peer(folder):
 
 @case
 async def wrong_options_are_explained(folder):
+    empty, torn = folder + "/empty", folder + "/torn"
+    with open(empty, "w", encoding="utf-8"):
+        pass
+    with open(torn, "w", encoding="utf-8") as file:
+        file.write('tcpip recording 1\n0.5 > "a"\n0.6 < "b')
     for arguments, words in (
         (("--no-such", "4000"), "--no-such: no such option"),
         ((), "say where"),
@@ -295,12 +301,16 @@ async def wrong_options_are_explained(folder):
         (("4000", "--struct", "<Iy"), "'y' is no format character"),
         (("4000", "--encoding", "klingon"), "klingon"),
         (("--replay", folder + "/none"), "none"),
+        (("--replay", empty), "/empty, line 1: a recording begins with"),
+        (("--listen", "0", "--replay", torn), '/torn, line 3: the bytes have no closing "'),
     ):
         text = await run_to_end(*arguments, status=2)
         check(words in text and text.startswith("tcpip-monitor: "), text)
     text = await run_to_end("--help")
     check(all(len(line) <= 80 for line in text.splitlines()), "too wide")
     check("Exit status" in text, text)
+    text = await run_to_end("--version")
+    check(re.fullmatch(r"tcpip-monitor \d+\.\d+\.\d+\n", text), text)
 
 
 @case
@@ -374,6 +384,36 @@ async def ctrl_d_delivers_what_was_typed(folder):
     check(await within(reader.read()) == b"one\r\n", "the history of before")
     writer.close()
     await monitor.ended()
+    check("> 5 bytes in 1 message, " in monitor.all, monitor.all)
+
+
+@case
+async def search_does_not_hold_up_what_comes(folder):
+    server = await Server.start()
+    monitor = await Terminal.start(server.port)
+    reader, writer = await server.client()
+    await monitor.until("connected to")
+    monitor.type("move 1\nstop\n")
+    for line in (b"move 1\r\n", b"stop\r\n"):
+        check(await within(reader.readline()) == line, "the line")
+    await monitor.until("> stop")
+    monitor.type("\x12mo")
+    await monitor.until("bck")
+    for number in (1, 2):
+        writer.write(b"telemetry %d\r\n" % number)
+        await monitor.until(f"< telemetry {number}.*\r\n> move 1\r\nbck:mo")
+    monitor.type("v")  # the search goes on
+    await monitor.until("v")
+    writer.write(b"telemetry 3\r\n")
+    await monitor.until("< telemetry 3.*\r\n> move 1\r\nbck:mov")
+    monitor.type("\n")
+    check(await within(reader.readline()) == b"move 1\r\n", "what was found")
+    # What ends the connection, and what ends the monitor, does not wait either.
+    monitor.type("\x12sto")
+    await monitor.until("> stop")
+    writer.close()
+    await monitor.until("peer closed")
+    await monitor.ended()
 
 
 @case
@@ -406,6 +446,14 @@ async def whatever_ends_it_the_terminal_is_restored(folder):
             await monitor.ended(-number)
 
 
+async def is_stopped(pid):
+    while True:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            if file.read().rsplit(")", 1)[1].split()[0] == "T":
+                return
+        await asyncio.sleep(0.01)
+
+
 @case
 async def stopped_and_continued(folder):
     server = await Server.start()
@@ -416,15 +464,7 @@ async def stopped_and_continued(folder):
     await monitor.until("half")
     pid = monitor.process.pid
     os.kill(pid, signal.SIGTSTP)
-
-    async def is_stopped():
-        while True:
-            with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-                if file.read().rsplit(")", 1)[1].split()[0] == "T":
-                    return
-            await asyncio.sleep(0.01)
-
-    await within(is_stopped())
+    await within(is_stopped(pid))
     check(termios.tcgetattr(monitor.slave)[3] & termios.ICANON, "still raw")
     os.kill(pid, signal.SIGCONT)
     await monitor.until("> half")
@@ -450,6 +490,54 @@ async def dumb_terminal_has_plain_lines(folder):
     writer.close()
     await monitor.ended()
     check("\x1b" not in monitor.all, "escape sequences")
+
+
+@case
+async def without_libedit_the_terminal_edits(folder):
+    server = await Server.start()
+    monitor = await Terminal.start(server.port, program=WITHOUT_LIBEDIT)
+    reader, writer = await server.client()
+    await monitor.until("connected to")
+    check(termios.tcgetattr(monitor.slave) == monitor.before, "the terminal's modes")
+    monitor.type("helli\x7fo\n")
+    check(await within(reader.readline()) == b"hello\r\n", "the line")
+    writer.write(b"telemetry\r\n")
+    await monitor.until("< telemetry")
+    monitor.type("/status\n//slash\n")
+    check(await within(reader.readline()) == b"/slash\r\n", "two slashes")
+    await monitor.until("; < 11 bytes .* in 1 message ")
+    pid = monitor.process.pid
+    monitor.type("\x1a")  # Ctrl-Z
+    await within(is_stopped(pid))
+    os.kill(pid, signal.SIGCONT)
+    monitor.type("last\n\x04")
+    check(await within(reader.read()) == b"last\r\n", "the last line")
+    writer.close()
+    await monitor.ended()
+
+    monitor = await Terminal.start(server.port, program=WITHOUT_LIBEDIT)
+    reader, writer = await server.client()
+    await monitor.until("connected to")
+    monitor.type("\x03")
+    check(await within(reader.read()) == b"", "no end")
+    writer.close()
+    await monitor.ended()
+
+
+@case
+async def without_libedit_pipes_are_the_same(folder):
+    server = await Server.start()
+    monitor = await Pipes.start(
+        server.port, "--linger", "0.05", "--time", "none", program=WITHOUT_LIBEDIT
+    )
+    monitor.type("one\n/two")
+    monitor.close_input()
+    reader, writer = await server.client()
+    check(await within(reader.read()) == b"one\r\n/two\r\n", "the lines")
+    writer.close()
+    await monitor.ended()
+    shown = [line for line in monitor.all.splitlines() if line[0] in "<>"]
+    check(shown == ["> one", "> /two"], monitor.all)
 
 
 # --- What it shows ---
@@ -676,8 +764,18 @@ async def proxy_shows_and_records_both_sides(folder):
             check(await within(reader.read()) == b"again\r\nlast\r\n", "the rest")
         writer.close()
         await monitor.ended(status)
-        word = "all of the recording has happened" if status == 0 else "behind 1 bytes"
+        word = "all of the recording has happened" if status == 0 else "after 1 byte as recorded"
         check(word in monitor.all, monitor.all)
+
+    # Who ends a replay is not told that the peer was wrong.
+    monitor = await Pipes.start("--listen", "0", "--replay", recording)
+    port = await listening_port(monitor)
+    _, writer = await asyncio.open_connection(HOST, port)
+    await monitor.until("accepted")
+    monitor.interrupt()
+    await monitor.ended()
+    check("replay:" not in monitor.all, monitor.all)
+    writer.close()
 
     # And the client to a server, with the pauses.
     port = await start_echo_server()
@@ -792,6 +890,6 @@ if __name__ == "__main__":
         print("\n".join(CASES))
         sys.exit(0)
     RUNNING = []
-    MONITOR, ECHO_SERVER = sys.argv[1:3]
-    SANITIZER = len(sys.argv) > 3
+    MONITOR, WITHOUT_LIBEDIT, ECHO_SERVER = sys.argv[1:4]
+    SANITIZER = len(sys.argv) > 4
     main()

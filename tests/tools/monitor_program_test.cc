@@ -19,13 +19,15 @@ class MonitorProgram : public testing::TestWithParam<const char*> {
  protected:
   // One interpreter for all cases: it takes longer to start than a case takes.
   static void SetUpTestSuite() {
-    std::vector<std::string> command = {"python3",
-                                        "-B",
-                                        "-X",
-                                        "utf8",
-                                        script(),
-                                        find_file("tools/tcpip-monitor"),
-                                        find_file("examples/echo_server")};
+    std::vector<std::string> command = {
+        "python3",
+        "-B",
+        "-X",
+        "utf8",
+        script(),
+        find_file("tools/tcpip-monitor"),
+        find_file("tools/tcpip-monitor-without-libedit"),
+        find_file("examples/echo_server")};
     if (kWithSanitizer) command.emplace_back("--sanitizer");
     peer_ = std::make_unique<Subprocess>(std::move(command));
   }
@@ -53,9 +55,12 @@ constexpr const char* kCases[] = {
     "refused_connection_is_told",
     "prompt_survives_what_comes",
     "ctrl_d_delivers_what_was_typed",
+    "search_does_not_hold_up_what_comes",
     "whatever_ends_it_the_terminal_is_restored",
     "stopped_and_continued",
     "dumb_terminal_has_plain_lines",
+    "without_libedit_the_terminal_edits",
+    "without_libedit_pipes_are_the_same",
     "heartbeats_become_one_line",
     "structs_are_as_in_python",
     "frames_have_an_id_and_a_length",

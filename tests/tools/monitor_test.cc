@@ -1,7 +1,7 @@
 // The parts of tcpip-monitor, by tables: its options, and how it shows what
-// passes. monitor_program_test.cc has the program as a whole.
+// passes. monitor_recording_test.cc has recordings, monitor_program_test.cc the
+// program as a whole.
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <chrono>
 #include <cstdint>
@@ -12,11 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "tcpip/testing/direction.h"
-#include "tcpip/testing/recording.h"
 #include "tools/monitor/json_text.h"
 #include "tools/monitor/options.h"
-#include "tools/monitor/recorder.h"
 #include "tools/monitor/struct_format.h"
 #include "tools/monitor/view.h"
 
@@ -76,6 +73,8 @@ TEST(MonitorOptionsTest, ExplainsWhatMakesNoSense) {
       {{"1", "--header", "<HH"}, "--header needs a --struct or a --length"},
       {{"1", "--header", "<HH", "--id", "3", "--struct", "1=<I"},
        "--id: the header has 2 values"},
+      {{"1", "--header", "<H", "--length", "2"},
+       "--length: the header has 1 value"},
       {{"1", "--struct", "1=<I"}, "--struct: an id needs a --header and --id"},
       {{"1", "--struct", "<I", "--struct", "<H"},
        "--struct: more than one, so each needs an id: 7=FORMAT"},
@@ -83,7 +82,7 @@ TEST(MonitorOptionsTest, ExplainsWhatMakesNoSense) {
         "1=<H"},
        "--struct: the id 1 is there twice"},
       {{"1", "--struct", "<Ih:a"},
-       "--struct: struct \"<Ih:a\": 1 names for 2 values"},
+       "--struct: struct \"<Ih:a\": 1 name for 2 values"},
       {{"1", "--reconnect", "--listen", "2"},
        "--reconnect is for --connect alone"},
       {{"1", "--listen", "2", "--replay", "x"},
@@ -99,6 +98,15 @@ TEST(MonitorOptionsTest, ExplainsWhatMakesNoSense) {
     } catch (const UsageError& e) {
       EXPECT_EQ(e.what(), complaint);
     }
+  }
+}
+
+TEST(MonitorOptionsTest, HelpAndVersionNeedNoPlace) {
+  EXPECT_TRUE(parse_options({"--help"}).help);
+  EXPECT_TRUE(parse_options({"-h"}).help);
+  EXPECT_TRUE(parse_options({"--version"}).version);
+  for (const char* const option : {"--help", "--version"}) {
+    EXPECT_NE(help_text().find(option), std::string_view::npos) << option;
   }
 }
 
@@ -160,33 +168,6 @@ TEST(MonitorJsonTest, ChangesBlanksOnly) {
   for (const char* const wrong : {"", "{", "nan", "{'a':1}", "1 2"}) {
     EXPECT_EQ(format_json(wrong, 0), std::nullopt) << wrong;
   }
-}
-
-// --- Recordings ---
-
-TEST(MonitorRecorderTest, ARecordingWithAGapEndsThere) {
-  using tcpip_testing::Direction;
-  using tcpip_testing::Recording;
-  std::string folder = testing::TempDir() + "/recorder.XXXXXX";
-  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
-  const std::string path = folder + "/file";
-  Strings reports;
-  const TimePoint began{1h};
-  Recorder recorder(
-      path, [&](const std::string& report) { reports.push_back(report); });
-  recorder.begin(began);
-  recorder.add(Direction::kToServer, began + 2ms, "a\n");
-  // The system's clock was set back.
-  recorder.add(Direction::kToClient, began + 1ms, "b");
-  const std::vector<Recording::Piece> pieces = {
-      {Direction::kToServer, 2ms, "a\n"}, {Direction::kToClient, 2ms, "b"}};
-  EXPECT_EQ(Recording::load(path).pieces, pieces);
-  recorder.give_up("7 bytes are missing here");
-  recorder.add(Direction::kToServer, began + 3ms, "c");
-  recorder.begin(began + 4ms);
-  EXPECT_EQ(Recording::load(path).pieces, pieces);
-  EXPECT_EQ(reports,
-            Strings{path + ": 7 bytes are missing here; recording has ended"});
 }
 
 // --- The view ---
@@ -282,7 +263,7 @@ TEST_F(MonitorViewTest, TextIsDecoded) {
 TEST_F(MonitorViewTest, AGapIsTold) {
   EXPECT_EQ(show("on"), "");
   EXPECT_EQ(show("o\r\n", 7),
-            "< on (unfinished)\n< (7 bytes are not shown)\n< o\n");
+            "< on (unfinished)\n< (7 bytes not shown)\n< o\n");
 }
 
 TEST_F(MonitorViewTest, HeartbeatsAreToldOnceAMinute) {
@@ -326,7 +307,7 @@ TEST_F(MonitorViewTest, AStructIsShownWhenItIsComplete) {
   EXPECT_EQ(show("\1\0\2"s), "< (1,)\n");
   EXPECT_EQ(after(10s), "");
   EXPECT_EQ(show("\0\3\0\4"s), "< (2,)\n< (3,)\n");
-  EXPECT_EQ(end(), "< 1 bytes (unfinished)\n00000006  04" +
+  EXPECT_EQ(end(), "< 1 byte (unfinished)\n00000006  04" +
                        std::string(47, ' ') + "|.|\n");
 }
 
@@ -334,7 +315,7 @@ TEST_F(MonitorViewTest, BehindAGapStructsOfOneSizeAreFoundAgain) {
   make({.show = Show::kStructs, .structs = {StructSpec::parse("<h")}});
   EXPECT_EQ(show("\1\0"s), "< (1,)\n");
   EXPECT_EQ(show("\7\2\0"s, 3),
-            "< (3 bytes are not shown)\n< 1 bytes (the rest of a struct)\n"
+            "< (3 bytes not shown)\n< 1 byte (the rest of a struct)\n"
             "00000005  07" +
                 std::string(47, ' ') + "|.|\n< (2,)\n");
 }
@@ -343,7 +324,7 @@ TEST_F(MonitorViewTest, BehindAGapFramesAreBytes) {
   make({.show = Show::kStructs,
         .header = StructFormat("<B"),
         .length_field = 0});
-  EXPECT_EQ(show("\1a\0"s), "< [1] (unknown)\n< 1 bytes\n00000001  61" +
+  EXPECT_EQ(show("\1a\0"s), "< [1] (unknown)\n< 1 byte\n00000001  61" +
                                 std::string(47, ' ') +
                                 "|a|\n< [0] (unknown)\n");
   const std::string shown = show("\1a"s, 1);

@@ -5,7 +5,6 @@
 #if TCPIP_MONITOR_HAS_LIBEDIT
 
 #include <histedit.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -76,8 +75,9 @@ std::size_t key_size(std::string_view typed) {
 
 class LineEditor final : public Input {
  public:
-  LineEditor(std::string history_file, int interrupt_fd)
-      : history_file_(std::move(history_file)), interrupt_fd_(interrupt_fd) {
+  LineEditor(std::string history_file, std::function<bool()> wait_for_key)
+      : history_file_(std::move(history_file)),
+        wait_for_key_(std::move(wait_for_key)) {
     set_locale();
     // Its errors would stand in the middle of the prompt.
     editor_ = ::el_init("tcpip-monitor", stdin, stdout, stderr);
@@ -195,10 +195,7 @@ class LineEditor final : public Input {
     while (typed_.empty()) {
       if (!may_wait_) return false;
       has_waited_ = true;
-      std::array<::pollfd, 2> fds{
-          {{STDIN_FILENO, POLLIN, 0}, {interrupt_fd_, POLLIN, 0}}};
-      if (::poll(fds.data(), fds.size(), -1) < 0) continue;
-      if (fds[1].revents != 0 || !fill()) return false;
+      if (!wait_for_key_() || !fill()) return false;
     }
     std::mbstate_t state{};
     const std::size_t size =
@@ -260,7 +257,7 @@ class LineEditor final : public Input {
   }
 
   const std::string history_file_;
-  const int interrupt_fd_;
+  const std::function<bool()> wait_for_key_;
   ::EditLine* editor_ = nullptr;
   ::History* history_ = nullptr;
   bool is_editing_ = false;
@@ -276,8 +273,8 @@ class LineEditor final : public Input {
 }  // namespace
 
 std::unique_ptr<Input> make_line_editor(const std::string& history,
-                                        int interrupt_fd) {
-  auto editor = std::make_unique<LineEditor>(history, interrupt_fd);
+                                        std::function<bool()> wait_for_key) {
+  auto editor = std::make_unique<LineEditor>(history, std::move(wait_for_key));
   if (!editor->is_good()) return nullptr;
   return editor;
 }
@@ -288,7 +285,8 @@ std::unique_ptr<Input> make_line_editor(const std::string& history,
 
 namespace tcpip_monitor {
 
-std::unique_ptr<Input> make_line_editor(const std::string&, int) {
+std::unique_ptr<Input> make_line_editor(const std::string&,
+                                        std::function<bool()>) {
   return nullptr;
 }
 

@@ -7,6 +7,7 @@
 #ifndef TOOLS_MONITOR_LINE_EDITOR_H_
 #define TOOLS_MONITOR_LINE_EDITOR_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -16,9 +17,11 @@ namespace tcpip_monitor {
 
 // Null if the program was built without libedit, or if that refuses the
 // terminal. `history` is a file, or empty. A key that needs others behind it
-// (the search, Ctrl-R) waits for them, until `interrupt_fd` is readable.
+// (the search, Ctrl-R) calls `wait_for_key`, which returns true once the
+// standard input is readable; it may hide() and show() meanwhile. If it returns
+// false, the key ends.
 std::unique_ptr<Input> make_line_editor(const std::string& history,
-                                        int interrupt_fd);
+                                        std::function<bool()> wait_for_key);
 
 }  // namespace tcpip_monitor
 

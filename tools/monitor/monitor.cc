@@ -25,6 +25,7 @@
 #include "tcpip/connection_event.h"
 #include "tcpip/error.h"
 #include "tcpip/testing/recording.h"
+#include "tools/monitor/counted.h"
 #include "tools/monitor/line_editor.h"
 #include "tools/monitor/session.h"
 #include "tools/monitor/signals.h"
@@ -95,6 +96,14 @@ class Monitor {
 
  private:
   void wait();
+  bool wait_for_key();
+  // Until there is a signal, an event, something typed if `with_input`, or the
+  // time has come. Returns which.
+  struct Ready {
+    bool signal;
+    bool input;
+  };
+  Ready poll(bool with_input);
   int next_timeout() const;
   void act_on_signals();
   void read_input();
@@ -184,7 +193,10 @@ int Monitor::run() {
   } catch (const tcpip::Error& e) {
     return complain(kExitConnection, e.what());
   }
-  if (edits_) input_ = make_line_editor(options_.history, signals_.fd());
+  if (edits_) {
+    input_ =
+        make_line_editor(options_.history, [this] { return wait_for_key(); });
+  }
   if (!input_ && may_read_input()) {
     input_ = std::make_unique<PlainInput>(::isatty(STDIN_FILENO) == 1);
   }
@@ -204,18 +216,35 @@ int Monitor::run() {
 }
 
 void Monitor::wait() {
-  std::array<::pollfd, 3> fds{{{signals_.fd(), POLLIN, 0},
-                               {queue_.wait_fd(), POLLIN, 0},
-                               {-1, POLLIN, 0}}};
   // While a line waits, the next ones wait where they come from.
-  if (input_ && !input_->has_ended() && !pending_) fds[2].fd = STDIN_FILENO;
-  ::poll(fds.data(), fds.size(), next_timeout());
-  if (fds[0].revents != 0) act_on_signals();
+  const Ready ready = poll(input_ && !input_->has_ended() && !pending_);
+  if (ready.signal) act_on_signals();
   queue_.run_pending();
   if (pending_ && !is_ending_) send(*std::exchange(pending_, std::nullopt));
-  if (fds[2].revents != 0) input_->read();
+  if (ready.input) input_->read();
   read_input();
   tick();
+}
+
+// In input_->read(). Lines are not sent meanwhile, and signals end the key.
+bool Monitor::wait_for_key() {
+  for (;;) {
+    const Ready ready = poll(true);
+    if (ready.signal) return false;
+    queue_.run_pending();
+    tick();
+    flush();
+    if (is_ending_) return false;
+    if (ready.input) return true;
+  }
+}
+
+Monitor::Ready Monitor::poll(bool with_input) {
+  std::array<::pollfd, 3> fds{{{signals_.fd(), POLLIN, 0},
+                               {queue_.wait_fd(), POLLIN, 0},
+                               {with_input ? STDIN_FILENO : -1, POLLIN, 0}}};
+  if (::poll(fds.data(), fds.size(), next_timeout()) <= 0) return {};
+  return {.signal = fds[0].revents != 0, .input = fds[2].revents != 0};
 }
 
 int Monitor::next_timeout() const {
@@ -388,8 +417,8 @@ void Monitor::deliver() {
   }
   if (pending_) fault("not sent: " + *pending_);
   if (const std::size_t unsent = session_.unsent()) {
-    fault(
-        fmt::format("{} bytes were not sent: the peer does not read", unsent));
+    fault(fmt::format("{} not sent: the peer does not read",
+                      counted(unsent, "byte")));
   }
 }
 
@@ -470,9 +499,10 @@ void Monitor::show_status() {
     const auto rate = [&](std::uint64_t Amount::*count) {
       return static_cast<double>(amount.*count - shown_[i].*count) / seconds;
     };
-    text += fmt::format("; {} {} bytes ({:.0f}/s) in {} messages ({:.1f}/s)",
-                        i == 0 ? "<" : ">", amount.bytes, rate(&Amount::bytes),
-                        amount.messages, rate(&Amount::messages));
+    text += fmt::format(
+        "; {} {} ({:.0f}/s) in {} ({:.1f}/s)", i == 0 ? "<" : ">",
+        counted(amount.bytes, "byte"), rate(&Amount::bytes),
+        counted(amount.messages, "message"), rate(&Amount::messages));
     text += last_text(amount);
   }
   remark(text);
@@ -484,9 +514,10 @@ void Monitor::show_totals() {
   const std::array<Amount, 2> amounts = this->amounts();
   std::string text = "in all";
   for (std::size_t i = 0; i < amounts.size(); ++i) {
-    text += fmt::format("{} {} {} bytes in {} messages{}", i == 0 ? "" : ";",
-                        i == 0 ? "<" : ">", amounts[i].bytes,
-                        amounts[i].messages, last_text(amounts[i]));
+    text += fmt::format("{} {} {} in {}{}", i == 0 ? "" : ";",
+                        i == 0 ? "<" : ">", counted(amounts[i].bytes, "byte"),
+                        counted(amounts[i].messages, "message"),
+                        last_text(amounts[i]));
   }
   remark(text);
 }
@@ -494,7 +525,7 @@ void Monitor::show_totals() {
 std::string Monitor::last_text(const Amount& amount) {
   std::string text;
   if (amount.heartbeats > 0) {
-    text += fmt::format(", {} heartbeats", amount.heartbeats);
+    text += ", " + counted(amount.heartbeats, "heartbeat");
   }
   if (amount.last) {
     // The library may note it some milliseconds late.

@@ -9,6 +9,8 @@
 #include <initializer_list>
 #include <utility>
 
+#include "tools/monitor/counted.h"
+
 namespace tcpip_monitor {
 namespace {
 
@@ -96,6 +98,9 @@ Files
   --at-once            replay without the pauses of the recording
   --pcapng FILE        append to a file for Wireshark
 
+Of the program
+  --help, --version    print this text, or the version, and end
+
 Exit status
   0  ended as asked: Ctrl-C, Ctrl-D, /quit, the peer has closed, replay done
   1  the connection could not be made, or was lost
@@ -107,6 +112,7 @@ Exit status
 // What getopt_long() returns for the long options.
 enum Long : int {
   kHelpOption = 1000,
+  kVersionOption,
   kConnect,
   kListen,
   kTimeout,
@@ -136,6 +142,7 @@ enum Long : int {
 
 constexpr option kOptions[] = {
     {"help", no_argument, nullptr, kHelpOption},
+    {"version", no_argument, nullptr, kVersionOption},
     {"connect", required_argument, nullptr, kConnect},
     {"listen", required_argument, nullptr, kListen},
     {"timeout", required_argument, nullptr, kTimeout},
@@ -283,6 +290,9 @@ void Reader::set(int code, const std::string& text) {
     case kHelpOption:
       options_.help = true;
       break;
+    case kVersionOption:
+      options_.version = true;
+      break;
     case '4':
       options_.family = tcpip::AddressFamily::kIpv4;
       break;
@@ -393,10 +403,10 @@ void check_structs(const ViewOptions& view) {
     fail("--id and --length need a --header");
   }
   if (view.id_field.value_or(0) >= values && view.id_field) {
-    fail("--id: the header has {} values", values);
+    fail("--id: the header has {}", counted(values, "value"));
   }
   if (view.length_field.value_or(0) >= values && view.length_field) {
-    fail("--length: the header has {} values", values);
+    fail("--length: the header has {}", counted(values, "value"));
   }
   if (view.structs.empty() && has_header && !view.length_field) {
     fail("--header needs a --struct or a --length");
@@ -507,7 +517,7 @@ Options parse_options(std::vector<std::string> arguments) {
       fail("\"{}\": one place to connect to is enough", text);
     options.connect = parse_place("HOST:PORT", text);
   }
-  if (!options.help) check(options);
+  if (!options.help && !options.version) check(options);
   return options;
 }
 

@@ -68,6 +68,7 @@ struct ViewOptions {
 
 struct Options {
   bool help = false;
+  bool version = false;
   std::optional<Place> connect = {};
   std::optional<Place> listen = {};
   tcpip::AddressFamily family = tcpip::AddressFamily::kAny;

@@ -15,6 +15,7 @@
 
 #include "tcpip/error.h"
 #include "tcpip/stream_writer.h"
+#include "tools/monitor/counted.h"
 
 namespace tcpip_monitor {
 namespace {
@@ -39,12 +40,12 @@ class Checker {
 
   void expect(const Piece& piece) {
     if (piece.bytes.empty()) {
-      const std::string got = peer_.read(kShown, stop_);
+      const std::string got = read(kShown);
       if (!got.empty()) fail("the end", got);
       return;
     }
     for (std::string_view rest = piece.bytes; !rest.empty();) {
-      const std::string got = peer_.read(rest.size(), stop_);
+      const std::string got = read(rest.size());
       const std::size_t right = static_cast<std::size_t>(
           std::mismatch(got.begin(), got.end(), rest.begin()).first -
           got.begin());
@@ -58,13 +59,23 @@ class Checker {
  private:
   static constexpr std::size_t kShown = 60;
 
+  // Empty at the end of what the peer sends.
+  std::string read(std::size_t most) const {
+    std::string got = peer_.read(most, stop_);
+    // That is also what a read gets when the connection is closed here.
+    if (got.empty() && !peer_.should_be_connected()) {
+      throw tcpip::CancelledError("replay");
+    }
+    return got;
+  }
+
   static std::string quoted(std::string_view bytes) {
     return fmt::format("\"{}\"", escaped(bytes.substr(0, kShown)));
   }
   [[noreturn]] void fail(const std::string& expected, std::string_view got) {
     throw ReplayMismatch(fmt::format(
-        "replay: behind {} bytes that were right the recording has {}, but {}",
-        offset_, expected,
+        "replay: after {} as recorded the recording has {}, but {}",
+        counted(offset_, "byte"), expected,
         got.empty() ? "the peer has closed" : "the peer sent " + quoted(got)));
   }
 
@@ -79,7 +90,7 @@ Replay::Replay(tcpip_testing::Recording recording,
                tcpip_testing::Direction ours, bool at_once)
     : recording_(std::move(recording)), ours_(ours), at_once_(at_once) {}
 
-void Replay::run(tcpip::Connection& peer, std::stop_token stop) const {
+void Replay::run(tcpip::Connection& peer, std::stop_token stop) const try {
   Checker checker(peer, stop);
   std::chrono::microseconds before{0};
   for (const Piece& piece : recording_.pieces) {
@@ -96,6 +107,9 @@ void Replay::run(tcpip::Connection& peer, std::stop_token stop) const {
     }
     before = piece.time;
   }
+} catch (const tcpip::ConnectionError&) {
+  if (peer.should_be_connected()) throw;
+  throw tcpip::CancelledError("replay");  // closed here
 }
 
 }  // namespace tcpip_monitor

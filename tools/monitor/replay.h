@@ -30,7 +30,8 @@ class Replay {
          bool at_once);
 
   // Returns when all of the recording has happened. Throws ReplayMismatch;
-  // ConnectionError if the peer has gone; CancelledError at the stop.
+  // ConnectionError if the peer has gone; CancelledError at the stop, or when
+  // the connection is closed here.
   void run(tcpip::Connection& peer, std::stop_token stop) const;
 
  private:

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -22,6 +23,7 @@
 #include "tcpip/reconnecting_client.h"
 #include "tcpip/stream_writer.h"
 #include "tcpip/tap.h"
+#include "tools/monitor/counted.h"
 #include "tools/monitor/recorder.h"
 #include "tools/monitor/replay.h"
 
@@ -120,9 +122,15 @@ class Session::Impl {
   std::optional<Recorder> recorder_;  // guarded by the mutex
   std::optional<Replay> replay_;
 
+  // An end could not be noted in its place.
+  std::atomic<bool> is_recording_late_{false};
+
   // Of the tap's thread.
   tcpip::Tap::Sink pcapng_;
   std::array<std::uint64_t, 2> not_shown_{};
+  // Of what the tap has skipped.
+  std::uint64_t missing_in_records_ = 0;
+  std::uint64_t missing_at_end_ = 0;
 
   std::shared_ptr<tcpip::Tap> tap_;
   std::optional<tcpip::ReconnectingClient> client_;
@@ -241,6 +249,13 @@ void Session::Impl::close() {
 // --- The tap's thread ---
 
 void Session::Impl::on_record(const tcpip::TapRecord& record) {
+  missing_in_records_ += record.skipped;
+  if (record.event == TapEvent::kEnded) {
+    // What is missing at the end of a direction stands in no record.
+    const std::uint64_t missing = tap_->skipped_bytes();
+    missing_at_end_ = missing - std::min(missing, missing_in_records_);
+    missing_in_records_ = missing;
+  }
   this->record(record);
   write_pcapng(record);
   hand_on(record);
@@ -249,6 +264,9 @@ void Session::Impl::on_record(const tcpip::TapRecord& record) {
 void Session::Impl::record(const tcpip::TapRecord& record) {
   const std::lock_guard lock(recorder_mutex_);
   if (!recorder_) return;
+  if (is_recording_late_.exchange(false)) {
+    recorder_->give_up("the file was written too slowly: an end is missing");
+  }
   switch (record.event) {
     case TapEvent::kAccepted:
     case TapEvent::kConnected:
@@ -257,12 +275,14 @@ void Session::Impl::record(const tcpip::TapRecord& record) {
     case TapEvent::kReceived:
     case TapEvent::kSent:
       if (record.skipped > 0) {
-        recorder_->give_up(
-            fmt::format("{} bytes are missing here", record.skipped));
+        recorder_->give_up(counted(record.skipped, "byte") + " missing here");
       }
       recorder_->add(direction_of(record.event), record.time, record.bytes);
       break;
     case TapEvent::kEnded:
+      if (missing_at_end_ > 0) {
+        recorder_->give_up(counted(missing_at_end_, "byte") + " missing here");
+      }
       // The end of the other side, if it came, was noted when it was read.
       recorder_->add_end(ours(), record.time);
       break;
@@ -316,7 +336,13 @@ void Session::Impl::hand_on(const tcpip::TapRecord& record) {
       break;
     }
     case TapEvent::kEnded:
-      break;  // the event tells it, with the reason
+      // The event tells the end, with the reason.
+      if (const std::uint64_t missing =
+              not_shown_[0] + not_shown_[1] + missing_at_end_) {
+        remark(fmt::format("({} not shown before the end)",
+                           counted(missing, "byte")));
+      }
+      break;
   }
 }
 
@@ -398,7 +424,10 @@ void Session::Impl::note_end(Direction direction) {
   try {
     tap_->flush(kFlushTime);  // what came before stands before it
   } catch (const tcpip::TimeoutError&) {
-    // The disk is slow; the end comes too early in the recording then.
+    // The disk is slow. The end must not stand before what came before it, and
+    // nobody must wait here for what is being written.
+    is_recording_late_ = true;
+    return;
   }
   const std::lock_guard lock(recorder_mutex_);
   if (recorder_) {

@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "tools/monitor/counted.h"
+
 namespace tcpip_monitor {
 namespace {
 
@@ -247,9 +249,9 @@ StructSpec StructSpec::parse(std::string_view text) {
       rest.remove_prefix(comma + 1);
     }
     if (spec.names.size() != spec.format.count()) {
-      throw std::invalid_argument(
-          fmt::format("struct \"{}\": {} names for {} values", text,
-                      spec.names.size(), spec.format.count()));
+      throw std::invalid_argument(fmt::format(
+          "struct \"{}\": {} for {}", text, counted(spec.names.size(), "name"),
+          counted(spec.format.count(), "value")));
     }
   }
   return spec;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tcpip/constants.h"
+#include "tools/monitor/counted.h"
 #include "tools/monitor/json_text.h"
 
 namespace tcpip_monitor {
@@ -189,7 +190,7 @@ void View::skip(Way way, const Passed& passed) {
   Stream& of = stream(way);
   take_rest(way, "(unfinished)");
   add(passed.time, kRed, sign_of(way),
-      fmt::format("({} bytes are not shown)", passed.skipped));
+      fmt::format("({} not shown)", counted(passed.skipped, "byte")));
   if (options_.show != Show::kStructs) return;
   // Frames of one size: the next one begins at a multiple of it. `show()`
   // cannot tell where others begin.
@@ -361,7 +362,7 @@ void View::take_rest(Way way, std::string_view remark) {
 void View::show_hex(Way way, std::string_view bytes, std::string_view remark) {
   constexpr std::size_t kRow = 16;
   const Stream& from = stream(way);
-  add_message(way, fmt::format("{} bytes", bytes.size()), remark);
+  add_message(way, counted(bytes.size(), "byte"), remark);
   const auto out = std::back_inserter(text_);
   for (std::size_t at = 0; at < bytes.size(); at += kRow) {
     const std::string_view row = bytes.substr(at, kRow);
