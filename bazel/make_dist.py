@@ -41,6 +41,8 @@ def place(path):
         return DOC + name
     if name == "install":
         return name
+    if name == "tcpip-monitor":
+        return "bin/" + name
     return None
 
 
@@ -74,7 +76,8 @@ def main(version, out, *paths):
         for name in sorted(files):
             entry = tarfile.TarInfo("tcpip-{}/{}".format(version, name))
             entry.size = len(files[name])
-            entry.mode = 0o755 if name == "install" else 0o644
+            is_program = name == "install" or name.startswith("bin/")
+            entry.mode = 0o755 if is_program else 0o644
             tar.addfile(entry, io.BytesIO(files[name]))
     with open(out, "wb") as file:
         with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
