@@ -19,11 +19,13 @@ import pty
 import random
 import re
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
+import time
 
 HOST = "127.0.0.1"
 PATIENCE = 20  # seconds that the monitor may take for what it must do
@@ -288,6 +290,26 @@ async def long_input_waits_for_a_slow_peer(folder):
 
 
 @case
+async def second_signal_does_not_wait_for_a_slow_peer(folder):
+    server = await Server.start()
+    for _ in range(5):
+        monitor = await Pipes.start(server.port, "--status", "0.05")
+        _, writer = await server.client()
+        monitor.type(("x" * 1000 + "\n") * 20000)
+        await monitor.until(r"> [1-9]\d* bytes \(0/s\)")  # it does not go on
+        start = time.monotonic()
+        monitor.interrupt()
+        monitor.interrupt(signal.SIGTERM)
+        await monitor.ended()
+        seconds = time.monotonic() - start
+        writer.transport.abort()
+        check("not sent" in monitor.all, "what was not sent is not told")
+        if seconds < 1:  # after one signal it would have waited for 2
+            return
+    raise Wrong(f"it took {seconds} s")
+
+
+@case
 async def wrong_options_are_explained(folder):
     empty, torn = folder + "/empty", folder + "/torn"
     with open(empty, "w", encoding="utf-8"):
@@ -311,6 +333,24 @@ async def wrong_options_are_explained(folder):
     check("Exit status" in text, text)
     text = await run_to_end("--version")
     check(re.fullmatch(r"tcpip-monitor \d+\.\d+\.\d+\n", text), text)
+
+
+def reset(writer):
+    socket_of = writer.get_extra_info("socket")
+    socket_of.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+@case
+async def lost_connection_is_told(folder):
+    server = await Server.start()
+    monitor = await Pipes.start(server.port)
+    _, writer = await server.client()
+    writer.write(b"telemetry\r\nand a li")
+    await monitor.until("< telemetry")
+    reset(writer)
+    await monitor.ended(1)
+    check("lost" in monitor.all or "reset" in monitor.all, monitor.all)
 
 
 @case
@@ -781,6 +821,53 @@ async def proxy_shows_and_records_both_sides(folder):
     port = await start_echo_server()
     text = await run_to_end(port, "--replay", recording)
     check("all of the recording has happened" in text, text)
+
+
+@case
+async def proxy_knows_who_has_sent_what(folder):
+    server = await Server.start()
+    monitor = await Pipes.start(
+        *("--listen", "0", "--connect", server.port, "--time", "none", "--status", "100")
+    )
+    client, to_server = await asyncio.open_connection(HOST, await listening_port(monitor))
+    at_server, to_client = await server.client()
+    to_server.write(b"question\r\n")
+    check(await within(at_server.readline()) == b"question\r\n", "the question")
+    to_client.write(b"yes\r\n")
+    check(await within(client.readline()) == b"yes\r\n", "the answer")
+    to_client.close()
+    check(await within(client.read()) == b"", "no end at the client")
+    to_server.close()
+    await monitor.until("peer closed: ")
+    monitor.interrupt()
+    await monitor.ended()
+    shown = [line for line in monitor.all.splitlines() if line[0] in "<>"]
+    check(shown == ["> question", "< yes"], monitor.all)
+    totals = r"in all < 5 bytes in 1 message, .*; > 10 bytes in 1 message, "
+    check(re.search(totals, monitor.all), monitor.all)
+
+
+@case
+async def proxy_passes_a_reset_on_as_an_end(folder):
+    server = await Server.start()
+    monitor = await Pipes.start("--listen", "0", "--connect", server.port)
+    port = await listening_port(monitor)
+    for resets, talks in ((0, True), (1, True)) + ((1, False),) * 40:
+        client, to_server = await asyncio.open_connection(HOST, port)
+        at_server, to_client = await server.client()
+        if talks:
+            to_server.write(b"question\r\n")
+            await within(at_server.readline())
+            to_client.write(b"yes\r\n")
+            await within(client.readline())
+        # Without that: right after it was connected to.
+        reset((to_server, to_client)[resets])
+        got = await within((at_server, client)[resets].read())
+        check(got == b"", f"{got}")
+        (to_client, to_server)[resets].close()
+        await monitor.until("(reset|closed here): ")
+    monitor.interrupt()
+    await monitor.ended()
 
 
 @case

@@ -380,12 +380,14 @@ void Session::Impl::play(Connection& peer, const std::stop_token& stop) {
 
 void Session::Impl::pass_on(Connection& client, const std::stop_token& stop) {
   Halves halves;
+  std::atomic<bool> has_begun = false;
   tcpip::ReadLoopClient server(
       {.host = options_.connect->host,
        .port = options_.connect->port,
        .connect = {.family = options_.family},
        .begin =
            [&](Connection& from, const std::stop_token& server_stop) {
+             has_begun = true;
              pump(from, client, Direction::kToClient, server_stop, halves);
            }},
       [](Connection& from, const std::stop_token&) { from.close(); });
@@ -396,6 +398,10 @@ void Session::Impl::pass_on(Connection& client, const std::stop_token& stop) {
     client.close();
     return;
   }
+  // `begin` is not called for a connection that is lost before.
+  const std::stop_callback lost(server.connection().stop_token(), [&] {
+    if (!has_begun) client.close();
+  });
   pump(client, server.connection(), Direction::kToServer, stop, halves);
 }
 
