@@ -245,6 +245,17 @@ class MonitorSessionTest : public MonitorRecorderTest {
     options.listen = Place{"127.0.0.1", 0};
     return options;
   }
+  // What stands in the pipe, up to the line "stop".
+  static std::string read_until_stop(const tcpip::UniqueFd& pipe) {
+    std::string all;
+    std::string piece(1 << 20, '\0');
+    while (!all.ends_with("stop\n")) {
+      const ::ssize_t n = ::read(pipe.get(), piece.data(), piece.size());
+      if (n <= 0) break;
+      all.append(piece, 0, static_cast<std::size_t>(n));
+    }
+    return all;
+  }
   static int port_in(const std::string& where) {
     return std::stoi(where.substr(where.rfind(':') + 1));
   }
@@ -299,6 +310,46 @@ TEST_F(MonitorSessionTest, CloseHandsOnAllThatHasPassed) {
   EXPECT_EQ(faults_, Strings{});
 }
 
+TEST_F(MonitorSessionTest, ClosedHereIsAnEndOfThisSideAlone) {
+  Options options = server();
+  options.record = path();
+  Session session(options, queue_, events());
+  const int port = port_in(session.start());
+  const tcpip::UniqueFd peer = tcpip_tests::connect_to(port);
+  send_all(peer, "hello");
+  while (told_.empty()) queue_.run_one(kPatience);
+  session.close();
+  const std::string text = content_of(path());
+  EXPECT_NE(text.find(" > \"hello\"\n"), text.npos) << text;
+  EXPECT_TRUE(text.ends_with(" < end\n")) << text;
+  EXPECT_EQ(text.find("> end"), text.npos) << text;
+}
+
+TEST_F(MonitorSessionTest, WhatIsMissingAtTheEndIsToldInTheRecording) {
+  ASSERT_EQ(::mkfifo(path().c_str(), 0600), 0);
+  const tcpip::UniqueFd disk(::open(path().c_str(), O_RDWR | O_CLOEXEC));
+  Options options = server();
+  options.record = path();
+  Session session(options, queue_, events());
+  const int port = port_in(session.start());
+  const tcpip::UniqueFd peer = tcpip_tests::connect_to(port);
+  constexpr std::size_t kSize = 40'000'000;  // more than the tap keeps
+  const std::string piece(1'000'000, 'x');
+  for (std::size_t n = 0; n < kSize; n += piece.size()) send_all(peer, piece);
+  ASSERT_TRUE(tcpip_testing::wait_until(
+      [&] { return session.stats().bytes_received == kSize; }));
+  std::string recorded;
+  std::thread reader([&] { recorded = read_until_stop(disk); });
+  session.close();
+  EXPECT_EQ(::write(disk.get(), "stop\n", 5), 5);
+  reader.join();
+  queue_.run_pending();
+  EXPECT_LT(recorded.size(), kSize);
+  EXPECT_TRUE(recorded.ends_with(" bytes missing here\nstop\n"))
+      << recorded.substr(recorded.size() - 70);
+  EXPECT_EQ(faults_.size(), 1u);
+}
+
 TEST_F(MonitorSessionTest, ARecordingOnASlowDiskSaysThatItIsNotComplete) {
   // A pipe that nobody reads is such a disk.
   ASSERT_EQ(::mkfifo(path().c_str(), 0600), 0);
@@ -317,15 +368,7 @@ TEST_F(MonitorSessionTest, ARecordingOnASlowDiskSaysThatItIsNotComplete) {
     EXPECT_EQ(recv_until_eof(peer), "");  // nobody waits for the disk
   }
   std::string recorded;
-  std::thread reader([&] {
-    std::string piece(1 << 20, '\0');
-    for (;;) {
-      const ::ssize_t n = ::read(disk.get(), piece.data(), piece.size());
-      if (n <= 0) break;
-      recorded.append(piece, 0, static_cast<std::size_t>(n));
-      if (recorded.ends_with("stop\n")) break;
-    }
-  });
+  std::thread reader([&] { recorded = read_until_stop(disk); });
   session.close();
   EXPECT_EQ(::write(disk.get(), "stop\n", 5), 5);
   reader.join();
@@ -446,6 +489,13 @@ TEST_F(MonitorReplayTest, OurEndLeavesTheOtherDirectionOpen) {
   EXPECT_EQ(recv_until_eof(peer_), "bye");
   send_all(peer_, "late");
   tcpip_tests::half_close(peer_);
+  EXPECT_EQ(outcome(), "done");
+}
+
+TEST_F(MonitorReplayTest, WhatComesBehindTheRecordingIsNotLookedAt) {
+  play("0 > \"a\"\n1 < \"b\"\n");
+  send_all(peer_, "ac");
+  EXPECT_EQ(recv_exact(peer_, 1), "b");
   EXPECT_EQ(outcome(), "done");
 }
 

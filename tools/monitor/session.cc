@@ -363,7 +363,10 @@ void Session::Impl::serve(Connection& peer, const std::stop_token& stop) {
 void Session::Impl::read_all(Connection& peer, const std::stop_token& stop) {
   while (!peer.read(kPiece, stop).empty()) {
   }
-  note_end(is_client_ ? Direction::kToClient : Direction::kToServer);
+  // Else it was closed here, and the other side has not ended.
+  if (peer.should_be_connected()) {
+    note_end(is_client_ ? Direction::kToClient : Direction::kToServer);
+  }
 }
 
 void Session::Impl::play(Connection& peer, const std::stop_token& stop) {
@@ -414,9 +417,11 @@ void Session::Impl::pump(Connection from, Connection to, Direction direction,
       if (bytes.empty()) break;
       to.write(bytes, stop);
     }
-    note_end(direction);
-    if (const auto writer = to.writer()) writer->write_eof();
-    if (halves.finish(direction, stop)) return;
+    if (from.should_be_connected()) {  // else closed here
+      note_end(direction);
+      if (const auto writer = to.writer()) writer->write_eof();
+      if (halves.finish(direction, stop)) return;
+    }
   } catch (const tcpip::Error&) {
     // The event of the client's connection says why.
   } catch (const tcpip::CancelledError&) {
