@@ -13,6 +13,7 @@ wrong order: on the way, in the recording, or in what the monitor has shown.
 
 import argparse
 import asyncio
+import concurrent.futures
 import json
 import multiprocessing
 import os
@@ -92,7 +93,10 @@ def run_server(pipe):
         else:
             await serve_load(reader, writer, order, log)
         writer.close()
-        pipe.send(log)
+        # The parent reads it later.
+        await asyncio.get_running_loop().run_in_executor(sender, pipe.send, log)
+
+    sender = concurrent.futures.ThreadPoolExecutor(1)
 
     async def main():
         server = await asyncio.start_server(serve, HOST, 0)
@@ -212,6 +216,7 @@ class Talk:
         self.reader, self.writer = await asyncio.open_connection(HOST, port)
         self.sent, self.received = bytearray(), bytearray()
         self.replies = {}
+        self.answers = True  # until it ends
         self.first = line_of(**order)
         self.writer.write(self.first)
         self.reading = asyncio.ensure_future(self.read())
@@ -226,7 +231,8 @@ class Talk:
             self.received += line
             message = json.loads(line)
             if "ask" in message:
-                self.send(line_of(answer=message["ask"]))
+                if self.answers:
+                    self.send(line_of(answer=message["ask"]))
             elif "id" in message:
                 self.replies.pop(message["id"]).set_result(None)
 
@@ -239,6 +245,7 @@ class Talk:
         return time.monotonic() - start
 
     async def end(self):
+        self.answers = False
         self.writer.write_eof()
         await asyncio.wait_for(self.reading, PATIENCE)
         self.writer.close()

@@ -274,13 +274,18 @@ async def reader_may_go_away(folder):
 
 @case
 async def long_input_waits_for_a_slow_peer(folder):
-    server = await Server.start()
-    monitor = await Pipes.start(server.port, "--linger", "0")
-    lines = [f"{number:06} " + "x" * 990 for number in range(8000)]
+    listener = socket.create_server((HOST, 0))
+    # The kernel takes less than there is for a peer that does not read.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    server = await Server.start(sock=listener)
+    monitor = await Pipes.start(server.port, "--linger", "0", "--status", "0.05")
+    lines = [f"{number:06} " + "x" * 990 for number in range(10000)]
     monitor.type("".join(line + "\n" for line in lines))
     monitor.close_input()
     reader, writer = await server.client()
-    await monitor.until("> 000100")  # the rest is in no buffer yet
+    # It does not go on: the rest is in no buffer yet.
+    await monitor.until(r"> [1-9]\d* bytes \(0/s\)")
+    check(f"> {lines[-1]}" not in monitor.all, "the kernel has taken all")
     for line in lines:
         got = await within(reader.readuntil(b"\r\n"))
         check(got == line.encode() + b"\r\n", f"{got} is not {line}")
@@ -816,6 +821,15 @@ async def proxy_shows_and_records_both_sides(folder):
     await monitor.ended()
     check("replay:" not in monitor.all, monitor.all)
     writer.close()
+    # A peer that breaks off is.
+    monitor = await Pipes.start("--listen", "0", "--replay", recording)
+    port = await listening_port(monitor)
+    _, writer = await asyncio.open_connection(HOST, port)
+    writer.write(b"hel")
+    await monitor.until("accepted")
+    reset(writer)
+    await monitor.ended(3)
+    check("has ended before all had happened" in monitor.all, monitor.all)
 
     # And the client to a server, with the pauses.
     port = await start_echo_server()
