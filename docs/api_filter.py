@@ -361,6 +361,7 @@ def main(path):
     if path.endswith(".md"):
         sys.stdout.write(document(path, lines))
     else:
+        lines = [line.replace("TCPIP_EXPORT ", "") for line in lines]
         sys.stdout.write(Header(lines, is_kit="testing" in path).run())
 
 

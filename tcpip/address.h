@@ -23,7 +23,7 @@ namespace tcpip {
 enum class AddressFamily { kAny, kIpv4, kIpv6, kUnix };
 
 // The address of one end of a connection: IPv4, IPv6 or Unix-domain.
-class Address {
+class TCPIP_EXPORT Address {
  public:
   Address() noexcept = default;  // empty
   // Copies a sockaddr of `size` bytes. Throws std::invalid_argument for more
@@ -74,14 +74,14 @@ enum class EmptyHost { kLoopback, kAllInterfaces };
 // NUL, a "unix:" host is empty or too long or has a port, or `family` excludes
 // the host's kind; ResolveError; TimeoutError; CancelledError; Error if there
 // can be no thread.
-std::vector<Address> resolve(std::string_view host, int port,
-                             const Wait& wait = {},
-                             AddressFamily family = AddressFamily::kAny,
-                             EmptyHost empty_host = EmptyHost::kLoopback);
+TCPIP_EXPORT std::vector<Address> resolve(
+    std::string_view host, int port, const Wait& wait = {},
+    AddressFamily family = AddressFamily::kAny,
+    EmptyHost empty_host = EmptyHost::kLoopback);
 
 // "host:port" for messages, with brackets around a host that has colons; a
 // "unix:" host as it is.
-std::string host_and_port(std::string_view host, int port);
+TCPIP_EXPORT std::string host_and_port(std::string_view host, int port);
 
 }  // namespace tcpip
 

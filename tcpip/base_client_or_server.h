@@ -39,7 +39,7 @@ std::shared_ptr<EndpointCore> core_of(const BaseClientOrServer& endpoint);
 
 }  // namespace internal
 
-class BaseClientOrServer : public ReadWriter {
+class TCPIP_EXPORT BaseClientOrServer : public ReadWriter {
  public:
   BaseClientOrServer(const BaseClientOrServer&) = delete;
   BaseClientOrServer& operator=(const BaseClientOrServer&) = delete;

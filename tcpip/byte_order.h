@@ -70,7 +70,7 @@ constexpr std::uint64_t swap_bytes(std::uint64_t x) noexcept {
 // one: `c ? number : 0` and std::max(number, 0) are ambiguous. Write
 // `c ? number.value() : 0` and std::max<T>(number, 0).
 template <class T, std::endian kOrder>
-class WireNumber {
+class TCPIP_EXPORT WireNumber {
   static_assert(std::is_arithmetic_v<T> || std::is_enum_v<T>,
                 "tcpip: BigEndian and LittleEndian are for numbers and enums.");
   static_assert(!std::is_same_v<T, long double>,

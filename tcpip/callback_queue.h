@@ -43,7 +43,7 @@ class QueueThread;
 
 // Counted since the queue was made, connection events included. Once no
 // callback is being run: posted == run + dropped + waiting.
-struct CallbackQueueStats {
+struct TCPIP_EXPORT CallbackQueueStats {
   // Callbacks that were taken.
   std::uint64_t posted = 0;
   std::uint64_t run = 0;      // also those that have thrown
@@ -56,9 +56,9 @@ struct CallbackQueueStats {
 };
 
 // One line: "12 posted, 11 run, 0 dropped, 0 refused, 1 waiting, 3 at most".
-std::string to_string(const CallbackQueueStats& stats);
+TCPIP_EXPORT std::string to_string(const CallbackQueueStats& stats);
 
-class CallbackQueue {
+class TCPIP_EXPORT CallbackQueue {
  public:
   // What is queued and run.
   using Callback = std::function<void()>;

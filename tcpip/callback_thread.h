@@ -23,7 +23,7 @@
 namespace tcpip {
 
 // A queue with a thread that drains it. What a callback throws is logged.
-class CallbackThread {
+class TCPIP_EXPORT CallbackThread {
  public:
   struct Options {
     std::string name = "tcpip-callback";

@@ -31,7 +31,7 @@ namespace internal {
 struct Target;
 
 // What all client classes have.
-class ClientBase : public BaseClientOrServer {
+class TCPIP_EXPORT ClientBase : public BaseClientOrServer {
  public:
   // Ends the connection and the client. Sends what the kernel takes at once,
   // then FIN; wakes every blocked call; ends the threads. When it returns, no
@@ -86,7 +86,7 @@ class ClientBase : public BaseClientOrServer {
 };
 
 // What those have that connect once.
-class OneConnectionClient : public ClientBase {
+class TCPIP_EXPORT OneConnectionClient : public ClientBase {
  public:
   // Connects. May be called once: the client has one connection in its life.
   // With an empty host it does nothing. A server that turns the client away
@@ -105,7 +105,7 @@ class OneConnectionClient : public ClientBase {
 
 }  // namespace internal
 
-class Client final : public internal::OneConnectionClient {
+class TCPIP_EXPORT Client final : public internal::OneConnectionClient {
  public:
   using Options = ClientOptions;
 

@@ -34,11 +34,10 @@ namespace tcpip {
 // answer. CancelledError; std::invalid_argument if there is no address, or for
 // a socket option that options.h does not allow, or a Unix-domain local_host.
 // What connect.prepare throws. Nothing is left open after a failure.
-std::shared_ptr<Socket> connect_socket(std::span<const Address> addresses,
-                                       const ConnectOptions& connect,
-                                       const SocketOptions& socket,
-                                       const Wait& wait, std::string_view peer,
-                                       RefusedOptions* refused = nullptr);
+TCPIP_EXPORT std::shared_ptr<Socket> connect_socket(
+    std::span<const Address> addresses, const ConnectOptions& connect,
+    const SocketOptions& socket, const Wait& wait, std::string_view peer,
+    RefusedOptions* refused = nullptr);
 
 namespace internal {
 

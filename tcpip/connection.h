@@ -52,7 +52,7 @@ bool is_of(const Connection& connection,
 
 }  // namespace internal
 
-class Connection final : public ReadWriter {
+class TCPIP_EXPORT Connection final : public ReadWriter {
  public:
   // No connection: as one that has ended, with the number 0.
   Connection() noexcept;

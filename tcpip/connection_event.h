@@ -42,9 +42,9 @@ enum class DisconnectReason {
 
 // "peer closed", "reset", "closed here", ... Not for printf: a std::string_view
 // has no NUL at its end.
-std::string_view to_string(DisconnectReason reason) noexcept;
+TCPIP_EXPORT std::string_view to_string(DisconnectReason reason) noexcept;
 
-struct ConnectionEvent {
+struct TCPIP_EXPORT ConnectionEvent {
   bool connected = false;                             // began, or ended
   DisconnectReason reason = DisconnectReason::kNone;  // why it ended
   // The error that ended the connection, if one did. Ask `if (event.error)`
@@ -68,7 +68,7 @@ struct ConnectionEvent {
 // One line for a log: "connected: 10.0.0.7:50123", "reset: 10.0.0.7:50123
 // (Connection reset by peer), 12 bytes dropped", "connect failed (Connection
 // refused)".
-std::string to_string(const ConnectionEvent& event);
+TCPIP_EXPORT std::string to_string(const ConnectionEvent& event);
 
 }  // namespace tcpip
 

@@ -53,14 +53,14 @@ enum class Errc {
 };
 
 // The category of Errc.
-const std::error_category& tcpip_category() noexcept;
+TCPIP_EXPORT const std::error_category& tcpip_category() noexcept;
 // The category of getaddrinfo's error numbers.
-const std::error_category& resolve_category() noexcept;
+TCPIP_EXPORT const std::error_category& resolve_category() noexcept;
 // In the category of Errc.
-std::error_code make_error_code(Errc code) noexcept;
+TCPIP_EXPORT std::error_code make_error_code(Errc code) noexcept;
 
 // Any failure. Its code() is the cause.
-class Error : public std::system_error {
+class TCPIP_EXPORT Error : public std::system_error {
  public:
   // `operation` names what was tried ("read_until", "bind"). `peer` is the
   // other end, or the address that was used; empty if there is none. If
@@ -85,34 +85,34 @@ class Error : public std::system_error {
 };
 
 // The connection is lost, or there is none.
-class ConnectionError : public Error {
+class TCPIP_EXPORT ConnectionError : public Error {
  public:
   using Error::Error;
 };
 // The peer, or the kernel, has reset the connection.
-class ConnectionResetError final : public ConnectionError {
+class TCPIP_EXPORT ConnectionResetError final : public ConnectionError {
  public:
   using ConnectionError::ConnectionError;
 };
 // Nobody listens there.
-class ConnectionRefusedError final : public ConnectionError {
+class TCPIP_EXPORT ConnectionRefusedError final : public ConnectionError {
  public:
   using ConnectionError::ConnectionError;
 };
 // This machine has given the connection up.
-class ConnectionAbortedError final : public ConnectionError {
+class TCPIP_EXPORT ConnectionAbortedError final : public ConnectionError {
  public:
   using ConnectionError::ConnectionError;
 };
 // A write to a connection that can take no more.
-class BrokenPipeError final : public ConnectionError {
+class TCPIP_EXPORT BrokenPipeError final : public ConnectionError {
  public:
   using ConnectionError::ConnectionError;
 };
 
 // The stream ended before the message was complete. The bytes that came are
 // in partial() and no longer in the reader, as in asyncio.
-class IncompleteReadError final : public ConnectionError {
+class TCPIP_EXPORT IncompleteReadError final : public ConnectionError {
  public:
   // `expected` is empty if nobody knows how long the message is.
   IncompleteReadError(std::string_view operation, std::string_view peer,
@@ -136,7 +136,7 @@ class IncompleteReadError final : public ConnectionError {
 //
 // After a read, all bytes that came stay in the reader: call again to resume.
 // After a write, queued() says what happened to the message.
-class TimeoutError final : public Error {
+class TCPIP_EXPORT TimeoutError final : public Error {
  public:
   // If `detail` is not empty, what() has it behind "timed out".
   TimeoutError(std::string_view operation, std::string_view peer = {},
@@ -152,7 +152,7 @@ class TimeoutError final : public Error {
 
 // No separator within the limit. The bytes stay in the reader, except after
 // read_line (see there): drop them with skip(consumed()) or discard_until().
-class LimitOverrunError final : public Error {
+class TCPIP_EXPORT LimitOverrunError final : public Error {
  public:
   // `detail` says which limit; for `consumed` see below.
   LimitOverrunError(std::string_view operation, std::string_view peer,
@@ -167,7 +167,7 @@ class LimitOverrunError final : public Error {
 
 // A message that is not text in the connection's encoding. Exactly that message
 // was consumed; the next read starts at the next one.
-class DecodeError final : public Error {
+class TCPIP_EXPORT DecodeError final : public Error {
  public:
   // `data` is the message, `position` the index in it of the first wrong byte.
   DecodeError(std::string_view operation, std::string_view peer,
@@ -187,7 +187,7 @@ class DecodeError final : public Error {
 
 // The peer has sent a heartbeat, but HeartbeatOptions::expect is false. Exactly
 // the heartbeat was consumed; the next read starts at the next message.
-class UnexpectedHeartbeatError final : public Error {
+class TCPIP_EXPORT UnexpectedHeartbeatError final : public Error {
  public:
   // As Error's.
   explicit UnexpectedHeartbeatError(std::string_view operation,
@@ -195,14 +195,14 @@ class UnexpectedHeartbeatError final : public Error {
 };
 
 // getaddrinfo() knows no address for the host.
-class ResolveError final : public Error {
+class TCPIP_EXPORT ResolveError final : public Error {
  public:
   using Error::Error;
 };
 
 // The stop of the call was requested. Reader and writer are left as after
 // TimeoutError.
-class CancelledError final : public std::exception {
+class TCPIP_EXPORT CancelledError final : public std::exception {
  public:
   // As TimeoutError's.
   explicit CancelledError(std::string_view operation,
@@ -226,16 +226,16 @@ class CancelledError final : public std::exception {
 // and so on; ConnectionError if the peer is unreachable (ETIMEDOUT from
 // keepalive, EHOSTUNREACH, ENETDOWN...); Error if this machine lacks memory or
 // descriptors.
-[[noreturn]] void throw_connection_error(int error_number,
-                                         std::string_view operation,
-                                         std::string_view peer);
+[[noreturn]] TCPIP_EXPORT void throw_connection_error(
+    int error_number, std::string_view operation, std::string_view peer);
 
 // Throws for an errno of an operation without a connection, or of connecting:
 // ConnectionRefusedError and its siblings, or TimeoutError, if the errno says
 // so; else Error.
-[[noreturn]] void throw_os_error(int error_number, std::string_view operation,
-                                 std::string_view peer = {},
-                                 std::string_view detail = {});
+[[noreturn]] TCPIP_EXPORT void throw_os_error(int error_number,
+                                              std::string_view operation,
+                                              std::string_view peer = {},
+                                              std::string_view detail = {});
 
 }  // namespace tcpip
 

@@ -53,7 +53,7 @@
 namespace tcpip {
 
 // What a FrameDispatcher has read so far, on all connections.
-struct FrameCounts {
+struct TCPIP_EXPORT FrameCounts {
   std::uint64_t frames = 0;         // handlers called
   std::uint64_t unknown = 0;        // frames without a handler
   std::uint64_t wrong_length = 0;   // bodies of another length than the struct
@@ -83,7 +83,7 @@ std::uint64_t frame_number(const T& value) {
 // How a number is taken out of a header: a member, or a function of the header.
 // It is an integer or an enum, also in a BigEndian or LittleEndian.
 template <class Header>
-class HeaderNumber {
+class TCPIP_EXPORT HeaderNumber {
  public:
   // None. Not defaulted, since g++ 12 crashes at that.
   HeaderNumber() noexcept {}
@@ -105,7 +105,7 @@ class HeaderNumber {
 };
 
 template <class Header>
-struct FrameOptions {
+struct TCPIP_EXPORT FrameOptions {
   HeaderNumber<Header> id;  // which frame it is
   // How long the frame is, in bytes: without the header, or with it. At most
   // one of the two. Without both, a body is as long as its struct.
@@ -119,7 +119,7 @@ struct FrameOptions {
 namespace internal {
 
 // A FrameDispatcher without the types of its header and bodies.
-class FrameReader {
+class TCPIP_EXPORT FrameReader {
  public:
   // What a header says.
   struct Frame {
@@ -158,10 +158,10 @@ class FrameReader {
 }  // namespace internal
 
 // The body of a frame that has none.
-struct NoBody {};
+struct TCPIP_EXPORT NoBody {};
 
 template <class Header>
-class FrameDispatcher final {
+class TCPIP_EXPORT FrameDispatcher final {
  public:
   using Options = FrameOptions<Header>;
 

@@ -19,7 +19,7 @@
 
 namespace tcpip {
 
-struct InheritedDescriptor {
+struct TCPIP_EXPORT InheritedDescriptor {
   int fd = -1;            // the program's: it is open and stays so
   std::string name = {};  // of LISTEN_FDNAMES; "unknown" without that
 };
@@ -31,7 +31,7 @@ struct InheritedDescriptor {
 // Throws Error, naming the variable, if LISTEN_FDS or LISTEN_PID is not a
 // number or LISTEN_FDNAMES has another number of names (EINVAL); or with the
 // errno (EBADF), naming the descriptor, if one of them is not open.
-std::vector<InheritedDescriptor> inherited_descriptors();
+TCPIP_EXPORT std::vector<InheritedDescriptor> inherited_descriptors();
 
 }  // namespace tcpip
 

@@ -19,7 +19,7 @@ enum class IoStatus {
   kError     // the errno says why
 };
 
-struct IoResult {
+struct TCPIP_EXPORT IoResult {
   IoStatus status = IoStatus::kOk;
   std::size_t count = 0;  // if kOk: how many bytes, or what the call says
   int error_number = 0;   // if kError: the errno

@@ -83,7 +83,7 @@ inline constexpr std::size_t kMaxJsonDepth = 256;
 
 // A text that is not JSON. Exactly that message was consumed; the next read
 // starts at the next one.
-class JsonDecodeError final : public Error {
+class TCPIP_EXPORT JsonDecodeError final : public Error {
  public:
   // For the library itself.
   JsonDecodeError(std::string_view operation, std::string_view peer,
@@ -111,7 +111,7 @@ class JsonDecodeError final : public Error {
 };
 
 // Python's extensions of JSON; off unless asked for.
-struct JsonOptions {
+struct TCPIP_EXPORT JsonOptions {
   // Reads and writes NaN, Infinity and -Infinity, spelled exactly so, as
   // Python's json module does by default. If false, reading one of them throws
   // JsonDecodeError, and writing one throws std::invalid_argument. A number
@@ -122,39 +122,44 @@ struct JsonOptions {
 // Reads one message. Throws what read_str() throws, and JsonDecodeError.
 // (`read_json(connection, {})` does not compile, since {} may be either
 // argument: leave it out.)
-nlohmann::json read_json(const ReadWriter& connection, const Wait& wait = {});
-nlohmann::json read_json(const ReadWriter& connection,
-                         const JsonOptions& options, const Wait& wait = {});
+TCPIP_EXPORT nlohmann::json read_json(const ReadWriter& connection,
+                                      const Wait& wait = {});
+TCPIP_EXPORT nlohmann::json read_json(const ReadWriter& connection,
+                                      const JsonOptions& options,
+                                      const Wait& wait = {});
 // The same without waiting: std::nullopt if not all of it has come yet.
-std::optional<nlohmann::json> try_read_json(const ReadWriter& connection,
-                                            const JsonOptions& options = {});
+TCPIP_EXPORT std::optional<nlohmann::json> try_read_json(
+    const ReadWriter& connection, const JsonOptions& options = {});
 
 // Writes one message, in ASCII (other characters as \u escapes), which every
 // encoding has. Throws what write_str() throws; std::invalid_argument, with
 // nothing sent, for NaN and infinities (see JsonOptions), strings that are not
 // UTF-8, binary values, and values nested deeper than kMaxJsonDepth.
-void write_json(const ReadWriter& connection, const nlohmann::json& data,
-                const Wait& wait = {});
-void write_json(const ReadWriter& connection, const nlohmann::json& data,
-                const JsonOptions& options, const Wait& wait = {});
+TCPIP_EXPORT void write_json(const ReadWriter& connection,
+                             const nlohmann::json& data, const Wait& wait = {});
+TCPIP_EXPORT void write_json(const ReadWriter& connection,
+                             const nlohmann::json& data,
+                             const JsonOptions& options, const Wait& wait = {});
 // The same without waiting, as try_write_str().
-bool try_write_json(const ReadWriter& connection, const nlohmann::json& data,
-                    const JsonOptions& options = {});
+TCPIP_EXPORT bool try_write_json(const ReadWriter& connection,
+                                 const nlohmann::json& data,
+                                 const JsonOptions& options = {});
 
 // The same as send_str() and try_send_str().
-SendResult send_json(const ReadWriter& connection, const nlohmann::json& data,
-                     const JsonOptions& options = {});
-SendResult try_send_json(const ReadWriter& connection,
-                         const nlohmann::json& data,
-                         const JsonOptions& options = {});
+TCPIP_EXPORT SendResult send_json(const ReadWriter& connection,
+                                  const nlohmann::json& data,
+                                  const JsonOptions& options = {});
+TCPIP_EXPORT SendResult try_send_json(const ReadWriter& connection,
+                                      const nlohmann::json& data,
+                                      const JsonOptions& options = {});
 
 // The conversions of read_json() and write_json() alone, for programs that get
 // the text in another way, from a StreamReader for example. Throw
 // JsonDecodeError, and std::invalid_argument.
-nlohmann::json parse_json(std::string_view text,
-                          const JsonOptions& options = {});
-std::string format_json(const nlohmann::json& data,
-                        const JsonOptions& options = {});
+TCPIP_EXPORT nlohmann::json parse_json(std::string_view text,
+                                       const JsonOptions& options = {});
+TCPIP_EXPORT std::string format_json(const nlohmann::json& data,
+                                     const JsonOptions& options = {});
 
 }  // namespace TCPIP_JSON_NAMESPACE
 }  // namespace tcpip

@@ -34,7 +34,7 @@ class Waker;
 }  // namespace internal
 
 // One listening socket for each address of a host.
-class Listener {
+class TCPIP_EXPORT Listener {
  public:
   // Binds and listens. An absent or empty host means all interfaces: one socket
   // for IPv4 and one for IPv6 (IPV6_V6ONLY). Port 0 takes a free port, the same

@@ -19,9 +19,9 @@ namespace tcpip {
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
 // "DEBUG" and the like.
-std::string_view to_string(LogLevel level) noexcept;
+TCPIP_EXPORT std::string_view to_string(LogLevel level) noexcept;
 
-class Log {
+class TCPIP_EXPORT Log {
  public:
   // `name` and `message` are valid during the call only; `message` is one line
   // without its end.
@@ -63,7 +63,7 @@ class Log {
 };
 
 // A sink that writes each message to stderr, as one line by one system call.
-Log::Sink stderr_sink();
+TCPIP_EXPORT Log::Sink stderr_sink();
 
 }  // namespace tcpip
 

@@ -15,7 +15,7 @@
 
 namespace tcpip {
 
-class Network {
+class TCPIP_EXPORT Network {
  public:
   // A numeric address, and after a slash how many of its first bits count; all
   // of them without a slash. Throws std::invalid_argument for anything else,

@@ -24,7 +24,7 @@
 
 namespace tcpip {
 
-class OneClientReadLoopServer final : public internal::ServerBase {
+class TCPIP_EXPORT OneClientReadLoopServer final : public internal::ServerBase {
  public:
   using Options = ServerOptions;
   // Reads one message from `client` and acts on it. Called again and again

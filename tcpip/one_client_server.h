@@ -39,7 +39,7 @@ namespace tcpip {
 namespace internal {
 
 // The server part of both server classes.
-class ServerBase : public BaseClientOrServer {
+class TCPIP_EXPORT ServerBase : public BaseClientOrServer {
  public:
   // Binds, listens and starts the threads; port() is known when it returns.
   // The wait is for resolving the host, and for
@@ -105,7 +105,7 @@ class ServerBase : public BaseClientOrServer {
 
 }  // namespace internal
 
-class OneClientServer final : public internal::ServerBase {
+class TCPIP_EXPORT OneClientServer final : public internal::ServerBase {
  public:
   using Options = ServerOptions;
 

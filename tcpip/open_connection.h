@@ -21,13 +21,13 @@
 namespace tcpip {
 
 // auto [reader, writer] = tcpip::open_connection("127.0.0.1", 4000);
-struct Streams {
+struct TCPIP_EXPORT Streams {
   StreamReader reader;  // what the peer sends
   StreamWriter writer;  // what the peer is to get
 };
 
 // How open_connection() makes a connection.
-struct OpenConnectionOptions {
+struct TCPIP_EXPORT OpenConnectionOptions {
   std::size_t limit = kDefaultLimit;  // of the reader
   ConnectOptions connect = {};        // address family, local address
   SocketOptions socket = {};          // what is set on the socket
@@ -42,21 +42,24 @@ struct OpenConnectionOptions {
 // ResolveError; ConnectionRefusedError, or Error with the errno (EHOSTUNREACH,
 // ENETUNREACH, EADDRNOTAVAIL...); TimeoutError; CancelledError. Nothing is left
 // open after a failure.
-Streams open_connection(std::string_view host, int port,
-                        const OpenConnectionOptions& options,
-                        const Wait& wait = {});
-Streams open_connection(std::string_view host, int port, const Wait& wait = {});
+TCPIP_EXPORT Streams open_connection(std::string_view host, int port,
+                                     const OpenConnectionOptions& options,
+                                     const Wait& wait = {});
+TCPIP_EXPORT Streams open_connection(std::string_view host, int port,
+                                     const Wait& wait = {});
 
 // Takes over a connected stream socket that the program has made itself (a
 // Unix-domain socket, one end of a socketpair) and returns its streams. Throws
 // as Socket's constructor; std::invalid_argument for a limit of 0. After a
 // failure `fd` is closed.
-Streams open_connection(UniqueFd fd, std::size_t limit = kDefaultLimit);
+TCPIP_EXPORT Streams open_connection(UniqueFd fd,
+                                     std::size_t limit = kDefaultLimit);
 
 // Two ends that are connected to each other within this process, for tests and
 // for threads that talk to each other: a Unix-domain socketpair(). Throws
 // std::invalid_argument for a limit of 0; Error if there can be no descriptor.
-std::pair<Streams, Streams> connected_pair(std::size_t limit = kDefaultLimit);
+TCPIP_EXPORT std::pair<Streams, Streams> connected_pair(
+    std::size_t limit = kDefaultLimit);
 
 }  // namespace tcpip
 

@@ -33,7 +33,7 @@
 
 namespace tcpip {
 
-class OpenMetrics {
+class TCPIP_EXPORT OpenMetrics {
  public:
   // `name` becomes the label; UTF-8. Each name is for one client or server,
   // one object of each other kind: a second of the same kind throws

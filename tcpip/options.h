@@ -40,7 +40,7 @@ struct ConnectionEvent;
 // std::invalid_argument for a number that is negative or above what is named
 // here. An option that the kernel refuses all the same (an old kernel, a
 // sandbox) is left out, and a client or server logs a warning, once.
-struct SocketOptions {
+struct TCPIP_EXPORT SocketOptions {
   bool no_delay = true;   // TCP_NODELAY: do not hold small writes back
   bool keepalive = true;  // SO_KEEPALIVE, as follows
   // At most 32767 s, as the interval.
@@ -56,7 +56,7 @@ struct SocketOptions {
 };
 
 // How to connect.
-struct ConnectOptions {
+struct TCPIP_EXPORT ConnectOptions {
   // Which addresses of the host are tried.
   AddressFamily family = AddressFamily::kAny;
   std::string local_host = {};  // bind to this address first, if not empty
@@ -69,7 +69,7 @@ struct ConnectOptions {
 };
 
 // How to listen.
-struct ListenOptions {
+struct TCPIP_EXPORT ListenOptions {
   AddressFamily family = AddressFamily::kAny;  // on which addresses of the host
   int backlog = kDefaultBacklog;  // how many clients the kernel lets wait
   bool reuse_address = true;      // SO_REUSEADDR: at once after a restart
@@ -105,7 +105,7 @@ enum class WhenBusy {
 };
 
 // Whom a server lets in.
-struct AdmissionOptions {
+struct TCPIP_EXPORT AdmissionOptions {
   // What becomes of a client that comes while another one is connected.
   WhenBusy when_busy = WhenBusy::kReject;
   // For kTakeOverIfSilent. Not negative.
@@ -120,7 +120,7 @@ struct AdmissionOptions {
   std::function<bool(const Address& peer)> may_connect = {};
 };
 
-struct HeartbeatOptions {
+struct TCPIP_EXPORT HeartbeatOptions {
   // Sends kHeartbeat and the terminator, at once and then every `interval`,
   // while connected. A peer that has sent FIN gets no more.
   bool send = false;
@@ -165,7 +165,7 @@ struct HeartbeatOptions {
 //                      costs. 0: it does not. Not negative.
 //   thread_start_hook  See thread_hook.h.
 //   tap                Shows what passes over the connections; see tap.h.
-struct ClientOptions {
+struct TCPIP_EXPORT ClientOptions {
   // A name, a numeric address, or "unix:/path" or "unix:@name" (see address.h;
   // the port is then 0). Absent: this machine, as host=None in Python.
   // Empty: the client never connects and is closed from the beginning.
@@ -193,7 +193,7 @@ struct ClientOptions {
 };
 
 // How a ReconnectingClient stays connected.
-struct ReconnectOptions {
+struct TCPIP_EXPORT ReconnectOptions {
   // A try takes no longer than this, with the look-up of the name. Positive.
   std::chrono::milliseconds connect_timeout = kConnectTimeout;
   // The connection ends (DisconnectReason::kSilent) if no byte has come from
@@ -217,7 +217,7 @@ struct ReconnectOptions {
 };
 
 // The options of a server. ClientOptions explains what both have.
-struct ServerOptions {
+struct TCPIP_EXPORT ServerOptions {
   // A name or a numeric address to listen on, or "unix:/path" or "unix:@name"
   // (see listener.h; the port is then 0). Empty: all interfaces. Absent:
   // all interfaces for a OneClientServer, 127.0.0.1 for read-loop servers, as

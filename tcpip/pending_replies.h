@@ -37,7 +37,7 @@ namespace tcpip {
 namespace internal {
 
 // The requests that wait, without the types of their keys and replies.
-class PendingTable {
+class TCPIP_EXPORT PendingTable {
  public:
   class Entry {
    public:
@@ -84,7 +84,7 @@ class PendingTable {
 }  // namespace internal
 
 template <class Key, class Reply>
-class PendingReplies final {
+class TCPIP_EXPORT PendingReplies final {
   class Entry final : public internal::PendingTable::Entry {
    public:
     Entry(const Connection& connection, Key its_key)

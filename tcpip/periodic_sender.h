@@ -40,13 +40,13 @@
 
 namespace tcpip {
 
-struct PeriodicSenderOptions {
+struct TCPIP_EXPORT PeriodicSenderOptions {
   std::chrono::microseconds period{0};     // positive, at most a day
   ThreadStartHook thread_start_hook = {};  // see thread_hook.h
 };
 
 // Counted since the PeriodicSender was made.
-struct PeriodicSenderStats {
+struct TCPIP_EXPORT PeriodicSenderStats {
   std::uint64_t sent = 0;    // the function returned kSent or kQueued
   std::uint64_t busy = 0;    // it returned kBusy
   std::uint64_t failed = 0;  // it threw
@@ -54,9 +54,9 @@ struct PeriodicSenderStats {
 };
 
 // One line.
-std::string to_string(const PeriodicSenderStats& stats);
+TCPIP_EXPORT std::string to_string(const PeriodicSenderStats& stats);
 
-class PeriodicSender final {
+class TCPIP_EXPORT PeriodicSender final {
  public:
   using Options = PeriodicSenderOptions;
   using Stats = PeriodicSenderStats;

@@ -15,10 +15,10 @@
 namespace tcpip::internal {
 
 // How many fork()s there are between the first process and this one.
-extern std::atomic<unsigned> process_number;
+extern TCPIP_EXPORT std::atomic<unsigned> process_number;
 
 // A member of an object that must not be used in a child of its process.
-class ProcessMark {
+class TCPIP_EXPORT ProcessMark {
  public:
   ProcessMark() noexcept;
 

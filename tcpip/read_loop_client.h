@@ -27,7 +27,7 @@
 
 namespace tcpip {
 
-class ReadLoopClient final : public internal::OneConnectionClient {
+class TCPIP_EXPORT ReadLoopClient final : public internal::OneConnectionClient {
  public:
   using Options = ClientOptions;
   // As OneClientReadLoopServer::ReadHandler: reads one message from `server`

@@ -102,7 +102,7 @@ std::string subject_of(const ReadWriter& read_writer);
 
 }  // namespace internal
 
-class ReadWriter {
+class TCPIP_EXPORT ReadWriter {
  public:
   // As StreamReader::Separators.
   using Separators = std::initializer_list<std::string_view>;

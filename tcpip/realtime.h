@@ -28,7 +28,7 @@ enum class SchedulingPolicy {
           // start() is a real-time one
 };
 
-struct RealtimeOptions {
+struct TCPIP_EXPORT RealtimeOptions {
   // From 1 to 99 for kFifo and kRoundRobin, 0 for kOther. Absent: the lowest.
   std::optional<int> priority = {};
   // The policy of the threads.
@@ -51,7 +51,7 @@ struct RealtimeOptions {
 // "sched_setscheduler" (EPERM: the process needs CAP_SYS_NICE, or RLIMIT_RTPRIO
 // of at least the priority) or "sched_setaffinity" (EINVAL: the process may not
 // use one of the CPUs, or there is no such CPU).
-[[nodiscard]] ThreadStartHook realtime(RealtimeOptions options);
+[[nodiscard]] TCPIP_EXPORT ThreadStartHook realtime(RealtimeOptions options);
 
 }  // namespace tcpip
 

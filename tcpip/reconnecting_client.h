@@ -37,7 +37,7 @@
 
 namespace tcpip {
 
-class ReconnectingClient final : public internal::ClientBase {
+class TCPIP_EXPORT ReconnectingClient final : public internal::ClientBase {
  public:
   using Options = ClientOptions;
   // See ReadLoopClient. An exception ends the connection, and the client

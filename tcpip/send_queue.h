@@ -67,7 +67,7 @@ enum class WhenFull {
   kClose
 };
 
-struct SendQueueOptions {
+struct TCPIP_EXPORT SendQueueOptions {
   // How many messages may wait; and the bytes of the longest one, a text with
   // its terminator. Memory for twice as many messages is taken at once.
   std::size_t slots = 64;                      // 1 to 2^20
@@ -81,7 +81,7 @@ struct SendQueueOptions {
 
 // Counted since the queue was made. Once nothing waits and no thread posts:
 // posted == sent + dropped_full + dropped_stale.
-struct SendQueueStats {
+struct TCPIP_EXPORT SendQueueStats {
   std::uint64_t posted = 0;         // while there was a connection
   std::uint64_t sent = 0;           // the connection has taken them
   std::uint64_t dropped_full = 0;   // for lack of room
@@ -90,9 +90,9 @@ struct SendQueueStats {
 };
 
 // One line.
-std::string to_string(const SendQueueStats& stats);
+TCPIP_EXPORT std::string to_string(const SendQueueStats& stats);
 
-class SendQueue final {
+class TCPIP_EXPORT SendQueue final {
  public:
   using Options = SendQueueOptions;
   using Stats = SendQueueStats;

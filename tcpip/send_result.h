@@ -20,7 +20,7 @@ enum class SendResult {
 };
 
 // "sent", "queued", "busy", "not connected".
-std::string_view to_string(SendResult result) noexcept;
+TCPIP_EXPORT std::string_view to_string(SendResult result) noexcept;
 
 }  // namespace tcpip
 

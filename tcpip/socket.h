@@ -46,7 +46,7 @@ struct ConnectedFd {
 }  // namespace internal
 
 // A socket option that the kernel has refused.
-struct RefusedOption {
+struct TCPIP_EXPORT RefusedOption {
   std::error_code error = {};  // why
   const char* name = "";       // "TCP_NODELAY"
 
@@ -56,7 +56,7 @@ struct RefusedOption {
 
 // The options that the kernel has refused; empty if all were set. A range:
 // for (const RefusedOption& option : refused) ...
-class RefusedOptions {
+class TCPIP_EXPORT RefusedOptions {
  public:
   // As those of a std::vector.
   bool empty() const noexcept { return count_ == 0; }
@@ -73,7 +73,7 @@ class RefusedOptions {
   std::size_t count_ = 0;
 };
 
-class Socket {
+class TCPIP_EXPORT Socket {
  public:
   // Takes over a connected stream socket (TCP or Unix-domain), in blocking or
   // non-blocking mode. SO_RCVTIMEO must not be set, since receive() uses it;

@@ -21,7 +21,7 @@ namespace tcpip {
 
 // Counted since the client or server was made, over all its connections; also
 // what their StreamReader and StreamWriter do.
-struct EndpointStats {
+struct TCPIP_EXPORT EndpointStats {
   // A point on the steady clock.
   using TimePoint = std::chrono::steady_clock::time_point;
 
@@ -64,7 +64,7 @@ struct EndpointStats {
 // One line: "connected, 3 connections, received 1200 bytes in 40 messages (the
 // last 0.3 s ago), sent ...". Numbers of things that went wrong stand in it if
 // they are not 0.
-std::string to_string(const EndpointStats& stats);
+TCPIP_EXPORT std::string to_string(const EndpointStats& stats);
 
 }  // namespace tcpip
 

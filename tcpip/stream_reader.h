@@ -47,7 +47,7 @@ class Receiver;
 struct StreamAccess;
 }  // namespace internal
 
-class StreamReader {
+class TCPIP_EXPORT StreamReader {
  public:
   // Several separators, as {"\r\n", "\n"}. The one that ends first counts; if
   // two end at the same byte, the shorter.

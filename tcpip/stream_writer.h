@@ -30,7 +30,7 @@ class Sender;
 struct StreamAccess;
 }  // namespace internal
 
-class StreamWriter {
+class TCPIP_EXPORT StreamWriter {
  public:
   // Without a connection: every write throws ConnectionError.
   StreamWriter() noexcept;
@@ -127,8 +127,8 @@ class StreamWriter {
 // case. A lost connection or a passed deadline is not an error here; throws
 // CancelledError at a stop. Returns how many bytes were dropped unsent, as
 // StreamWriter::close() does.
-std::size_t close_stream_writer(StreamWriter& writer,
-                                const Wait& wait = kCloseWait);
+TCPIP_EXPORT std::size_t close_stream_writer(StreamWriter& writer,
+                                             const Wait& wait = kCloseWait);
 
 }  // namespace tcpip
 

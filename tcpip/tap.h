@@ -50,7 +50,7 @@ enum class TapEvent {
 };
 
 // What a sink is given. The views are valid during the call only.
-struct TapRecord {
+struct TCPIP_EXPORT TapRecord {
   // What has happened.
   TapEvent event = TapEvent::kReceived;
   // When the bytes were taken from the kernel or given to it.
@@ -72,7 +72,7 @@ struct TapRecord {
   std::uint64_t skipped = 0;
 };
 
-struct TapOptions {
+struct TCPIP_EXPORT TapOptions {
   // The memory in bytes for what the sink has not seen yet; twice that is
   // taken, as it is needed. 1024 to 2^30.
   std::size_t buffer = 1024 * 1024;
@@ -85,7 +85,7 @@ namespace internal {
 class TapLine;
 }
 
-class Tap final {
+class TCPIP_EXPORT Tap final {
  public:
   using Options = TapOptions;
   // What it throws is logged and counted; the next record is given to it all
@@ -134,16 +134,16 @@ class Tap final {
 //
 // "<" is received, ">" is sent. Bytes that are not printable ASCII, and the
 // backslash, are written as in C.
-Tap::Sink text_sink(const std::string& path);
+TCPIP_EXPORT Tap::Sink text_sink(const std::string& path);
 // The same with bytes in hexadecimal and as text, sixteen in a line behind
 // their position in the stream.
-Tap::Sink hex_sink(const std::string& path);
+TCPIP_EXPORT Tap::Sink hex_sink(const std::string& path);
 // A pcapng file for Wireshark and tshark. The packets are made up: each piece
 // of a stream as one TCP segment (or several, if it is long) between the real
 // addresses, with a handshake before and a FIN behind. For a Unix-domain
 // socket the addresses are made up too, in 127.0.0.0/8; a comment on the first
 // packet has the real ones.
-Tap::Sink pcapng_sink(const std::string& path);
+TCPIP_EXPORT Tap::Sink pcapng_sink(const std::string& path);
 
 }  // namespace tcpip
 

@@ -30,7 +30,7 @@ enum class ThreadRole {
 };
 
 // "accept", "reader" and the like.
-std::string_view to_string(ThreadRole role) noexcept;
+TCPIP_EXPORT std::string_view to_string(ThreadRole role) noexcept;
 
 // For setting priority, affinity (realtime.h does that) or another name
 // (pthread_self() is the new thread). An exception from the hook is logged, and
@@ -38,7 +38,7 @@ std::string_view to_string(ThreadRole role) noexcept;
 using ThreadStartHook = std::function<void(ThreadRole role)>;
 
 // Thrown by a required() hook: the thread must not do its work.
-class ThreadStartError final : public Error {
+class TCPIP_EXPORT ThreadStartError final : public Error {
  public:
   using Error::Error;
 };
@@ -51,7 +51,7 @@ class ThreadStartError final : public Error {
 // start(), a ThreadStartError is logged as any other exception.)
 //
 // Throws std::invalid_argument for an empty hook.
-[[nodiscard]] ThreadStartHook required(ThreadStartHook hook);
+[[nodiscard]] TCPIP_EXPORT ThreadStartHook required(ThreadStartHook hook);
 
 }  // namespace tcpip
 

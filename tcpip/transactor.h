@@ -40,7 +40,7 @@ enum class AfterTimeout {
   kDropLateReply
 };
 
-struct TransactorOptions {
+struct TCPIP_EXPORT TransactorOptions {
   // The bytes that end a reply: at least one. Not a part of what transact()
   // returns.
   std::string end = "\r\n";
@@ -48,7 +48,7 @@ struct TransactorOptions {
   AfterTimeout after_timeout = AfterTimeout::kClose;
 };
 
-class Transactor final {
+class TCPIP_EXPORT Transactor final {
  public:
   using Options = TransactorOptions;
 

@@ -10,7 +10,7 @@
 
 namespace tcpip {
 
-class UniqueFd {
+class TCPIP_EXPORT UniqueFd {
  public:
   UniqueFd() noexcept = default;  // holds none
   // Takes over a descriptor; -1 is none.

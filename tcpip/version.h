@@ -29,6 +29,11 @@
 #define TCPIP_VERSION_TEXT_(number) #number
 #define TCPIP_VERSION_TEXT(number) TCPIP_VERSION_TEXT_(number)
 
+// Marks what a shared object with the library in it shows: the classes and
+// functions of the public headers. All else is hidden: the library is compiled
+// with -fvisibility=hidden. See "Shared objects" in ARCHITECTURE.md.
+#define TCPIP_EXPORT __attribute__((visibility("default")))
+
 namespace tcpip {
 
 // "MAJOR.MINOR.PATCH"

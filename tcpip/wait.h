@@ -29,7 +29,7 @@
 namespace tcpip {
 
 // A point on the steady clock, or never.
-class Deadline {
+class TCPIP_EXPORT Deadline {
  public:
   // The clock of all time limits.
   using Clock = std::chrono::steady_clock;
@@ -72,7 +72,7 @@ class Deadline {
   Clock::time_point when_ = Clock::time_point::max();
 };
 
-struct Wait {
+struct TCPIP_EXPORT Wait {
   Deadline deadline;     // when the call gives up
   std::stop_token stop;  // what ends the call, if it is requested
 

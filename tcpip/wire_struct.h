@@ -26,11 +26,13 @@ namespace tcpip {
 
 namespace internal {
 
-void read_struct(StreamReader& reader, std::span<std::byte> out,
-                 const Wait& wait);
-bool try_read_struct(StreamReader& reader, std::span<std::byte> out);
-void write_structs(StreamWriter& writer,
-                   std::span<const std::string_view> parts, const Wait& wait);
+TCPIP_EXPORT void read_struct(StreamReader& reader, std::span<std::byte> out,
+                              const Wait& wait);
+TCPIP_EXPORT bool try_read_struct(StreamReader& reader,
+                                  std::span<std::byte> out);
+TCPIP_EXPORT void write_structs(StreamWriter& writer,
+                                std::span<const std::string_view> parts,
+                                const Wait& wait);
 
 }  // namespace internal
 

@@ -20,7 +20,7 @@ namespace tcpip_testing {
 
 // A place in a source file. As the default of a last parameter, here() is where
 // the function is called.
-struct Caller {
+struct TCPIP_EXPORT Caller {
   const char* file;  // as the compiler was given it
   int line;          // from 1
 
@@ -38,8 +38,8 @@ struct Caller {
 // serves in functions that return something. TearDown() runs as usual. A
 // `catch` of std::exception in between stops the exception, but the test has
 // failed all the same.
-[[noreturn]] void fail_test(const std::string& message,
-                            Caller caller = Caller::here());
+[[noreturn]] TCPIP_EXPORT void fail_test(const std::string& message,
+                                         Caller caller = Caller::here());
 
 }  // namespace tcpip_testing
 

@@ -68,12 +68,12 @@ const tcpip::ConnectionEvent& event_of(const First& /*endpoint*/,
 
 // "connected, connection 1 with 127.0.0.1:4000",
 // "disconnected (peer closed), connection 1 with 127.0.0.1:4000".
-std::string describe(const tcpip::ConnectionEvent& event);
+TCPIP_EXPORT std::string describe(const tcpip::ConnectionEvent& event);
 // "connected 1", "peer closed 1": the reason, and the connection's number.
-std::string summary(const tcpip::ConnectionEvent& event);
+TCPIP_EXPORT std::string summary(const tcpip::ConnectionEvent& event);
 
 // Copies share the events.
-class ConnectionEvents {
+class TCPIP_EXPORT ConnectionEvents {
  public:
   ConnectionEvents();
 

@@ -31,7 +31,7 @@
 
 namespace tcpip_testing {
 
-class Fault {
+class TCPIP_EXPORT Fault {
  public:
   // --- What happens ---
   //
@@ -97,15 +97,15 @@ class Fault {
 };
 
 // "after 100 bytes: stall for 1000 ms".
-std::string to_string(const Fault& fault);
+TCPIP_EXPORT std::string to_string(const Fault& fault);
 
 // Throws std::invalid_argument for a script of which a step is never taken in
 // its place: a condition that is less than one before it, a step behind reset()
 // or drop().
-void check_script(std::span<const Fault> script);
+TCPIP_EXPORT void check_script(std::span<const Fault> script);
 
 // Scripts of steps that are chosen at random, always the same for one seed.
-struct RandomFaults {
+struct TCPIP_EXPORT RandomFaults {
   std::uint64_t seed = 0;  // which scripts
   // Half of the scripts end with cut(), reset() or drop(). If false, none does:
   // whatever is sent arrives.
@@ -114,8 +114,9 @@ struct RandomFaults {
 
 // The script of a proxy's nth connection (from 1) for one direction. All of its
 // steps are taken within the first few thousand bytes.
-std::vector<Fault> random_script(const RandomFaults& random,
-                                 std::uint64_t connection, Direction direction);
+TCPIP_EXPORT std::vector<Fault> random_script(const RandomFaults& random,
+                                              std::uint64_t connection,
+                                              Direction direction);
 
 }  // namespace tcpip_testing
 

@@ -46,7 +46,7 @@ namespace internal {
 class Forwarder;
 }
 
-struct FaultyProxyOptions {
+struct TCPIP_EXPORT FaultyProxyOptions {
   // Where the server listens.
   std::string server_host = std::string(tcpip::kDefaultLocalhost);
   int server_port = 0;
@@ -60,7 +60,7 @@ struct FaultyProxyOptions {
   tcpip::Log log = {};  // gets what goes wrong
 };
 
-class FaultyProxy final {
+class TCPIP_EXPORT FaultyProxy final {
  public:
   using Options = FaultyProxyOptions;
 

@@ -37,19 +37,19 @@ namespace tcpip_testing {
 
 // The open descriptors of this process with what they are ("socket:[1234]").
 // Needs no free descriptor.
-std::map<int, std::string> open_descriptors();
+TCPIP_EXPORT std::map<int, std::string> open_descriptors();
 // The threads of this process, by their ids, with their names, and how many
 // there are. Need a free descriptor: throw std::system_error (EMFILE) if there
 // is none.
-std::map<pid_t, std::string> running_threads();
-int count_threads();
+TCPIP_EXPORT std::map<pid_t, std::string> running_threads();
+TCPIP_EXPORT int count_threads();
 
 // What threads and descriptors on their way out get: one that was joined may be
 // listed for a moment.
 inline constexpr std::chrono::seconds kLeakPatience{5};
 
 // What was open and running when it was made.
-class LeakSnapshot {
+class TCPIP_EXPORT LeakSnapshot {
  public:
   LeakSnapshot();
 
@@ -79,7 +79,7 @@ class LeakSnapshot {
 
 // From here to the end of the scope. A failure is not fatal and is reported at
 // the line where this object was made.
-class ScopedLeakGuard {
+class TCPIP_EXPORT ScopedLeakGuard {
  public:
   // `patience` is how long threads and descriptors may take to go.
   explicit ScopedLeakGuard(std::chrono::milliseconds patience = kLeakPatience,
@@ -97,7 +97,7 @@ class ScopedLeakGuard {
 
 // From the start of each test to its end, fixture and all:
 //   testing::UnitTest::GetInstance()->listeners().Append(new LeakGuard);
-class LeakGuard : public testing::EmptyTestEventListener {
+class TCPIP_EXPORT LeakGuard : public testing::EmptyTestEventListener {
  public:
   // As ScopedLeakGuard's.
   explicit LeakGuard(std::chrono::milliseconds patience = kLeakPatience)

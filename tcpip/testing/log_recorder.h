@@ -29,14 +29,14 @@ template <class T>
 class WaitableQueue;
 }
 
-struct LogLine {
+struct TCPIP_EXPORT LogLine {
   tcpip::LogLevel level;  // of the message
   std::string name;       // the log's
   std::string message;    // without the end of the line
 };
 
 // Copies share the lines.
-class LogRecorder {
+class TCPIP_EXPORT LogRecorder {
  public:
   LogRecorder();
 

@@ -28,11 +28,11 @@ enum class Transport {
   kIpv6   // TCP over ::1
 };
 // "Unix", "IPv4", "IPv6".
-const char* name_of(Transport transport);
-std::ostream& operator<<(std::ostream& out, Transport transport);
+TCPIP_EXPORT const char* name_of(Transport transport);
+TCPIP_EXPORT std::ostream& operator<<(std::ostream& out, Transport transport);
 
 // The two ends of one connection.
-struct ConnectionPair {
+struct TCPIP_EXPORT ConnectionPair {
   tcpip::Streams first;   // one end
   tcpip::Streams second;  // the other
 };
@@ -41,8 +41,9 @@ struct ConnectionPair {
 // is that of both readers. Throws std::invalid_argument if it is 0;
 // tcpip::Error if there can be no such pair (EADDRNOTAVAIL on a machine without
 // IPv6).
-ConnectionPair connection_pair(Transport transport = Transport::kIpv4,
-                               std::size_t limit = tcpip::kDefaultLimit);
+TCPIP_EXPORT ConnectionPair
+connection_pair(Transport transport = Transport::kIpv4,
+                std::size_t limit = tcpip::kDefaultLimit);
 
 }  // namespace tcpip_testing
 

@@ -100,7 +100,7 @@ inline std::string host_given(const std::optional<std::string>& host) {
 
 template <class Server,
           class Options = typename internal::OptionsOf<Server>::Type>
-class BaseOneClientServerTestCase : public ::testing::Test {
+class TCPIP_EXPORT BaseOneClientServerTestCase : public ::testing::Test {
   static_assert(TestableServer<Server>,
                 "The server needs start(), port(), connected() and close(); "
                 "see TestableServer.");

@@ -35,14 +35,14 @@ namespace internal {
 class Forwarder;
 }
 
-struct RecorderOptions {
+struct TCPIP_EXPORT RecorderOptions {
   // Where the server listens.
   std::string server_host = std::string(tcpip::kDefaultLocalhost);
   int server_port = 0;
   tcpip::Log log = {};  // gets what goes wrong
 };
 
-class Recorder final {
+class TCPIP_EXPORT Recorder final {
  public:
   using Options = RecorderOptions;
 

@@ -32,7 +32,7 @@
 
 namespace tcpip_testing {
 
-struct Recording {
+struct TCPIP_EXPORT Recording {
   struct Piece {
     Direction direction = Direction::kToServer;
     // Since the beginning of the connection.
@@ -66,7 +66,7 @@ struct Recording {
 };
 
 // Bytes in the form that a recording has them in, without the quotes.
-std::string escaped(std::string_view bytes);
+TCPIP_EXPORT std::string escaped(std::string_view bytes);
 
 }  // namespace tcpip_testing
 

@@ -35,7 +35,7 @@ namespace tcpip_testing {
 
 // The client has sent something else than in the recording. what() shows the
 // place and both texts, escaped as in a recording.
-class ReplayMismatch final : public std::runtime_error {
+class TCPIP_EXPORT ReplayMismatch final : public std::runtime_error {
  public:
   // For ReplayServer.
   ReplayMismatch(std::uint64_t offset, std::string expected, std::string got,
@@ -65,12 +65,12 @@ enum class ReplayTiming {
   kRecorded
 };
 
-struct ReplayServerOptions {
+struct TCPIP_EXPORT ReplayServerOptions {
   Recording recording = {};                     // what is played
   ReplayTiming timing = ReplayTiming::kAtOnce;  // and how fast
 };
 
-class ReplayServer final {
+class TCPIP_EXPORT ReplayServer final {
  public:
   using Options = ReplayServerOptions;
 

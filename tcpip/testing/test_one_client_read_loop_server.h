@@ -36,7 +36,7 @@ template <class T>
 class WaitableQueue;
 }
 
-class TestOneClientReadLoopServer final {
+class TCPIP_EXPORT TestOneClientReadLoopServer final {
  public:
   using Options = tcpip::ServerOptions;
 

@@ -10,7 +10,8 @@ version, and the #include lines of the public headers. It prints one fault a lin
 - a version other than that of tcpip/version.h;
 - a public header whose first #include is not tcpip/version.h; one that has calls
   that wait (it includes tcpip/wait.h) and does not bring error.h; one that
-  tcpip/tcpip.h does not include.
+  tcpip/tcpip.h does not include;
+- a class or function of a public header that is not marked TCPIP_EXPORT.
 
 Ends with status 1 if it has printed anything.
 """
@@ -120,6 +121,53 @@ def headers(root, libraries):
     wanted = set(libraries["//tcpip:tcpip"].hdrs) - {umbrella}
     for path in sorted(wanted - set(includes[umbrella])):
         yield "{}: lacks {}".format(umbrella, path)
+    yield from exports(root, public)
+
+
+def declarations(text):
+    """What a header declares in a namespace: line, namespace, text up to { or ;."""
+    text = re.sub(r"//.*", "", text)
+    text = re.sub(r"^#.*(?:\\\n.*)*", lambda m: "\n" * m.group().count("\n"), text,
+                  flags=re.M)
+    spaces, parentheses, braces, head = [], 0, 0, ""
+    for i, c in enumerate(text):
+        parentheses += (c == "(") - (c == ")")
+        if parentheses > 0 or c not in "{};":
+            head += c if braces == 0 else ""
+        elif c == "}":
+            if braces > 0:
+                braces -= 1
+            elif spaces:
+                spaces.pop()
+            head = ""
+        elif braces > 0:
+            braces += c == "{"
+        else:
+            name = re.match(r"\s*(?:inline )?namespace([\w: ]*)$", head)
+            if c == "{" and name:
+                spaces.append(name.group(1).strip())
+            else:
+                if head.strip():
+                    yield (text.count("\n", 0, i) + 1, "::".join(spaces),
+                           " ".join(head.split()) + c)
+                braces += c == "{"
+            head = ""
+
+
+# Compiled by the user, or nothing to call.
+UNMARKED = re.compile(
+    r"(using|inline|constexpr|enum|static_assert|extern template)\b"
+    r"|template <.*> (?!(class|struct) \w+ )"
+    r"|(template <.*> )?(class|struct) ([\w:]+;|std::|[\w]+::)")
+
+
+def exports(root, paths):
+    for path in sorted(paths):
+        for line, space, code in declarations(read(root, path)):
+            if not space.startswith("tcpip") or "internal" in space:
+                continue
+            if not UNMARKED.match(code) and "TCPIP_EXPORT" not in code:
+                yield "{}:{}: not TCPIP_EXPORT: {}".format(path, line, code)
 
 
 def check(root):

@@ -117,6 +117,24 @@ TEST_F(BuildFilesTest, APublicHeaderThatBringsTooLittleIsNoticed) {
             "tcpip/tcpip.h: lacks tcpip/tap.h\n");
 }
 
+TEST_F(BuildFilesTest, AnUnmarkedPublicNameIsNoticed) {
+  const std::pair<const char*, const char*> names[] = {
+      {"tcpip/tap.h", "class Tap final"},
+      {"tcpip/log.h", "std::string_view to_string(LogLevel level)"},
+      {"tcpip/frame_dispatcher.h", "struct NoBody"},
+      {"tcpip/testing/fault.h", "class Fault"}};
+  for (const auto& [file, name] : names) {
+    std::string marked = name;
+    const auto at = marked.starts_with("std::") ? 0 : marked.find(' ') + 1;
+    marked.insert(at, "TCPIP_EXPORT ");
+    const std::string output = complaint(file, marked, name);
+    EXPECT_EQ(output.find(std::string(file) + ":"), 0U) << output;
+    EXPECT_NE(output.find(std::string(": not TCPIP_EXPORT: ")), output.npos)
+        << output;
+    EXPECT_EQ(output.find('\n'), output.size() - 1) << output;
+  }
+}
+
 TEST(PublicHeaderTest, SaysFirstThatItNeedsCpp20) {
   for (const char* header : {"client.h", "tcpip.h"}) {
     const Outcome outcome =
