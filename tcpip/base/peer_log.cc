@@ -13,6 +13,9 @@ namespace {
 
 RateLimit::TimePoint now() { return std::chrono::steady_clock::now(); }
 
+// Whose time stamp is right, to the reader of a log.
+constexpr std::chrono::milliseconds kJustNow{100};
+
 // A client that is served, and what comes of it, is worth a line of its own.
 constexpr int kServedBurst = 10;
 
@@ -44,13 +47,15 @@ void PeerLog::write_text(PeerLine kind, LogLevel level, std::string text) {
   {
     const MutexLock lock(mutex_);
     Kind& its = kinds_[static_cast<std::size_t>(kind)];
-    count = its.limit.take(now());
+    const RateLimit::TimePoint at = now();
+    count = its.limit.take(at);
     if (count == 0) {
       its.level = level;
       its.text.swap(text);
+      its.at = at;
     }
   }
-  if (count > 0) write_counted(level, text, count);
+  if (count > 0) write_counted(level, std::move(text), count);
 }
 
 template <class Take>
@@ -59,6 +64,7 @@ Deadline PeerLog::write_held(Take take) {
     std::uint64_t count = 0;
     LogLevel level{};
     std::string text = {};
+    RateLimit::TimePoint at{};
   };
   std::array<Due, kPeerLines> all;
   Deadline next;
@@ -70,12 +76,17 @@ Deadline PeerLog::write_held(Take take) {
       if (all[i].count > 0) {
         all[i].level = kind.level;
         all[i].text.swap(kind.text);
+        all[i].at = kind.at;
       }
       next = std::min(next, kind.limit.due());
     }
   }
-  for (const Due& due : all) {
-    if (due.count > 0) write_counted(due.level, due.text, due.count);
+  for (Due& due : all) {
+    if (due.count == 0) continue;
+    // Other lines may have come between: it must not seem to follow them.
+    const std::chrono::duration<double> age = now() - due.at;
+    if (age >= kJustNow) due.text += fmt::format(", {:.1f} s ago", age.count());
+    write_counted(due.level, std::move(due.text), due.count);
   }
   return next;
 }
@@ -89,14 +100,12 @@ void PeerLog::write_rest() {
   write_held([](RateLimit& limit) { return limit.take_all_held(); });
 }
 
-void PeerLog::write_counted(LogLevel level, const std::string& text,
+void PeerLog::write_counted(LogLevel level, std::string text,
                             std::uint64_t count) const {
-  if (count == 1) {
-    log_.write(level, text);
-  } else {
-    log_.write(level, fmt::format("{} ({} times since the last such line)",
-                                  text, count));
+  if (count > 1) {
+    text += fmt::format(" ({} times since the last such line)", count);
   }
+  log_.write(level, text);
 }
 
 }  // namespace tcpip::internal

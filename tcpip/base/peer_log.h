@@ -3,10 +3,11 @@
 //
 // Of each kind the first line is written at once (or the first ten, where each
 // tells of a client that was served); then at most one a second, with the text
-// of the last event and the number of events that it stands for:
+// of the last event, how long ago that was, and the number of events that it
+// stands for, all in one line:
 //
-//   rejecting the connection from 10.0.0.7:40123: a client is already connected
-//   (7311 times since the last such line)      <- in one line
+//   rejecting the connection from 10.0.0.7:40123: a client is already
+//   connected, 0.9 s ago (7311 times since the last such line)
 //
 // Threads: every member may be called from any thread. The sink runs in the
 // calling thread, never under a lock.
@@ -75,13 +76,15 @@ class PeerLog {
   struct Kind {
     RateLimit limit{kInterval};
     LogLevel level = LogLevel::kInfo;
-    std::string text = {};  // of the last event that is held back
+    // Of the last event that is held back.
+    std::string text = {};
+    RateLimit::TimePoint at{};
   };
 
   // `take` says of a limit how many events may be told of now.
   template <class Take>
   Deadline write_held(Take take) TCPIP_EXCLUDES(mutex_);
-  void write_counted(LogLevel level, const std::string& text,
+  void write_counted(LogLevel level, std::string text,
                      std::uint64_t count) const;
 
   const Log log_;

@@ -19,6 +19,19 @@ namespace {
 // How a call of the handler has ended.
 enum class Outcome { kReturned, kLost, kFailed };
 
+// A peer that ends its messages otherwise than we expect, and closes, would
+// leave no trace.
+void log_unfinished(const ConnectionError& end, EndpointCore& core,
+                    const Link& link) noexcept {
+  const auto* const cut = dynamic_cast<const IncompleteReadError*>(&end);
+  if (cut == nullptr || cut->partial().empty()) return;
+  core.peer_log().write(PeerLine::kUnreadDropped, LogLevel::kWarning, [&] {
+    return fmt::format(
+        "an unfinished message from {} is dropped; bytes of it that came: {}",
+        link.record->peer.to_string(), cut->partial().size());
+  });
+}
+
 // Calls the handler. Logs what it throws, unless the end of the connection or
 // of the server explains that.
 Outcome call(const ReadLoop::Handler& handler, EndpointCore& core,
@@ -41,7 +54,10 @@ Outcome call(const ReadLoop::Handler& handler, EndpointCore& core,
   } catch (const CancelledError& e) {
     if (!is_explained()) log_failure(": ", what_of(e));
   } catch (const ConnectionError& e) {
-    if (is_explained()) return Outcome::kLost;
+    if (is_explained()) {
+      log_unfinished(e, core, link);
+      return Outcome::kLost;
+    }
     log_failure(": ", what_of(e));
   } catch (const std::exception& e) {
     log_failure(": ", what_of(e));

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <cstdio>
 #include <string>
 #include <thread>
 #include <vector>
@@ -37,7 +39,7 @@ TEST(PeerLog, TellsHowManyWereHeldBackWithTheTextOfTheLast) {
   log.write_rest();
   EXPECT_EQ(told(lines, "rejecting"), 1000u) << lines.text();
   const std::string last = lines.values().back().message;
-  EXPECT_TRUE(last.starts_with("rejecting 1000 (")) << last;
+  EXPECT_TRUE(last.starts_with("rejecting 1000")) << last;
   EXPECT_EQ(lines.values().back().level, LogLevel::kWarning);
 }
 
@@ -49,7 +51,32 @@ TEST(PeerLog, WritesWhatWasHeldBackWhenItIsDue) {
   turn_away(log, 2);
   EXPECT_FALSE(log.write_due().is_never());
   EXPECT_TRUE(wait_until([&] { return log.write_due().is_never(); }));
-  EXPECT_EQ(lines.text(), "rejecting 1\nrejecting 2\n");
+  // What is logged in between does not seem to come before it.
+  const std::string text = lines.text();
+  EXPECT_TRUE(text.starts_with("rejecting 1\nrejecting 2, ")) << text;
+  EXPECT_TRUE(text.ends_with(" s ago\n")) << text;
+}
+
+TEST(PeerLog, SaysOfALineThatWasHeldBackHowLongAgoItWas) {
+  const LogRecorder lines;
+  PeerLog log(lines.log());
+  turn_away(log, 1);
+  turn_away(log, 2);
+  const auto held_at = std::chrono::steady_clock::now();
+  turn_away(log, 3);
+  EXPECT_TRUE(wait_until([&] { return log.write_due().is_never(); }));
+  const std::chrono::duration<double> at_most =
+      std::chrono::steady_clock::now() - held_at;
+  const std::string last = lines.values().back().message;
+  double age = 0;
+  int count = 0;
+  ASSERT_EQ(std::sscanf(last.c_str(), "rejecting 3, %lf s ago (%d times", &age,
+                        &count),
+            2)
+      << last;
+  EXPECT_EQ(count, 2);
+  EXPECT_GT(age, 0.5);
+  EXPECT_LE(age, at_most.count() + 0.1);
 }
 
 TEST(PeerLog, CountsEachKindForItself) {
