@@ -937,14 +937,7 @@ async def drown(monitor, server, recording):
     await within(writer.drain())
     writer.write(b"last\r\n")
 
-    async def is_recorded():
-        while True:
-            with open(recording, "rb") as file:
-                if b"last" in file.read()[-20:]:
-                    return
-            await asyncio.sleep(0.01)
-
-    await within(is_recorded())
+    await until_recorded(recording, b"last")
     monitor.send_signal(signal.SIGINT)
     loop = asyncio.get_running_loop()
     status = await loop.run_in_executor(None, monitor.wait, PATIENCE)
@@ -952,6 +945,142 @@ async def drown(monitor, server, recording):
     writer.close()
     with open(recording, "rb") as file:
         check(file.read().count(b"x") == size, "the recording is not complete")
+
+
+@case
+async def resizing_does_not_lose_what_waits_for_a_pipe(folder):
+    recording = folder + "/recording"
+    server = await Server.start()
+    monitor = subprocess.Popen(
+        [MONITOR, server.port, "--record", recording],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        _, writer = await server.client()
+        writer.write(b"".join(b"line %06d\r\n" % n for n in range(20000)))
+        await until_recorded(recording, b"line 019999")
+        monitor.send_signal(signal.SIGWINCH)
+        writer.close()
+        loop = asyncio.get_running_loop()
+        shown = await within(loop.run_in_executor(None, monitor.stdout.read))
+        count = shown.count(b"< line ")
+        check(count == 20000, f"{count} lines shown")
+        check(monitor.wait(PATIENCE) == 0, f"status {monitor.returncode}")
+    finally:
+        monitor.kill()
+        monitor.wait()
+        monitor.stdout.close()
+
+
+@case
+async def full_disk_behind_the_output_does_not_end_the_proxy(folder):
+    server = await Server.start()
+    with socket.create_server((HOST, 0)) as free:
+        port = free.getsockname()[1]
+    with open("/dev/full", "w") as full:
+        monitor = await asyncio.create_subprocess_exec(
+            MONITOR, "--listen", str(port), "--connect", server.port,
+            stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
+        )
+    RUNNING.append(monitor)
+    said = await within(monitor.stderr.readline())
+    check(b"the standard output: No space left on device" in said, f"{said}")
+    reader, writer = await asyncio.open_connection(HOST, port)
+    from_client, to_client = await server.client()
+    for _ in range(3):
+        writer.write(b"question\r\n")
+        check(await within(from_client.readline()) == b"question\r\n", "question")
+        to_client.write(b"answer\r\n")
+        check(await within(reader.readline()) == b"answer\r\n", "answer")
+    monitor.send_signal(signal.SIGINT)
+    check(await within(monitor.wait()) == 4, f"status {monitor.returncode}")
+    writer.close()
+    to_client.close()
+
+
+@case
+async def standard_descriptors_may_be_closed(folder):
+    server = await Server.start()
+    replay = folder + "/replay"
+    with open(replay, "w", encoding="utf-8") as file:
+        file.write('tcpip recording 1\n0.5 > "a\\r\\n"\n')
+    for number, closed in enumerate(("<&-", ">&-", "<&- >&-", "<&- >&- 2>&-")):
+        recording = f"{folder}/recording{number}"
+        shell = await asyncio.create_subprocess_shell(
+            f"exec '{MONITOR}' {server.port} --linger 0.1 --record {recording} "
+            + ("" if "<" in closed else "</dev/null ") + closed,
+            stdout=subprocess.DEVNULL,
+        )
+        RUNNING.append(shell)
+        _, writer = await server.client()
+        writer.write(b"hello\r\n")
+        check(await within(shell.wait()) == 0, f"{closed}: status {shell.returncode}")
+        writer.close()
+        with open(recording, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        check(lines[0] == "tcpip recording 1", f"{closed}: {lines}")
+        check(all(re.match(r"[#\d]", line) for line in lines[1:]), f"{closed}: {lines}")
+        shell = await asyncio.create_subprocess_shell(
+            f"exec '{MONITOR}' --replay {replay} {closed}", stdout=subprocess.DEVNULL
+        )
+        RUNNING.append(shell)
+        check(await within(shell.wait()) == 0, f"{closed}: replay")
+
+
+async def until_recorded(recording, text):
+    async def wait():
+        while True:
+            with open(recording, "rb") as file:
+                if text in file.read():
+                    return
+            await asyncio.sleep(0.01)
+
+    await within(wait())
+
+
+@case
+async def signals_end_it_though_the_terminal_stands_still(folder):
+    server = await Server.start()
+    for number, (key, signal_) in enumerate(
+        (("\x13", signal.SIGTERM), ("", signal.SIGHUP), ("", signal.SIGINT))
+    ):
+        recording = f"{folder}/recording{number}"
+        monitor = await Terminal.start(server.port, "--record", recording)
+        _, writer = await server.client()
+        await monitor.until("connected to")
+        if key:
+            monitor.type(key)  # Ctrl-S
+        else:
+            asyncio.get_running_loop().remove_reader(monitor.master)
+        writer.write(b"".join(b"line %06d\r\n" % n for n in range(20000)))
+        await until_recorded(recording, b"line 019999")
+        monitor.process.send_signal(signal_)
+        await monitor.ended()
+        writer.close()
+
+
+@case
+async def ctrl_c_does_not_show_all_that_waits(folder):
+    recording = folder + "/recording"
+    server = await Server.start()
+    monitor = await Terminal.start(server.port, "--record", recording)
+    _, writer = await server.client()
+    await monitor.until("connected to")
+    loop = asyncio.get_running_loop()
+    loop.remove_reader(monitor.master)
+    writer.write(b"".join(b"line %06d\r\n" % n for n in range(60000)))
+    await until_recorded(recording, b"line 059999")
+    monitor.type("\x03")
+
+    def read_slowly():  # as a person's terminal far away does
+        monitor.add(os.read(monitor.master, 1024))
+
+    loop.add_reader(monitor.master, read_slowly)
+    await monitor.until("not all that has passed is shown")
+    await monitor.ended()
+    check("line 059999" not in monitor.all, "all was shown")
+    writer.close()
 
 
 @case

@@ -76,6 +76,11 @@ constexpr const char* kCases[] = {
     "proxy_without_a_server_turns_the_client_away",
     "full_disk_does_not_end_the_exchange",
     "nobody_reads_what_it_writes",
+    "resizing_does_not_lose_what_waits_for_a_pipe",
+    "full_disk_behind_the_output_does_not_end_the_proxy",
+    "standard_descriptors_may_be_closed",
+    "signals_end_it_though_the_terminal_stands_still",
+    "ctrl_c_does_not_show_all_that_waits",
     "recording_is_not_overwritten",
 };
 

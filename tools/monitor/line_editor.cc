@@ -105,7 +105,6 @@ class LineEditor final : public Input {
       if (!history_file_.empty()) {
         ::history(history_, &event, H_SAVE, history_file_.c_str());
       }
-      hide();
       stop_editing();
     }
     if (history_ != nullptr) ::history_end(history_);

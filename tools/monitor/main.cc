@@ -1,6 +1,9 @@
 // tcpip-monitor: shows what passes over a TCP connection. `--help` says how.
 #include "tcpip/version.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -19,9 +22,18 @@ int print(std::string_view text) {
   return tcpip_monitor::kExitFile;
 }
 
+// Else a socket or a recording would become the standard output.
+void open_standard_descriptors() {
+  for (int fd = 0; fd <= STDERR_FILENO && fd >= 0;) {
+    fd = ::open("/dev/null", O_RDWR);
+    if (fd > STDERR_FILENO) ::close(fd);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
+  open_standard_descriptors();
   const tcpip_monitor::Options options =
       tcpip_monitor::parse_options({argv + 1, argv + argc});
   if (options.help) return print(tcpip_monitor::help_text());

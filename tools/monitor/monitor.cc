@@ -60,6 +60,12 @@ int complain(int status, std::string_view what) {
   return status;
 }
 
+int complain_of_output(int error) {
+  return complain(kExitFile, "the standard output: " +
+                                 std::generic_category().message(error) +
+                                 "; nothing more is shown");
+}
+
 // "01 02 ff", blanks or not. std::nullopt if it is something else.
 std::optional<std::string> bytes_of_hex(std::string_view text) {
   std::string bytes;
@@ -105,7 +111,10 @@ class Monitor {
   };
   Ready poll(bool with_input);
   int next_timeout() const;
+  // Also while the output stands still: what needs the terminal waits.
+  void take_signals();
   void act_on_signals();
+  bool has_to_act() const { return is_resized_ || is_to_stop_; }
   void read_input();
   void act_on(const std::string& line);
   void command(std::string_view text);
@@ -142,6 +151,9 @@ class Monitor {
   int status_ = kExitAsAsked;
   bool is_ending_ = false;
   bool is_hurried_ = false;  // a second Ctrl-C
+  bool is_resized_ = false;  // the terminal
+  bool is_to_stop_ = false;  // Ctrl-Z
+  bool has_told_of_output_ = false;
   bool is_connected_ = false;
   std::uint64_t connections_ = 0;
   bool replay_is_over_ = false;
@@ -158,7 +170,7 @@ Monitor::Monitor(const Options& options)
     : options_(options),
       edits_(can_edit() && may_read_input()),
       signals_(edits_),
-      output_(signals_.fd()),
+      output_(signals_.fd(), [this] { take_signals(); }),
       view_(options.view, has_color(options.color)),
       session_(options, queue_,
                {.begun =
@@ -218,7 +230,7 @@ int Monitor::run() {
 void Monitor::wait() {
   // While a line waits, the next ones wait where they come from.
   const Ready ready = poll(input_ && !input_->has_ended() && !pending_);
-  if (ready.signal) act_on_signals();
+  act_on_signals();
   queue_.run_pending();
   if (pending_ && !is_ending_) send(*std::exchange(pending_, std::nullopt));
   if (ready.input) input_->read();
@@ -234,7 +246,7 @@ bool Monitor::wait_for_key() {
     queue_.run_pending();
     tick();
     flush();
-    if (is_ending_) return false;
+    if (is_ending_ || has_to_act()) return false;
     if (ready.input) return true;
   }
 }
@@ -248,6 +260,7 @@ Monitor::Ready Monitor::poll(bool with_input) {
 }
 
 int Monitor::next_timeout() const {
+  if (has_to_act()) return 0;
   std::chrono::milliseconds wait = 1h;
   const auto until = [&wait](auto left) {
     wait = std::clamp(std::chrono::ceil<std::chrono::milliseconds>(left), 0ms,
@@ -260,24 +273,35 @@ int Monitor::next_timeout() const {
   return static_cast<int>(wait.count());
 }
 
-void Monitor::act_on_signals() {
+void Monitor::take_signals() {
   while (const std::optional<int> number = signals_.take()) {
     switch (*number) {
       case SIGWINCH:
-        if (input_) input_->resize();
+        is_resized_ = true;
         break;
       case SIGTSTP:
-        if (input_) {
-          input_->hide();
-          input_->suspend();
-        }
-        ::raise(SIGSTOP);
-        if (input_) input_->resume();
+        is_to_stop_ = true;
         break;
       default:
         is_hurried_ = is_ending_;
         is_ending_ = true;
+        output_.end_soon();
     }
+  }
+}
+
+void Monitor::act_on_signals() {
+  take_signals();
+  if (std::exchange(is_resized_, false) && input_ && output_.wait()) {
+    input_->resize();
+  }
+  if (std::exchange(is_to_stop_, false)) {
+    if (input_) {
+      if (output_.wait()) input_->hide();
+      input_->suspend();
+    }
+    ::raise(SIGSTOP);
+    if (input_) input_->resume();
   }
 }
 
@@ -383,22 +407,33 @@ void Monitor::tick() {
 void Monitor::flush() {
   const std::string text = view_.take();
   if (text.empty()) return;
-  if (input_) input_->hide();
+  // libedit's own writes would wait where ours do not.
+  if (input_ && output_.wait()) input_->hide();
   output_.write(text);
-  if (input_ && !is_ending_) input_->show();
+  if (input_ && !is_ending_ && output_.wait()) input_->show();
   if (!output_.is_open()) is_ending_ = true;
+  if (output_.error() != 0 && !std::exchange(has_told_of_output_, true)) {
+    const int status = complain_of_output(output_.error());
+    if (status_ == kExitAsAsked) status_ = status;
+  }
 }
 
 void Monitor::finish() {
   deliver();
   if (input_) {
-    input_->hide();
+    if (output_.wait()) input_->hide();
     input_->suspend();
     input_ = nullptr;  // the terminal is as it was
   }
   session_.close();
   while (!queue_.empty()) queue_.run_pending();
   view_.end(system_clock::now());
+  flush();
+  if (output_.has_given_up()) {
+    output_.end_soon();  // once more, for these
+    output_.write("\n");
+    remark("not all that has passed is shown");
+  }
   if (connections_ > 0 && (is_output_terminal() || options_.status)) {
     show_totals();
   }
@@ -543,7 +578,15 @@ int show_recording(const Options& options) {
   using tcpip_testing::Recording;
   const Recording recording = Recording::load(options.replay);
   Signals signals(false);
-  Output output(signals.fd());
+  bool has_ended = false;
+  std::optional<Output> output;
+  output.emplace(signals.fd(), [&] {
+    while (const std::optional<int> signal = signals.take()) {
+      if (*signal == SIGWINCH) continue;
+      has_ended = true;
+      output->end_soon();
+    }
+  });
   // A recording does not know what time it was.
   ViewOptions view_options = options.view;
   if (view_options.time != TimeStyle::kNone) {
@@ -569,13 +612,13 @@ int show_recording(const Options& options) {
                  .position = position});
       position += piece.bytes.size();
     }
-    output.write(view.take());
-    if (!output.is_open()) return kExitAsAsked;
-    const std::optional<int> signal = signals.take();
-    if (signal && *signal != SIGWINCH) return kExitAsAsked;
+    output->write(view.take());
+    if (has_ended || !output->is_open()) return kExitAsAsked;
+    if (output->error() != 0) return complain_of_output(output->error());
   }
   view.end(time);
-  output.write(view.take());
+  output->write(view.take());
+  if (output->error() != 0) return complain_of_output(output->error());
   return kExitAsAsked;
 }
 

@@ -1,5 +1,6 @@
 #include "tools/monitor/terminal.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <termios.h>
@@ -8,8 +9,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdlib>
+#include <functional>
+#include <utility>
 
 namespace tcpip_monitor {
 namespace {
@@ -49,33 +53,57 @@ TerminalGuard::~TerminalGuard() {
   is_saved = false;
 }
 
-// Pieces that a pipe takes as a whole when poll() says that it takes any.
+Output::Output(int signal_fd, std::function<void()> on_signal)
+    : signal_fd_(signal_fd),
+      on_signal_(std::move(on_signal)),
+      is_terminal_(is_output_terminal()),
+      own_(is_terminal_ ? ::open("/proc/self/fd/1",
+                                 O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
+                        : -1),
+      fd_(own_ ? own_.get() : STDOUT_FILENO) {}
+
 void Output::write(std::string_view text) {
+  // A pipe takes as much as a whole when poll() says that it takes any.
   constexpr std::size_t kPiece = 4096;
-  while (!text.empty() && is_open_ && wait_writable()) {
+  while (!text.empty() && wait()) {
     const ::ssize_t n =
-        ::write(STDOUT_FILENO, text.data(), std::min(text.size(), kPiece));
+        ::write(fd_, text.data(), std::min(text.size(), kPiece));
     if (n >= 0) {
       text.remove_prefix(static_cast<std::size_t>(n));
+      if (limit_ && !is_terminal_) end_soon();
+    } else if (errno == EPIPE || errno == EIO) {  // SIGPIPE is ignored
+      is_open_ = false;
     } else if (errno != EINTR && errno != EAGAIN) {
-      is_open_ = false;  // SIGPIPE is ignored: EPIPE
+      error_ = errno;
     }
   }
 }
 
-bool Output::wait_writable() {
-  constexpr int kPatience = 500;  // ms, behind the interrupt
-  std::array<::pollfd, 2> fds{
-      {{STDOUT_FILENO, POLLOUT, 0}, {interrupt_fd_, POLLIN, 0}}};
-  if (gives_up_) return ::poll(fds.data(), 1, 0) > 0;
-  for (;;) {
-    const int ready = ::poll(fds.data(), 2, -1);
+bool Output::wait() {
+  while (is_open_ && error_ == 0) {
+    int left = -1;
+    if (limit_) {
+      left = static_cast<int>(
+          std::max(std::chrono::ceil<std::chrono::milliseconds>(
+                       *limit_ - std::chrono::steady_clock::now()),
+                   std::chrono::milliseconds(0))
+              .count());
+      if (left == 0) {
+        has_given_up_ = true;
+        return false;
+      }
+    }
+    std::array<::pollfd, 2> fds{{{fd_, POLLOUT, 0}, {signal_fd_, POLLIN, 0}}};
+    ::poll(fds.data(), fds.size(), left);
+    if (fds[1].revents != 0) on_signal_();
     if (fds[0].revents != 0) return true;
-    if (ready > 0) break;
   }
-  if (::poll(fds.data(), 1, kPatience) > 0) return true;
-  gives_up_ = true;
   return false;
+}
+
+void Output::end_soon() {
+  constexpr std::chrono::milliseconds kPatience{500};
+  limit_ = std::chrono::steady_clock::now() + kPatience;
 }
 
 void PlainInput::read() {

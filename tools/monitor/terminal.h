@@ -5,9 +5,13 @@
 #ifndef TOOLS_MONITOR_TERMINAL_H_
 #define TOOLS_MONITOR_TERMINAL_H_
 
+#include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "tcpip/unique_fd.h"
 
 namespace tcpip_monitor {
 
@@ -22,24 +26,45 @@ class TerminalGuard {
   TerminalGuard& operator=(const TerminalGuard&) = delete;
 };
 
-// Writes to the standard output.
+// Writes to the standard output, which may stand still: a pipe that nobody
+// reads, a terminal after Ctrl-S.
 class Output {
  public:
-  // A write that has to wait gives up soon after `interrupt_fd` has become
-  // readable: so Ctrl-C ends the monitor though nobody reads what it writes.
-  explicit Output(int interrupt_fd) : interrupt_fd_(interrupt_fd) {}
+  // Calls `on_signal` when `signal_fd` is readable while it waits; it may call
+  // end_soon().
+  Output(int signal_fd, std::function<void()> on_signal);
 
-  // All of it, unless nobody reads it any more.
+  // All of it, unless it gives up.
   void write(std::string_view text);
-  // False once the reader has gone (`| head`) or a write has failed.
+  // Waits until something can be written. False if it gives up.
+  bool wait();
+  // From now on it gives up soon: where a person waits for the end, half a
+  // second from now; where a program reads, when that takes nothing for so
+  // long.
+  void end_soon();
+
+  // False once the reader has gone (`| head`).
   bool is_open() const { return is_open_; }
+  // The errno of a write that has failed otherwise (a full disk); else 0.
+  // Nothing is written after it.
+  int error() const { return error_; }
+  // True if not all was written, because it gave up.
+  bool has_given_up() const { return has_given_up_; }
 
  private:
-  bool wait_writable();
+  using TimePoint = std::chrono::steady_clock::time_point;
 
-  const int interrupt_fd_;
+  const int signal_fd_;
+  const std::function<void()> on_signal_;
+  const bool is_terminal_;
+  // The same terminal, but a write to it does not wait. To make the standard
+  // output itself so would change it for the shell, too.
+  const tcpip::UniqueFd own_;
+  const int fd_;
+  std::optional<TimePoint> limit_;
   bool is_open_ = true;
-  bool gives_up_ = false;
+  int error_ = 0;
+  bool has_given_up_ = false;
 };
 
 // Lines that are typed or come through a pipe.
