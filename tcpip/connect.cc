@@ -35,7 +35,7 @@ using internal::Interrupt;
 constexpr std::chrono::milliseconds kAttemptDelay{250};
 // How often one looks whether a Unix-domain server whose queue is full has
 // room: there is no poll() for that.
-constexpr std::chrono::milliseconds kLookAgain{10};
+constexpr std::chrono::milliseconds kLookForRoom{10};
 // How often one attempt calls connect().
 constexpr int kMaxConnects = 16;
 // How often one attempt begins again after it has met itself.
@@ -242,7 +242,7 @@ void Race::connect(Attempt& attempt) {
       // Of TCP it means that there is no port: an error.
       if (attempt.peer.family() == AddressFamily::kUnix) {
         --attempt.connects;  // bounded by the deadline alone
-        attempt.connect_at = Deadline::after(kLookAgain);
+        attempt.connect_at = Deadline::after(kLookForRoom);
         return;
       }
       [[fallthrough]];

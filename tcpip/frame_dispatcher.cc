@@ -19,7 +19,7 @@
 namespace tcpip::internal {
 namespace {
 
-constexpr const char* kName = "read_one";
+constexpr const char* kReadOne = "read_one";
 // Of what is skipped, so much is received at a time.
 constexpr std::uint64_t kPiece = 64 * 1024;
 
@@ -116,18 +116,18 @@ void FrameReader::Impl::set_otherwise(
 
 bool FrameReader::Impl::read_one(const Connection& connection,
                                  const Wait& wait) {
-  process_.check(kName);
+  process_.check(kReadOne);
   const Turn turn(*this);
   if (connection_ != connection) {
     connection_ = connection;
     place_ = Place::kHeader;
   }
   log_.write_due();
-  return read_frame(*receiver_of(connection_, kName), wait);
+  return read_frame(*receiver_of(connection_, kReadOne), wait);
 }
 
 bool FrameReader::Impl::read_frame(Receiver& receiver, const Wait& wait) {
-  const Call call{kName, wait};
+  const Call call{kReadOne, wait};
   if (place_ == Place::kHeader) {
     receiver.read_exactly(call, header_);
     place_ = Place::kBody;
@@ -159,7 +159,7 @@ bool FrameReader::Impl::read_frame(Receiver& receiver, const Wait& wait) {
 // For a frame that no handler gets.
 void FrameReader::Impl::pass_over(const Frame& frame, Handler* handler) {
   const auto distrust = [&](const std::string& why) {
-    throw Error(std::error_code(EBADMSG, std::generic_category()), kName,
+    throw Error(std::error_code(EBADMSG, std::generic_category()), kReadOne,
                 subject_of(connection_),
                 fmt::format("the header of frame {} tells {}", frame.id, why));
   };
@@ -192,15 +192,16 @@ void FrameReader::Impl::pass_over(const Frame& frame, Handler* handler) {
 
 void FrameReader::Impl::skip(Receiver& receiver, const Wait& wait) {
   if (!to_skip_) {
-    count(&FrameCounts::flushed_bytes, receiver.discard(kName));
+    count(&FrameCounts::flushed_bytes, receiver.discard(kReadOne));
     to_skip_ = 0;
   }
   while (*to_skip_ > 0) {
     const auto piece =
         static_cast<std::size_t>(std::min<std::uint64_t>(*to_skip_, kPiece));
-    const std::size_t dropped = receiver.read_view({kName, wait}, piece).size();
+    const std::size_t dropped =
+        receiver.read_view({kReadOne, wait}, piece).size();
     if (dropped == 0) {
-      throw IncompleteReadError(kName, subject_of(connection_), {},
+      throw IncompleteReadError(kReadOne, subject_of(connection_), {},
                                 static_cast<std::size_t>(*to_skip_));
     }
     *to_skip_ -= dropped;

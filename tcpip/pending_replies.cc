@@ -16,7 +16,7 @@ namespace {
 // meets the end ends the connection before it returns the last message.
 constexpr std::chrono::milliseconds kLastReplyTime{100};
 
-constexpr const char* kName = "wait";
+constexpr const char* kWait = "wait";
 
 enum class State {
   kWaiting,
@@ -137,7 +137,7 @@ void PendingTable::remove(const Entry& entry) noexcept {
 }
 
 void PendingTable::wait(const Entry& entry, const Wait& wait) {
-  impl_->process.check(kName);
+  impl_->process.check(kWait);
   const auto peer = [&] { return subject_of(entry.connection()); };
   const MutexLock lock(impl_->mutex);
   Impl::Item& item = *impl_->find(entry);  // the ticket keeps it
@@ -157,10 +157,10 @@ void PendingTable::wait(const Entry& entry, const Wait& wait) {
       result = WaitResult::kReady;
     }
   }
-  if (result == WaitResult::kStopped) throw CancelledError(kName, peer());
-  if (result == WaitResult::kTimeout) throw TimeoutError(kName, peer());
+  if (result == WaitResult::kStopped) throw CancelledError(kWait, peer());
+  if (result == WaitResult::kTimeout) throw TimeoutError(kWait, peer());
   if (item.state == State::kFailed) {
-    throw ConnectionError(std::make_error_code(std::errc::not_connected), kName,
+    throw ConnectionError(std::make_error_code(std::errc::not_connected), kWait,
                           peer(), "ended without the reply");
   }
 }

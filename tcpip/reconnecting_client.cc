@@ -13,11 +13,11 @@
 namespace tcpip {
 namespace {
 
-constexpr const char* kName = "ReconnectingClient";
+constexpr const char* kReconnectingClient = "ReconnectingClient";
 
 void check(bool is_right, const char* what) {
   if (is_right) return;
-  throw std::invalid_argument(fmt::format("{}: {}", kName, what));
+  throw std::invalid_argument(fmt::format("{}: {}", kReconnectingClient, what));
 }
 
 ReconnectOptions checked(const ReconnectOptions& options) {
@@ -35,7 +35,8 @@ ReconnectOptions checked(const ReconnectOptions& options) {
 
 ReconnectingClient::ReconnectingClient(ClientOptions options,
                                        ReconnectOptions reconnect)
-    : ClientBase(options, kName, {}), reconnect_(checked(reconnect)) {
+    : ClientBase(options, kReconnectingClient, {}),
+      reconnect_(checked(reconnect)) {
   check(!options.begin && !options.read_after_callback,
         "begin and read_after_callback are for a read handler");
 }
@@ -43,8 +44,9 @@ ReconnectingClient::ReconnectingClient(ClientOptions options,
 ReconnectingClient::ReconnectingClient(ClientOptions options,
                                        ReadHandler handler,
                                        ReconnectOptions reconnect)
-    : ClientBase(options, kName,
-                 internal::client_reader(kName, options, std::move(handler))),
+    : ClientBase(options, kReconnectingClient,
+                 internal::client_reader(kReconnectingClient, options,
+                                         std::move(handler))),
       reconnect_(checked(reconnect)) {}
 
 ReconnectingClient::~ReconnectingClient() { release(); }

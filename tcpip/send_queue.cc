@@ -35,7 +35,7 @@ using internal::SlotRing;
 using internal::WaitResult;
 using Parts = std::span<const std::string_view>;
 
-constexpr const char* kName = "post";
+constexpr const char* kPost = "post";
 
 // How often a writer that waits for the peer looks whether a post has found the
 // queue full. A post that woke it from there would have to take a lock.
@@ -142,7 +142,7 @@ void SendQueue::Impl::start(const std::shared_ptr<Impl>& self, const Log& log) {
 // --- Posting ---
 
 SendResult SendQueue::Impl::post(Parts parts, const Connection* to) {
-  process.check(kName);
+  process.check(kPost);
   std::size_t size = 0;
   for (const std::string_view part : parts) size += part.size();
   if (size > options_.max_size) {
@@ -284,9 +284,9 @@ bool SendQueue::Impl::write(std::string_view data) {
     }
     try {
       if (queued) {
-        internal::drain_piece(to_, kName, wait);
+        internal::drain_piece(to_, kPost, wait);
       } else {
-        internal::write_piece(to_, kName, data, wait);
+        internal::write_piece(to_, kPost, data, wait);
       }
       return true;
     } catch (const TimeoutError& e) {

@@ -167,31 +167,31 @@ std::string hex_lines(const TapRecord& record) {
 
 // Appends numbers: blocks are in this machine's byte order, packets in the
 // network's.
-class Bytes {
+class Packed {
  public:
   template <class Number>
-  Bytes& native(Number number) {
+  Packed& native(Number number) {
     std::array<char, sizeof(Number)> raw;
     std::memcpy(raw.data(), &number, sizeof number);
     data_.append(raw.data(), raw.size());
     return *this;
   }
   template <class Number>
-  Bytes& network(Number number) {
+  Packed& network(Number number) {
     for (std::size_t i = sizeof(Number); i-- > 0;) {
       data_ += static_cast<char>(static_cast<std::uint64_t>(number) >> (8 * i));
     }
     return *this;
   }
-  Bytes& raw(std::string_view bytes) {
+  Packed& raw(std::string_view bytes) {
     data_ += bytes;
     return *this;
   }
-  Bytes& pad_to(std::size_t multiple) {
+  Packed& pad_to(std::size_t multiple) {
     data_.append((multiple - data_.size() % multiple) % multiple, '\0');
     return *this;
   }
-  Bytes& option(std::uint16_t code, std::string_view value) {
+  Packed& option(std::uint16_t code, std::string_view value) {
     return native(code)
         .native(static_cast<std::uint16_t>(value.size()))
         .raw(value)
@@ -206,7 +206,7 @@ class Bytes {
 
 std::string block(std::uint32_t type, std::string_view body) {
   const auto size = static_cast<std::uint32_t>(body.size() + 12);
-  Bytes bytes;
+  Packed bytes;
   bytes.native(type).native(size).raw(body).native(size);
   return std::move(bytes.data());
 }
@@ -219,14 +219,14 @@ constexpr std::uint16_t kLinkTypeRaw = 101;  // a packet begins with IP
 std::string section() {
   constexpr std::uint16_t kUserApplication = 4;
   constexpr std::uint16_t kTimeResolution = 9;
-  Bytes header;
+  Packed header;
   header.native(std::uint32_t{0x1A2B3C4D})
       .native(std::uint16_t{1})
       .native(std::uint16_t{0})
       .native(std::int64_t{-1})  // its size is not known
       .option(kUserApplication, "tcpip")
       .option(kOptionEnd, "");
-  Bytes interface;
+  Packed interface;
   interface.native(kLinkTypeRaw)
       .native(std::uint16_t{0})
       .native(std::uint32_t{0})         // packets are never cut
@@ -282,7 +282,7 @@ std::string packet(const End& from, const End& to, unsigned flags,
   constexpr std::uint8_t kTcp = 6;
   constexpr std::uint8_t kTimeToLive = 64;
   const std::uint32_t acknowledged = (flags & kAck) != 0 ? to.next : 0;
-  Bytes tcp;
+  Packed tcp;
   tcp.network(from.port)
       .network(to.port)
       .network(from.next)
@@ -292,7 +292,7 @@ std::string packet(const End& from, const End& to, unsigned flags,
       .network(std::uint16_t{0})
       .network(std::uint16_t{0})
       .raw(payload);
-  Bytes pseudo;
+  Packed pseudo;
   pseudo.raw(from.host).raw(to.host);
   if (from.host.size() == 4) {
     pseudo.network(std::uint16_t{kTcp})
@@ -305,7 +305,7 @@ std::string packet(const End& from, const End& to, unsigned flags,
   tcp.data()[16] = static_cast<char>(tcp_sum >> 8);
   tcp.data()[17] = static_cast<char>(tcp_sum);
 
-  Bytes ip;
+  Packed ip;
   if (from.host.size() == 4) {
     ip.network(std::uint16_t{0x4500})
         .network(static_cast<std::uint16_t>(20 + tcp.size()))
@@ -428,7 +428,7 @@ class Pcapng {
 
   // An Enhanced Packet Block.
   void add(const std::string& packet, const std::string& comment = {}) {
-    Bytes body;
+    Packed body;
     const auto size = static_cast<std::uint32_t>(packet.size());
     body.native(std::uint32_t{0})
         .native(static_cast<std::uint32_t>(time_ >> 32))

@@ -16,7 +16,7 @@ using internal::Mutex;
 using internal::MutexLock;
 using internal::WaitResult;
 
-constexpr const char* kName = "transact";
+constexpr const char* kTransact = "transact";
 
 TransactorOptions checked(TransactorOptions options) {
   if (options.end.empty()) {
@@ -81,10 +81,10 @@ class Transactor::Impl::Turn {
       case WaitResult::kReady:
         break;
       case WaitResult::kTimeout:
-        throw TimeoutError(kName, internal::subject_of(connection), false,
+        throw TimeoutError(kTransact, internal::subject_of(connection), false,
                            "waiting for its turn");
       case WaitResult::kStopped:
-        throw CancelledError(kName, internal::subject_of(connection));
+        throw CancelledError(kTransact, internal::subject_of(connection));
     }
     impl_.taken_ = true;
   }
@@ -106,12 +106,12 @@ void Transactor::Impl::drop_stale(const Connection& connection) {
   // A late reply of which a part has come is not dropped by halves: its rest
   // would be taken for a reply.
   while (due_ > 0) {
-    if (!internal::try_read_bytes_until(connection, kName, options_.end)) {
+    if (!internal::try_read_bytes_until(connection, kTransact, options_.end)) {
       return;
     }
     count_late_reply();
   }
-  const std::size_t dropped = internal::discard_bytes(connection, kName);
+  const std::size_t dropped = internal::discard_bytes(connection, kTransact);
   const MutexLock lock(mutex_);
   stale_bytes_ += dropped;
 }
@@ -120,7 +120,7 @@ std::string Transactor::Impl::read_reply(const Connection& connection,
                                          const Wait& wait) {
   for (;;) {
     std::string reply =
-        internal::read_bytes_until(connection, kName, options_.end, wait);
+        internal::read_bytes_until(connection, kTransact, options_.end, wait);
     if (due_ == 0) {
       reply.resize(reply.size() - options_.end.size());
       return reply;
@@ -141,7 +141,7 @@ void Transactor::Impl::fail(const Connection& connection) {
 std::string Transactor::Impl::transact(const Connection& connection,
                                        std::string_view request,
                                        const Wait& wait) {
-  process_.check(kName);
+  process_.check(kTransact);
   const Turn turn(*this, connection, wait);
   if (connection_ != connection) {
     connection_ = connection;
@@ -150,7 +150,7 @@ std::string Transactor::Impl::transact(const Connection& connection,
   bool begun = false;
   try {
     drop_stale(connection);
-    internal::write_bytes(connection, kName, request, wait);
+    internal::write_bytes(connection, kTransact, request, wait);
     begun = true;
     return read_reply(connection, wait);
   } catch (const TimeoutError& e) {

@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kFirstPause{5};
 // Where poll() cannot tell when to go on.
-constexpr std::chrono::milliseconds kLookAgain{1};
+constexpr std::chrono::milliseconds kBlindWait{1};
 // When to look for the first time after a socket that lingers, if no other work
 // comes before. With 1 ms, turning clients away was slower than without.
 constexpr std::chrono::milliseconds kFirstLook{20};
@@ -34,7 +34,7 @@ constexpr int kFalseAlarms = 100;
 bool is_over(EndedSocket& ended, Socket::LingerStep step) noexcept {
   const bool spins = ended.ready && step == Socket::LingerStep::kNothing;
   const bool is_told = step != Socket::LingerStep::kWaiting && !spins;
-  ended.look_after = is_told ? std::chrono::milliseconds(0) : kLookAgain;
+  ended.look_after = is_told ? std::chrono::milliseconds(0) : kBlindWait;
   return step == Socket::LingerStep::kOver;
 }
 
@@ -232,7 +232,7 @@ void AcceptLoop::admit(const std::shared_ptr<Link>& link, bool force) {
       return wait(Deadline::after(core_.config().reader.finish_time), {});
     case EndpointCore::Admission::kReadUnderWay:
       return wait(Deadline::after(core_.config().reader.finish_time),
-                  Deadline::after(kLookAgain));
+                  Deadline::after(kBlindWait));
     case EndpointCore::Admission::kEventsWaiting:
       if (!std::exchange(events_wait_, true)) {
         core_.peer_log().write(

@@ -29,7 +29,7 @@ struct Waiting {
 };
 
 // The look-ups of the process.
-struct Table {
+struct Lookups {
   Mutex mutex;
   // Each is owned by its thread, which takes it out when it is done.
   std::array<Lookup*, kMaxLookups> running TCPIP_GUARDED_BY(mutex) = {};
@@ -38,8 +38,8 @@ struct Table {
 
 // Never destroyed: a thread that was left behind may end while the program
 // exits.
-constinit Table table;
-static_assert(std::is_trivially_destructible_v<Table>);
+constinit Lookups lookups;
+static_assert(std::is_trivially_destructible_v<Lookups>);
 
 // One look-up, shared by its thread and the callers who wait for it.
 struct Lookup : std::enable_shared_from_this<Lookup> {
@@ -47,14 +47,14 @@ struct Lookup : std::enable_shared_from_this<Lookup> {
 
   const LookupRequest request;
   CondVar changed;
-  bool begun TCPIP_GUARDED_BY(table.mutex) = false;
-  bool done TCPIP_GUARDED_BY(table.mutex) = false;
-  LookupAnswer answer TCPIP_GUARDED_BY(table.mutex);
+  bool begun TCPIP_GUARDED_BY(lookups.mutex) = false;
+  bool done TCPIP_GUARDED_BY(lookups.mutex) = false;
+  LookupAnswer answer TCPIP_GUARDED_BY(lookups.mutex);
 };
 
 std::shared_ptr<Lookup> find(const LookupRequest& request)
-    TCPIP_REQUIRES(table.mutex) {
-  for (Lookup* lookup : table.running) {
+    TCPIP_REQUIRES(lookups.mutex) {
+  for (Lookup* lookup : lookups.running) {
     if (lookup != nullptr && lookup->request == request) {
       return lookup->shared_from_this();
     }
@@ -62,17 +62,17 @@ std::shared_ptr<Lookup> find(const LookupRequest& request)
   return nullptr;
 }
 
-Lookup** find_place() TCPIP_REQUIRES(table.mutex) {
+Lookup** find_place() TCPIP_REQUIRES(lookups.mutex) {
   const auto place =
-      std::find(table.running.begin(), table.running.end(), nullptr);
-  return place == table.running.end() ? nullptr : &*place;
+      std::find(lookups.running.begin(), lookups.running.end(), nullptr);
+  return place == lookups.running.end() ? nullptr : &*place;
 }
 
 // The work of the thread.
 void run(Lookup& lookup) {
   {
     // start_thread() has pinned the module by now: the caller may go.
-    const MutexLock lock(table.mutex);
+    const MutexLock lock(lookups.mutex);
     lookup.begun = true;
     lookup.changed.notify_all();
   }
@@ -82,13 +82,13 @@ void run(Lookup& lookup) {
   } catch (...) {
     answer.status = EAI_MEMORY;  // wakes the callers in any case
   }
-  const MutexLock lock(table.mutex);
+  const MutexLock lock(lookups.mutex);
   lookup.answer = std::move(answer);
   lookup.done = true;
   lookup.changed.notify_all();
-  std::replace(table.running.begin(), table.running.end(), &lookup,
+  std::replace(lookups.running.begin(), lookups.running.end(), &lookup,
                static_cast<Lookup*>(nullptr));
-  for (Waiting* i = table.first_waiting; i != nullptr; i = i->next) {
+  for (Waiting* i = lookups.first_waiting; i != nullptr; i = i->next) {
     i->changed.notify_all();
   }
 }
@@ -106,14 +106,14 @@ void check(WaitResult result, std::string_view peer, std::string_view detail) {
 
 // Waits until the request can be joined or started.
 void wait_for_place(const LookupRequest& request, const Wait& wait,
-                    std::string_view peer) TCPIP_REQUIRES(table.mutex) {
+                    std::string_view peer) TCPIP_REQUIRES(lookups.mutex) {
   Waiting waiting;
-  waiting.next = std::exchange(table.first_waiting, &waiting);
+  waiting.next = std::exchange(lookups.first_waiting, &waiting);
   const WaitResult result = waiting.changed.wait(
-      table.mutex, wait, [&]() TCPIP_REQUIRES(table.mutex) {
+      lookups.mutex, wait, [&]() TCPIP_REQUIRES(lookups.mutex) {
         return find_place() != nullptr || find(request) != nullptr;
       });
-  Waiting** link = &table.first_waiting;
+  Waiting** link = &lookups.first_waiting;
   while (*link != &waiting) link = &(*link)->next;
   *link = waiting.next;
   check(result, peer,
@@ -124,7 +124,7 @@ void wait_for_place(const LookupRequest& request, const Wait& wait,
 // The look-up for the request: one that runs, or a new one.
 std::shared_ptr<Lookup> join_or_start(const LookupRequest& request,
                                       const Wait& wait, std::string_view peer)
-    TCPIP_REQUIRES(table.mutex) {
+    TCPIP_REQUIRES(lookups.mutex) {
   if (auto running = find(request)) return running;
   if (find_place() == nullptr) {
     wait_for_place(request, wait, peer);
@@ -170,16 +170,16 @@ LookupAnswer ask(const LookupRequest& request) {
 LookupAnswer look_up(const LookupRequest& request, const Wait& wait,
                      std::string_view peer) {
   if (wait.stop.stop_requested()) throw CancelledError("resolve", peer);
-  renew_in_children<table>();
+  renew_in_children<lookups>();
   std::shared_ptr<Lookup> lookup;  // outlives the lock
-  const MutexLock lock(table.mutex);
+  const MutexLock lock(lookups.mutex);
   lookup = join_or_start(request, wait, peer);
   const WaitResult result = lookup->changed.wait(
-      table.mutex, wait,
-      [&]() TCPIP_REQUIRES(table.mutex) { return lookup->done; });
+      lookups.mutex, wait,
+      [&]() TCPIP_REQUIRES(lookups.mutex) { return lookup->done; });
   // A thread that has not begun does not keep this code loaded yet. It begins
   // as soon as the kernel lets it.
-  lookup->changed.wait(table.mutex, {}, [&]() TCPIP_REQUIRES(table.mutex) {
+  lookup->changed.wait(lookups.mutex, {}, [&]() TCPIP_REQUIRES(lookups.mutex) {
     return lookup->begun;
   });
   check(result, peer, {});

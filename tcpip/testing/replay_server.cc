@@ -38,7 +38,7 @@ using Clock = Deadline::Clock;
 using Time = Clock::time_point;
 using Piece = Recording::Piece;
 
-constexpr const char* kName = "ReplayServer";
+constexpr const char* kReplayServer = "ReplayServer";
 constexpr const char* kWaitDone = "wait_done";
 // How much a mismatch shows of each text.
 constexpr std::size_t kShown = 32;
@@ -159,14 +159,14 @@ void ReplayServer::Impl::start() {
   {
     const MutexLock lock(mutex_);
     if (started_ || closed_) {
-      throw std::logic_error(std::string(kName) +
+      throw std::logic_error(std::string(kReplayServer) +
                              ": start() or close() was called before");
     }
     started_ = true;
   }
   try {
     if (const std::error_code error = waker_.open()) {
-      tcpip::throw_os_error(error.value(), "start", kName);
+      tcpip::throw_os_error(error.value(), "start", kReplayServer);
     }
     auto listener = std::make_shared<tcpip::Listener>(
         std::string(tcpip::kLocalhostIpv4), 0);
@@ -179,7 +179,7 @@ void ReplayServer::Impl::start() {
                          listener = std::move(listener)]() mutable {
                           self->run(*listener);
                         })) {
-      throw tcpip::CancelledError("start", kName);  // by close()
+      throw tcpip::CancelledError("start", kReplayServer);  // by close()
     }
   } catch (...) {
     close();
@@ -210,9 +210,9 @@ void ReplayServer::Impl::wait_done(const tcpip::Wait& wait) const {
   if (result == WaitResult::kStopped) throw tcpip::CancelledError(kWaitDone);
   rethrow();
   if (result == WaitResult::kTimeout) {
-    throw tcpip::TimeoutError(kWaitDone, kName, false, progress());
+    throw tcpip::TimeoutError(kWaitDone, kReplayServer, false, progress());
   }
-  if (!done_) throw tcpip::CancelledError(kWaitDone, kName);
+  if (!done_) throw tcpip::CancelledError(kWaitDone, kReplayServer);
 }
 
 void ReplayServer::Impl::run(tcpip::Listener& listener) {

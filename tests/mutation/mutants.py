@@ -1153,7 +1153,7 @@ mutant("turn_never_ends",
 mutant("turn_not_given_on",
        "impl_.changed_.notify_all();", "", "a thread is woken for its turn")
 mutant("stale_not_dropped",
-       "const std::size_t dropped = internal::discard_bytes(connection, kName);",
+       "const std::size_t dropped = internal::discard_bytes(connection, kTransact);",
        "const std::size_t dropped = 0;", "what came before a request is dropped")
 mutant("late_reply_answers",
        "if (due_ == 0) {", "if (true) {",
@@ -1377,7 +1377,7 @@ mutant("length_of_max_is_an_error",
        "*frame.length > max_body_) {", "*frame.length >= max_body_) {",
        "a body of max_body bytes is skipped")
 mutant("nothing_is_flushed",
-       "count(&FrameCounts::flushed_bytes, receiver.discard(kName));", "",
+       "count(&FrameCounts::flushed_bytes, receiver.discard(kReadOne));", "",
        "without a length all that has come is dropped")
 mutant("skip_is_one_read",
        "*to_skip_ -= dropped;", "to_skip_ = 0;",
@@ -2372,7 +2372,7 @@ mutant("callers_not_woken",
        "lookup.done = true;\n  lookup.changed.notify_all();",
        "lookup.done = true;", "the answer wakes all who wait for it")
 mutant("place_not_freed",
-       "std::replace(table.running.begin(), table.running.end(), &lookup,\n"
+       "std::replace(lookups.running.begin(), lookups.running.end(), &lookup,\n"
        "               static_cast<Lookup*>(nullptr));", "",
        "a look-up that is done frees its place")
 mutant("waiting_not_woken",
@@ -2403,7 +2403,7 @@ mutant("list_leaks",
        "the answer of the system is freed", same=
        "only the lane with leak detection can notice it, and it does")
 mutant("child_has_parents_lookups",
-       "renew_in_children<table>();\n  std::shared_ptr<Lookup> lookup;",
+       "renew_in_children<lookups>();\n  std::shared_ptr<Lookup> lookup;",
        "std::shared_ptr<Lookup> lookup;",
        "a forked child has none of its parent's look-ups", tests=["fork_test"])
 mutant("thread_not_awaited",
@@ -2565,7 +2565,7 @@ mutant("wait_for_itself",
 mutant("chain_not_followed",
        "at = next;", "at = 0;", "a circle of three threads is found")
 mutant("wait_not_entered",
-       "next_ = table.first;\n  table.first = this;\n}", "next_ = nullptr;\n}",
+       "next_ = waits.first;\n  waits.first = this;\n}", "next_ = nullptr;\n}",
        "a wait is entered into the table")
 mutant("wait_not_left",
        "*link = next_;", "static_cast<void>(link);",
@@ -2577,7 +2577,7 @@ mutant("end_ignored",
        "if (wait->what_ == what) wait->other_ = 0;", "static_cast<void>(what);",
        "the end of a work ends the waits for it")
 mutant("child_has_parents_waits",
-       "renew_in_children<table>();\n  const MutexLock", "const MutexLock",
+       "renew_in_children<waits>();\n  const MutexLock", "const MutexLock",
        "a forked child has none of its parent's waits", tests=["fork_test"], same=
        "a child that fork() makes while another thread has the lock of "
        "the table, for some nanoseconds, would hang; no test can time that")

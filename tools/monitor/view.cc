@@ -60,7 +60,7 @@ void append_byte(std::string& to, char c) {
 }
 
 // `bytes` in the form that the library's recordings and taps have.
-std::string escaped(std::string_view bytes) {
+std::string escaped_bytes(std::string_view bytes) {
   std::string result;
   for (const char c : bytes) {
     if (c == '\r') {
@@ -102,7 +102,7 @@ std::string printable(std::string_view text) {
     const std::string_view code_point = text.substr(0, size);
     text.remove_prefix(size);
     if (size == 1) {
-      result += escaped(code_point);
+      result += escaped_bytes(code_point);
     } else if (is_control(code_point)) {
       for (const char c : code_point) append_byte(result, c);
     } else {
@@ -232,7 +232,7 @@ void View::show_line(Way way, std::string_view message,
   ++stream(way).counts.messages;
   std::string text;
   if (codec_.decode(message, text)) {
-    add_message(way, escaped(message),
+    add_message(way, escaped_bytes(message),
                 is_whole ? fmt::format("(not {})", codec_.name())
                          : std::string(remark));
     return;
