@@ -123,8 +123,9 @@ class TCPIP_EXPORT Tap final {
 // --- Sinks ---
 //
 // Each appends to a file, which it makes if there is none, and writes every
-// record at once. Throws Error if the file cannot be opened; the sink throws
-// Error if it cannot be written.
+// record at once. Throws Error if the file cannot be opened, and if it is a
+// FIFO that nobody reads (ENXIO); the sink throws Error if it cannot be
+// written.
 
 // A line for each line of text that passes, or for what has come of it:
 //

@@ -28,14 +28,31 @@
 namespace tcpip {
 namespace {
 
+bool is_fifo(const std::string& path) {
+  struct ::stat status {};
+  return ::stat(path.c_str(), &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
+// A FIFO that nobody reads would keep open() waiting: that is an error.
+UniqueFd open_to_append(const std::string& path) {
+  const bool may_wait = is_fifo(path);
+  UniqueFd fd = internal::adopt_descriptor(::open(
+      path.c_str(),
+      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (may_wait ? O_NONBLOCK : 0),
+      0666));
+  if (!fd) {
+    const int error = errno;
+    const bool is_unread = may_wait && error == ENXIO;
+    throw_os_error(error, "open", path, is_unread ? "nobody reads it" : "");
+  }
+  if (may_wait) ::fcntl(fd.get(), F_SETFL, O_WRONLY | O_APPEND);
+  return fd;
+}
+
 class File {
  public:
   explicit File(const std::string& path)
-      : path_(path),
-        fd_(internal::adopt_descriptor(::open(
-            path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666))) {
-    if (!fd_) throw_os_error(errno, "open", path);
-  }
+      : path_(path), fd_(open_to_append(path)) {}
 
   // All of it or, if the file allows that, nothing.
   void append(std::string_view data) {

@@ -1,9 +1,12 @@
 // What a tap shows of connections, and the files that its sinks write.
 #include "tcpip/tap.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <fstream>
@@ -498,6 +501,30 @@ TEST_F(TapFileTest, ThatCannotBeOpenedThrows) {
   EXPECT_THROW(text_sink(nowhere), Error);
   EXPECT_THROW(hex_sink(nowhere), Error);
   EXPECT_THROW(pcapng_sink(nowhere), Error);
+}
+
+TEST_F(TapFileTest, AFifoNeedsAReader) {
+  ASSERT_EQ(::mkfifo(path_.c_str(), 0600), 0);
+  for (const auto sink : {text_sink, hex_sink, pcapng_sink}) {
+    try {
+      sink(path_);
+      FAIL() << "no error";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), std::errc::no_such_device_or_address);
+      EXPECT_NE(std::string(e.what()).find("nobody reads it"),
+                std::string::npos)
+          << e.what();
+    }
+  }
+  const UniqueFd reader(
+      ::open(path_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  ASSERT_TRUE(reader);
+  const Tap::Sink text = text_sink(path_);
+  text({.name = "dome", .connection = 1, .bytes = "x\n"});
+  std::string line(100, '\0');
+  line.resize(static_cast<std::size_t>(
+      std::max<::ssize_t>(::read(reader.get(), line.data(), line.size()), 0)));
+  EXPECT_TRUE(line.ends_with(" dome#1 < x\\n\n")) << line;
 }
 
 TEST_F(TapFileTest, ThatCannotBeWrittenIsAnErrorOfTheSink) {
