@@ -1094,6 +1094,187 @@ async def recording_is_not_overwritten(folder):
         check(file.read() == "precious\n", "it was overwritten")
 
 
+# --- Files that are none, or are not the monitor's ---
+
+
+async def type_once(server, history, words):
+    """One line typed into a monitor with that history, which says `words`."""
+    monitor = await Terminal.start(server.port, "--history", history)
+    reader, writer = await server.client()
+    await monitor.until("connected to")
+    monitor.type("typed\n\x04")
+    check(await within(reader.read()) == b"typed\r\n", "what was typed")
+    writer.close()
+    await monitor.ended()
+    count = monitor.all.count("the history is not kept")
+    check(count == (1 if words else 0), monitor.all)
+    check(words in monitor.all, monitor.all)
+
+
+@case
+async def history_is_kept_in_a_history_only(folder):
+    server = await Server.start()
+    other, fifo, nowhere = folder + "/other", folder + "/fifo", folder + "/none/file"
+    with open(other, "wb") as file:
+        file.write(b"precious\n")
+    os.mkfifo(fifo)
+    await type_once(server, other, "/other: it is no history, and left alone")
+    with open(other, "rb") as file:
+        check(file.read() == b"precious\n", "it was overwritten")
+    await type_once(server, fifo, "/fifo: it is no regular file")
+    await type_once(server, "/dev/full", "/dev/full: it is no regular file")
+    await type_once(server, folder, "it is no regular file")
+    await type_once(server, nowhere, "cannot write it: No such file or directory")
+    # An empty one is taken.
+    empty = folder + "/empty"
+    with open(empty, "wb"):
+        pass
+    for _ in range(2):
+        await type_once(server, empty, "")
+    with open(empty, "rb") as file:
+        check(file.read() == b"_HiStOrY_V2_\ntyped\n", "the history")
+
+
+@case
+async def fifo_needs_a_reader(folder):
+    fifo = folder + "/fifo"
+    os.mkfifo(fifo)
+    for option, head in (
+        ("--record", b"tcpip recording 1\n"),
+        ("--pcapng", b"\n\r\r\n"),
+    ):
+        server = await Server.start()
+        text = await run_to_end(server.port, option, fifo, status=4)
+        check(fifo in text and "nobody reads it" in text, text)
+        # The pieces together are more than a pipe holds.
+        reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(reading, True)
+
+        def read_all():
+            with open(reading, "rb") as file:
+                return file.read()
+
+        loop = asyncio.get_running_loop()
+        monitor = await Pipes.start(server.port, option, fifo)
+        _, writer = await server.client()
+        whole = loop.run_in_executor(None, read_all)
+        writer.write(b"x" * 300_000 + b"\r\n")
+        writer.close()
+        await monitor.ended()
+        data = await within(whole)
+        check(data.startswith(head), f"{data[:40]}")
+        check(data.count(b"x") >= 300_000, f"{len(data)} bytes")
+
+
+@case
+async def replay_may_come_through_a_pipe(folder):
+    fifo = folder + "/fifo"
+    os.mkfifo(fifo)
+    monitor = await Pipes.start("--listen", "0", "--replay", fifo)
+
+    def write_once():
+        with open(fifo, "wb") as file:
+            file.write(b'tcpip recording 1\n0.0 > "a"\n0.0 < "b"\n')
+
+    await within(asyncio.get_running_loop().run_in_executor(None, write_once))
+    reader, writer = await asyncio.open_connection(HOST, await listening_port(monitor))
+    writer.write(b"a")
+    check(await within(reader.read()) == b"b", "the answer")
+    writer.close()
+    await monitor.ended()
+
+
+@case
+async def two_monitors_do_not_record_into_one_file(folder):
+    path = folder + "/recording"
+    monitor = await Pipes.start("--listen", "0", "--record", path)
+    await listening_port(monitor)
+    text = await run_to_end("--listen", "0", "--record", path, status=4)
+    check("another program records into " + path in text, text)
+    monitor.interrupt()
+    await monitor.ended()
+    # Nothing has been written: the file is free again.
+    monitor = await Pipes.start("--listen", "0", "--record", path)
+    await listening_port(monitor)
+    monitor.interrupt()
+    await monitor.ended()
+
+
+@case
+async def line_of_the_input_has_a_bound(folder):
+    size = 16 * 1024 * 1024
+    server = await Server.start()
+    arguments = ("--linger", "0", "--hex", "--terminator", r"\n")
+    monitor = await Pipes.start(server.port, *arguments)
+    reader, writer = await server.client()
+    monitor.type("x" * (size + 1) + "\n01 02\n" + "x" * (size + 1))
+    monitor.close_input()
+    check(await within(reader.read()) == b"\x01\x02", "the line behind it")
+    writer.close()
+    await monitor.ended()
+    count = monitor.all.count("not sent: the line is longer than 16 MiB")
+    check(count == 2, monitor.all)
+    # The longest one is taken, in a time that is not that of its square.
+    monitor = await Pipes.start(server.port, *arguments)
+    reader, writer = await server.client()
+    monitor.type("00" + " " * (size - 2) + "\n")
+    monitor.close_input()
+    check(await within(reader.read()) == b"\0", "the longest line")
+    writer.close()
+    await monitor.ended()
+
+
+@case
+async def recording_too_large_for_the_memory(folder):
+    if SANITIZER:  # it takes more addresses than that by itself
+        return
+    path = folder + "/recording"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("tcpip recording 1\n")
+        for _ in range(64):
+            file.write('0.5 > "' + "x" * 1_000_000 + '"\n')
+    for where in ("", "--listen 0"):
+        process = await asyncio.create_subprocess_shell(
+            f"ulimit -v 150000; exec '{MONITOR}' --replay '{path}' {where}",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        RUNNING.append(process)
+        text, _ = await within(process.communicate())
+        check(text == f"tcpip-monitor: {path}: out of memory\n".encode(), f"{text}")
+        check(process.returncode == 4, f"status {process.returncode}")
+
+
+@case
+async def proxy_leaves_a_client_that_has_sent_all_its_answer(folder):
+    server = await Server.start()
+    arguments = ("--listen", "0", "--connect", server.port, "--status", "0.5")
+    monitor = await Pipes.start(*arguments)
+    port = await listening_port(monitor)
+    reader, writer = await asyncio.open_connection(HOST, port)
+    at_server, to_client = await server.client()
+    writer.write(b"question\r\n")
+    writer.write_eof()
+    check(await within(at_server.read()) == b"question\r\n", "the question")
+    other, writer_of_other = await asyncio.open_connection(HOST, port)
+    # Longer than the library's own servers wait: finish_time is a second.
+    for _ in range(5):
+        await monitor.until("-- connected for ")
+    to_client.write(b"late answer\r\n")
+    to_client.close()
+    check(await within(reader.read()) == b"late answer\r\n", "the answer")
+    writer.close()
+    # Then it is the other one's turn.
+    _, to_other = await server.client()
+    to_other.write(b"hello\r\n")
+    check(await within(other.readline()) == b"hello\r\n", "the other client")
+    writer_of_other.close()
+    to_other.close()
+    await monitor.until("peer closed: .*\n(.*\n)*.*peer closed: ")
+    monitor.interrupt()
+    await monitor.ended()
+
+
 async def play(name):
     with tempfile.TemporaryDirectory() as folder:
         try:

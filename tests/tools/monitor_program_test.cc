@@ -82,6 +82,13 @@ constexpr const char* kCases[] = {
     "signals_end_it_though_the_terminal_stands_still",
     "ctrl_c_does_not_show_all_that_waits",
     "recording_is_not_overwritten",
+    "history_is_kept_in_a_history_only",
+    "fifo_needs_a_reader",
+    "replay_may_come_through_a_pipe",
+    "two_monitors_do_not_record_into_one_file",
+    "line_of_the_input_has_a_bound",
+    "recording_too_large_for_the_memory",
+    "proxy_leaves_a_client_that_has_sent_all_its_answer",
 };
 
 INSTANTIATE_TEST_SUITE_P(Of, MonitorProgram, testing::ValuesIn(kCases),

@@ -17,6 +17,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <stop_token>
 #include <string>
@@ -161,6 +162,27 @@ TEST_F(MonitorRecorderTest, AFileThatHasSomethingInItIsLeftAlone) {
   write("empty", "");
   EXPECT_NO_THROW(Recorder(path("empty"), report()));
   EXPECT_THROW(Recorder(path("none/file"), report()), std::system_error);
+}
+
+TEST_F(MonitorRecorderTest, AnEmptyFileOfAnotherRecorderIsLeftAlone) {
+  std::optional<Recorder> first(std::in_place, path(), report());
+  EXPECT_THROW(Recorder(path(), report()), std::system_error);
+  first.reset();
+  EXPECT_NO_THROW(Recorder(path(), report()));
+  first.emplace(path(), report());
+  first->begin(began_);
+  EXPECT_THROW(Recorder(path(), report()), std::system_error);
+  EXPECT_EQ(content_of(path()), kHead);
+}
+
+TEST_F(MonitorRecorderTest, AFifoThatNobodyReadsIsAnError) {
+  ASSERT_EQ(::mkfifo(path().c_str(), 0600), 0);
+  try {
+    const Recorder recorder(path(), report());
+    ADD_FAILURE() << "it was taken";
+  } catch (const std::system_error& e) {
+    EXPECT_EQ(e.code().value(), ENXIO);
+  }
 }
 
 TEST_F(MonitorRecorderTest, TheSecondFileMayFailAndTheFirstIsKept) {

@@ -4,8 +4,10 @@
 
 #if TCPIP_MONITOR_HAS_LIBEDIT
 
+#include <fcntl.h>
 #include <histedit.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -15,10 +17,14 @@
 #include <cstring>
 #include <cwchar>
 #include <deque>
+#include <exception>
 #include <optional>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
+
+#include "tcpip/unique_fd.h"
 
 namespace tcpip_monitor {
 namespace {
@@ -73,11 +79,53 @@ std::size_t key_size(std::string_view typed) {
   return 0;
 }
 
+// What a history of libedit begins with.
+constexpr std::string_view kHistoryHead = "_HiStOrY_V2_\n";
+
+// What can be done with a file for the history. Makes an empty one if there is
+// none.
+struct HistoryFile {
+  bool can_load = false;
+  bool can_save = false;
+  std::string fault = {};  // if it cannot be saved
+};
+
+HistoryFile look_at(const std::string& path) {
+  const auto none = [&path](std::string_view why) {
+    return HistoryFile{.fault = path + ": " + std::string(why) +
+                                "; the history is not kept"};
+  };
+  // Not even opened: that could wait for somebody, or wind a tape back.
+  struct ::stat status {};
+  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    return none("it is no regular file");
+  }
+  constexpr int kFlags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+  tcpip::UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | kFlags, 0600));
+  HistoryFile result{.can_save = true};
+  if (!file) {
+    result = none("cannot write it: " + std::generic_category().message(errno));
+    file = tcpip::UniqueFd(::open(path.c_str(), O_RDONLY | kFlags));
+    if (!file) return result;
+  }
+  std::array<char, kHistoryHead.size()> head{};
+  const ::ssize_t size = ::read(file.get(), head.data(), head.size());
+  if (size == 0) return result;
+  if (size < 0 || std::string_view(head.data(), static_cast<std::size_t>(
+                                                    size)) != kHistoryHead) {
+    return none("it is no history, and left alone");
+  }
+  result.can_load = true;
+  return result;
+}
+
 class LineEditor final : public Input {
  public:
-  LineEditor(std::string history_file, std::function<bool()> wait_for_key)
+  LineEditor(std::string history_file, std::function<bool()> wait_for_key,
+             std::function<void(const std::string& text)> report)
       : history_file_(std::move(history_file)),
-        wait_for_key_(std::move(wait_for_key)) {
+        wait_for_key_(std::move(wait_for_key)),
+        report_(std::move(report)) {
     set_locale();
     // Its errors would stand in the middle of the prompt.
     editor_ = ::el_init("tcpip-monitor", stdin, stdout, stderr);
@@ -86,9 +134,7 @@ class LineEditor final : public Input {
     HistEvent event{};
     ::history(history_, &event, H_SETSIZE, kHistorySize);
     ::history(history_, &event, H_SETUNIQUE, 1);
-    if (!history_file_.empty()) {
-      ::history(history_, &event, H_LOAD, history_file_.c_str());
-    }
+    load_history();
     ::el_set(editor_, EL_CLIENTDATA, this);
     ::el_set(editor_, EL_PROMPT, &prompt);
     ::el_set(editor_, EL_EDITOR, "emacs");
@@ -101,10 +147,7 @@ class LineEditor final : public Input {
 
   ~LineEditor() override {
     if (editor_ != nullptr && history_ != nullptr) {
-      HistEvent event{};
-      if (!history_file_.empty()) {
-        ::history(history_, &event, H_SAVE, history_file_.c_str());
-      }
+      save_history();
       stop_editing();
     }
     if (history_ != nullptr) ::history_end(history_);
@@ -166,6 +209,35 @@ class LineEditor final : public Input {
   }
 
  private:
+  void load_history() {
+    if (history_file_.empty()) return;
+    const HistoryFile file = look_at(history_file_);
+    HistEvent event{};
+    const bool is_loaded =
+        !file.can_load ||
+        ::history(history_, &event, H_LOAD, history_file_.c_str()) >= 0;
+    if (file.can_save && is_loaded) return;
+    report_(file.can_save ? history_file_ +
+                                ": cannot read it; the history is "
+                                "not kept"
+                          : file.fault);
+    history_file_.clear();
+  }
+
+  // The file may have become another one.
+  void save_history() noexcept try {
+    if (history_file_.empty()) return;
+    const HistoryFile file = look_at(history_file_);
+    HistEvent event{};
+    if (!file.can_save) {
+      report_(file.fault);
+    } else if (::history(history_, &event, H_SAVE, history_file_.c_str()) < 0) {
+      report_(history_file_ + ": cannot write it; the history is not kept");
+    }
+  } catch (const std::exception&) {
+    // Out of memory at the end: then there is no history.
+  }
+
   // The terminal is libedit's, or as it was.
   void start_editing() {
     if (std::exchange(is_editing_, true)) return;
@@ -255,8 +327,9 @@ class LineEditor final : public Input {
     std::fflush(stdout);
   }
 
-  const std::string history_file_;
+  std::string history_file_;  // empty: none
   const std::function<bool()> wait_for_key_;
+  const std::function<void(const std::string& text)> report_;
   ::EditLine* editor_ = nullptr;
   ::History* history_ = nullptr;
   bool is_editing_ = false;
@@ -271,9 +344,11 @@ class LineEditor final : public Input {
 
 }  // namespace
 
-std::unique_ptr<Input> make_line_editor(const std::string& history,
-                                        std::function<bool()> wait_for_key) {
-  auto editor = std::make_unique<LineEditor>(history, std::move(wait_for_key));
+std::unique_ptr<Input> make_line_editor(
+    const std::string& history, std::function<bool()> wait_for_key,
+    std::function<void(const std::string& text)> report) {
+  auto editor = std::make_unique<LineEditor>(history, std::move(wait_for_key),
+                                             std::move(report));
   if (!editor->is_good()) return nullptr;
   return editor;
 }
@@ -284,8 +359,9 @@ std::unique_ptr<Input> make_line_editor(const std::string& history,
 
 namespace tcpip_monitor {
 
-std::unique_ptr<Input> make_line_editor(const std::string&,
-                                        std::function<bool()>) {
+std::unique_ptr<Input> make_line_editor(
+    const std::string&, std::function<bool()>,
+    std::function<void(const std::string& text)>) {
   return nullptr;
 }
 

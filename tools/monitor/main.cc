@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,6 +46,9 @@ int main(int argc, char** argv) try {
   std::fprintf(stderr, "tcpip-monitor: %s\nTry tcpip-monitor --help\n",
                e.what());
   return tcpip_monitor::kExitUsage;
+} catch (const std::bad_alloc&) {
+  std::fputs("tcpip-monitor: out of memory\n", stderr);
+  return tcpip_monitor::kExitFile;
 } catch (const std::exception& e) {
   std::fprintf(stderr, "tcpip-monitor: %s\n", e.what());
   return tcpip_monitor::kExitConnection;

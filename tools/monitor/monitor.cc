@@ -15,7 +15,9 @@
 #include <cstdlib>
 #include <exception>
 #include <memory>
+#include <new>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -97,7 +99,8 @@ struct Amount {
 
 class Monitor {
  public:
-  explicit Monitor(const Options& options);
+  Monitor(const Options& options,
+          std::optional<tcpip_testing::Recording> replay);
   int run();
 
  private:
@@ -166,7 +169,8 @@ class Monitor {
   std::array<Amount, 2> shown_{};  // by the last status line
 };
 
-Monitor::Monitor(const Options& options)
+Monitor::Monitor(const Options& options,
+                 std::optional<tcpip_testing::Recording> replay)
     : options_(options),
       edits_(can_edit() && may_read_input()),
       signals_(edits_),
@@ -190,7 +194,8 @@ Monitor::Monitor(const Options& options)
                     },
                 .remark = [this](const std::string& text) { remark(text); },
                 .replayed =
-                    [this](const std::string& wrong) { on_replayed(wrong); }}) {
+                    [this](const std::string& wrong) { on_replayed(wrong); }},
+               std::move(replay)) {
   if (options.status) {
     next_status_ = status_time_ + std::chrono::ceil<std::chrono::milliseconds>(
                                       *options.status);
@@ -206,8 +211,9 @@ int Monitor::run() {
     return complain(kExitConnection, e.what());
   }
   if (edits_) {
-    input_ =
-        make_line_editor(options_.history, [this] { return wait_for_key(); });
+    input_ = make_line_editor(
+        options_.history, [this] { return wait_for_key(); },
+        [this](const std::string& text) { fault(text); });
   }
   if (!input_ && may_read_input()) {
     input_ = std::make_unique<PlainInput>(::isatty(STDIN_FILENO) == 1);
@@ -308,9 +314,13 @@ void Monitor::act_on_signals() {
 void Monitor::read_input() {
   if (!input_) return;
   while (!pending_ && !is_ending_) {
-    const std::optional<std::string> line = input_->next_line();
-    if (!line) break;
-    act_on(*line);
+    try {
+      const std::optional<std::string> line = input_->next_line();
+      if (!line) break;
+      act_on(*line);
+    } catch (const std::length_error& e) {
+      fault(fmt::format("not sent: {}", e.what()));
+    }
   }
   if (pending_ || !input_->has_ended()) return;
   if (input_->is_terminal()) {
@@ -573,10 +583,10 @@ std::string Monitor::last_text(const Amount& amount) {
 
 // --- Only a recording ---
 
-int show_recording(const Options& options) {
+int show_recording(const Options& options,
+                   const tcpip_testing::Recording& recording) {
   using tcpip_testing::Direction;
   using tcpip_testing::Recording;
-  const Recording recording = Recording::load(options.replay);
   Signals signals(false);
   bool has_ended = false;
   std::optional<Output> output;
@@ -625,17 +635,23 @@ int show_recording(const Options& options) {
 }  // namespace
 
 int run_monitor(const Options& options) {
+  std::optional<tcpip_testing::Recording> replay;
   try {
-    if (!options.connect && !options.listen) return show_recording(options);
+    // Once: it may be a pipe.
     if (!options.replay.empty()) {
-      tcpip_testing::Recording::load(options.replay);
+      replay = tcpip_testing::Recording::load(options.replay);
     }
+  } catch (const std::bad_alloc&) {
+    return complain(kExitFile, options.replay + ": out of memory");
   } catch (const std::exception& e) {
     return complain(kExitUsage, e.what());
   }
   std::optional<Monitor> monitor;
   try {
-    monitor.emplace(options);
+    if (!options.connect && !options.listen) {
+      return show_recording(options, replay.value());
+    }
+    monitor.emplace(options, std::move(replay));
   } catch (const std::system_error& e) {
     return complain(kExitFile, e.what());
   } catch (const std::invalid_argument& e) {

@@ -106,7 +106,7 @@ Exit status
   1  the connection could not be made, or was lost
   2  the command line makes no sense
   3  replay: the peer has sent something else than in the recording
-  4  a file could not be written; the exchange went on
+  4  a file could not be written (the exchange went on), or out of memory
 )";
 
 // What getopt_long() returns for the long options.

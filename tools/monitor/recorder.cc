@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,6 +24,27 @@ using tcpip_testing::Recording;
   throw std::system_error(error, std::generic_category(), what);
 }
 
+bool is_fifo(const std::string& path) {
+  struct ::stat status {};
+  return ::stat(path.c_str(), &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
+// A FIFO that nobody reads would keep open() waiting: that is an error.
+tcpip::UniqueFd open_to_write(const std::string& path) {
+  const bool may_wait = is_fifo(path);
+  tcpip::UniqueFd file(::open(
+      path.c_str(),
+      O_WRONLY | O_CREAT | O_CLOEXEC | (may_wait ? O_NONBLOCK : 0), 0666));
+  if (!file) {
+    const int error = errno;
+    const bool is_unread = may_wait && error == ENXIO;
+    fail(error,
+         "cannot write " + path + (is_unread ? ": nobody reads it" : ""));
+  }
+  if (may_wait) ::fcntl(file.get(), F_SETFL, O_WRONLY);
+  return file;
+}
+
 // Recording knows the format of whole files only.
 std::string line_of(Recording::Piece piece) {
   const std::size_t head = Recording().text().size();
@@ -39,14 +61,21 @@ Recorder::Recorder(std::string path, Report report)
 }
 
 void Recorder::open(const std::string& path) {
-  file_ = tcpip::UniqueFd(
-      ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
-  if (!file_) fail(errno, "cannot write " + path);
+  file_ = {};
+  tcpip::UniqueFd file = open_to_write(path);
   struct ::stat status {};
-  if (::fstat(file_.get(), &status) == 0 && status.st_size > 0) {
-    file_ = {};
-    fail(EEXIST, "will not overwrite " + path);
+  if (::fstat(file.get(), &status) == 0 && S_ISREG(status.st_mode)) {
+    // An empty file may be another recorder's, which waits for a connection.
+    // Where the file system has no locks, nobody can tell.
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+      fail(EWOULDBLOCK, "another program records into " + path);
+    }
+    // Only now: it may have been written and let go of before.
+    if (::fstat(file.get(), &status) == 0 && status.st_size > 0) {
+      fail(EEXIST, "will not overwrite " + path);
+    }
   }
+  file_ = std::move(file);
   current_path_ = path;
   last_ = {};
   ended_ = {};

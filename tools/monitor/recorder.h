@@ -26,8 +26,9 @@ class Recorder {
   using TimePoint = std::chrono::system_clock::time_point;
   using Report = std::function<void(const std::string& what)>;
 
-  // Makes the first file. Throws std::system_error if it cannot, and if there
-  // is such a file with something in it.
+  // Makes the first file. Throws std::system_error if it cannot, if there is
+  // such a file with something in it or that another recorder has open, and for
+  // a FIFO that nobody reads.
   Recorder(std::string path, Report report);
 
   void begin(TimePoint time);

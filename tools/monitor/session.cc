@@ -43,6 +43,10 @@ constexpr std::size_t kTapBuffer = 8 * 1024 * 1024;
 // remarks find some.
 constexpr std::size_t kRoomForRemarks = 128;
 constexpr auto kFlushTime = 1s;
+// How long a client of the proxy that has sent FIN waits for its answer while
+// another one wants its place. (For so long the kernel of a client that has
+// gone for good may keep silent about it.)
+constexpr auto kAnswerTime = 60s;
 
 milliseconds in_milliseconds(Seconds seconds) {
   return std::chrono::ceil<milliseconds>(seconds);
@@ -70,7 +74,7 @@ class Halves {
 class Session::Impl {
  public:
   Impl(const Options& options, tcpip::CallbackQueue& queue,
-       SessionEvents events);
+       SessionEvents events, std::optional<tcpip_testing::Recording> replay);
   ~Impl() { close(); }
 
   std::string start();
@@ -138,15 +142,13 @@ class Session::Impl {
 };
 
 Session::Impl::Impl(const Options& options, tcpip::CallbackQueue& queue,
-                    SessionEvents events)
+                    SessionEvents events,
+                    std::optional<tcpip_testing::Recording> replay)
     : options_(options),
       is_client_(!options.listen),
       queue_(queue),
       events_(std::move(events)) {
-  if (!options_.replay.empty()) {
-    replay_.emplace(tcpip_testing::Recording::load(options_.replay), ours(),
-                    options_.at_once);
-  }
+  if (replay) replay_.emplace(std::move(*replay), ours(), options_.at_once);
   if (!options_.record.empty()) {
     recorder_.emplace(options_.record,
                       [this](const std::string& what) { file_fault(what); });
@@ -218,7 +220,9 @@ void Session::Impl::make_server() {
           .heartbeats = heartbeats(),
           .listen = {.family = options_.family},
           .tap = tap_,
-          .begin = serving()},
+          .begin = serving(),
+          .finish_time =
+              options_.is_proxy() ? kAnswerTime : tcpip::kFinishTime},
       serving());
 }
 
@@ -472,8 +476,10 @@ void Session::Impl::file_fault(std::string text) {
 // --- The face ---
 
 Session::Session(const Options& options, tcpip::CallbackQueue& queue,
-                 SessionEvents events)
-    : impl_(std::make_unique<Impl>(options, queue, std::move(events))) {}
+                 SessionEvents events,
+                 std::optional<tcpip_testing::Recording> replay)
+    : impl_(std::make_unique<Impl>(options, queue, std::move(events),
+                                   std::move(replay))) {}
 Session::~Session() = default;
 
 std::string Session::start() { return impl_->start(); }

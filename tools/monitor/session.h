@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,7 @@
 #include "tcpip/connection_event.h"
 #include "tcpip/send_result.h"
 #include "tcpip/stats.h"
+#include "tcpip/testing/recording.h"
 #include "tcpip/wait.h"
 #include "tools/monitor/options.h"
 #include "tools/monitor/view.h"
@@ -45,10 +47,12 @@ struct SessionEvents {
 
 class Session {
  public:
-  // Opens the files. Throws what that throws, and std::invalid_argument for
-  // options that the library refuses. The queue must outlive the session.
+  // Opens the files to write. Throws what that throws, and
+  // std::invalid_argument for options that the library refuses. `replay` is the
+  // recording that Options::replay names. The queue must outlive the session.
   Session(const Options& options, tcpip::CallbackQueue& queue,
-          SessionEvents events);
+          SessionEvents events,
+          std::optional<tcpip_testing::Recording> replay = {});
   ~Session();  // close()
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <functional>
+#include <stdexcept>
 #include <utility>
 
 namespace tcpip_monitor {
@@ -117,12 +118,26 @@ void PlainInput::read() {
 }
 
 std::optional<std::string> PlainInput::next_line() {
-  const std::size_t end = buffer_.find('\n');
+  std::size_t end = buffer_.find('\n', searched_);
+  if (is_skipping_) {
+    buffer_.erase(0, end == buffer_.npos ? end : end + 1);
+    searched_ = 0;
+    if (end == buffer_.npos) return std::nullopt;
+    is_skipping_ = false;
+    end = buffer_.find('\n');
+  }
+  if (std::min(end, buffer_.size()) > kLongest) {
+    is_skipping_ = true;
+    searched_ = end == buffer_.npos ? buffer_.size() : end;
+    throw std::length_error("the line is longer than 16 MiB");
+  }
   if (end == buffer_.npos && (!at_end_ || buffer_.empty())) {
+    searched_ = buffer_.size();
     return std::nullopt;
   }
   std::string line = buffer_.substr(0, end);
   buffer_.erase(0, end == buffer_.npos ? end : end + 1);
+  searched_ = 0;
   if (line.ends_with('\r')) line.pop_back();
   return line;
 }

@@ -6,6 +6,7 @@
 #define TOOLS_MONITOR_TERMINAL_H_
 
 #include <chrono>
+#include <cstddef>
 #include <functional>
 #include <optional>
 #include <string>
@@ -78,7 +79,8 @@ class Input {
   // To be called when the standard input is readable.
   virtual void read() = 0;
   // The next line, without its end. A line without an end counts at the end of
-  // the input.
+  // the input. Throws std::length_error, once, for a line that is too long to
+  // be kept; the next line is then the one behind it.
   virtual std::optional<std::string> next_line() = 0;
   // True behind the last line: Ctrl-D, or the end of the pipe.
   virtual bool has_ended() const = 0;
@@ -98,6 +100,9 @@ class Input {
 // Lines as they come, without editing beyond what the terminal itself can.
 class PlainInput final : public Input {
  public:
+  // The longest line that is kept.
+  static constexpr std::size_t kLongest = 16 * 1024 * 1024;
+
   explicit PlainInput(bool is_terminal) : is_terminal_(is_terminal) {}
 
   void read() override;
@@ -113,6 +118,8 @@ class PlainInput final : public Input {
  private:
   const bool is_terminal_;
   std::string buffer_;
+  std::size_t searched_ = 0;  // so much of it has no end of a line
+  bool is_skipping_ = false;  // to the end of a line that was too long
   bool at_end_ = false;
 };
 
