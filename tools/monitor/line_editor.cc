@@ -119,6 +119,17 @@ HistoryFile look_at(const std::string& path) {
   return result;
 }
 
+// The terminal, but a write to it does not wait: a prompt that a terminal at a
+// standstill does not take is lost, and signals still end the program.
+std::FILE* open_output() {
+  tcpip::UniqueFd fd(
+      ::open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  std::FILE* const file = fd ? ::fdopen(fd.get(), "w") : nullptr;
+  if (file == nullptr) return stdout;
+  static_cast<void>(fd.release());
+  return file;
+}
+
 class LineEditor final : public Input {
  public:
   LineEditor(std::string history_file, std::function<bool()> wait_for_key,
@@ -128,7 +139,7 @@ class LineEditor final : public Input {
         report_(std::move(report)) {
     set_locale();
     // Its errors would stand in the middle of the prompt.
-    editor_ = ::el_init("tcpip-monitor", stdin, stdout, stderr);
+    editor_ = ::el_init("tcpip-monitor", stdin, out_, stderr);
     history_ = ::history_init();
     if (editor_ == nullptr || history_ == nullptr) return;
     HistEvent event{};
@@ -152,6 +163,7 @@ class LineEditor final : public Input {
     }
     if (history_ != nullptr) ::history_end(history_);
     if (editor_ != nullptr) ::el_end(editor_);
+    if (out_ != stdout) std::fclose(out_);
   }
 
   bool is_good() const { return editor_ != nullptr && history_ != nullptr; }
@@ -307,7 +319,7 @@ class LineEditor final : public Input {
   void finish(std::string line) {
     stop_editing();
     // libedit has put the cursor below it.
-    std::fputs("\x1b[A", stdout);
+    std::fputs("\x1b[A", out_);
     erase(width_of(line));
     if (!line.empty()) {
       HistEvent event{};
@@ -319,17 +331,18 @@ class LineEditor final : public Input {
 
   // From the beginning of the prompt; the cursor stands behind `width` cells of
   // the text.
-  static void erase(std::size_t width) {
+  void erase(std::size_t width) {
     const std::size_t rows = (sizeof kPrompt - 1 + width) / columns();
-    std::fputs("\r", stdout);
-    if (rows > 0) std::fprintf(stdout, "\x1b[%zuA", rows);
-    std::fputs("\x1b[J", stdout);
-    std::fflush(stdout);
+    std::fputs("\r", out_);
+    if (rows > 0) std::fprintf(out_, "\x1b[%zuA", rows);
+    std::fputs("\x1b[J", out_);
+    std::fflush(out_);
   }
 
   std::string history_file_;  // empty: none
   const std::function<bool()> wait_for_key_;
   const std::function<void(const std::string& text)> report_;
+  std::FILE* const out_ = open_output();
   ::EditLine* editor_ = nullptr;
   ::History* history_ = nullptr;
   bool is_editing_ = false;
