@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -278,6 +277,35 @@ class MonitorSessionTest : public MonitorRecorderTest {
     }
     return all;
   }
+  // A pipe at path() that nobody reads is a slow disk: what has passed waits
+  // for it.
+  tcpip::UniqueFd slow_disk() const {
+    EXPECT_EQ(::mkfifo(path().c_str(), 0600), 0);
+    return tcpip::UniqueFd(::open(path().c_str(), O_RDWR | O_CLOEXEC));
+  }
+  static Options recording_to(const std::string& file) {
+    Options options = server();
+    options.record = file;
+    return options;
+  }
+  // Ends the session while the disk is read again; what was written to it.
+  static std::string close_and_read(Session& session,
+                                    const tcpip::UniqueFd& disk) {
+    std::string recorded;
+    std::thread reader([&] { recorded = read_until_stop(disk); });
+    session.close();
+    EXPECT_EQ(::write(disk.get(), "stop\n", 5), 5);
+    reader.join();
+    return recorded;
+  }
+  // More than the tap keeps.
+  static constexpr std::size_t kFlood = 40'000'000;
+  static void flood(const tcpip::UniqueFd& peer) {
+    const std::string piece(1'000'000, 'x');
+    for (std::size_t n = 0; n < kFlood; n += piece.size()) {
+      send_all(peer, piece);
+    }
+  }
   static int port_in(const std::string& where) {
     return std::stoi(where.substr(where.rfind(':') + 1));
   }
@@ -304,38 +332,22 @@ TEST_F(MonitorSessionTest, WhatNobodyTakesIsCountedAlsoAtTheEnd) {
 }
 
 TEST_F(MonitorSessionTest, CloseHandsOnAllThatHasPassed) {
-  // A pipe that nobody reads is a slow disk: what has passed waits for it.
-  ASSERT_EQ(::mkfifo(path().c_str(), 0600), 0);
-  const tcpip::UniqueFd disk(::open(path().c_str(), O_RDWR | O_CLOEXEC));
-  Options options = server();
-  options.record = path();
-  Session session(options, queue_, events());
+  const tcpip::UniqueFd disk = slow_disk();
+  Session session(recording_to(path()), queue_, events());
   const int port = port_in(session.start());
   const tcpip::UniqueFd peer = tcpip_tests::connect_to(port);
   constexpr std::size_t kSize = 1'000'000;
   send_all(peer, std::string(kSize, 'x'));
   ASSERT_TRUE(tcpip_testing::wait_until(
       [&] { return session.stats().bytes_received == kSize; }));
-  std::atomic<bool> is_closed = false;
-  std::thread reader([&] {
-    std::string piece(1 << 20, '\0');
-    while (!is_closed) {
-      if (::read(disk.get(), piece.data(), piece.size()) <= 0) break;
-    }
-  });
-  session.close();
-  is_closed = true;
-  EXPECT_EQ(::write(disk.get(), "stop\n", 5), 5);
-  reader.join();
+  close_and_read(session, disk);
   queue_.run_pending();
   EXPECT_EQ(passed_bytes_, kSize);
   EXPECT_EQ(faults_, Strings{});
 }
 
 TEST_F(MonitorSessionTest, ClosedHereIsAnEndOfThisSideAlone) {
-  Options options = server();
-  options.record = path();
-  Session session(options, queue_, events());
+  Session session(recording_to(path()), queue_, events());
   const int port = port_in(session.start());
   const tcpip::UniqueFd peer = tcpip_tests::connect_to(port);
   send_all(peer, "hello");
@@ -348,54 +360,34 @@ TEST_F(MonitorSessionTest, ClosedHereIsAnEndOfThisSideAlone) {
 }
 
 TEST_F(MonitorSessionTest, WhatIsMissingAtTheEndIsToldInTheRecording) {
-  ASSERT_EQ(::mkfifo(path().c_str(), 0600), 0);
-  const tcpip::UniqueFd disk(::open(path().c_str(), O_RDWR | O_CLOEXEC));
-  Options options = server();
-  options.record = path();
-  Session session(options, queue_, events());
+  const tcpip::UniqueFd disk = slow_disk();
+  Session session(recording_to(path()), queue_, events());
   const int port = port_in(session.start());
   const tcpip::UniqueFd peer = tcpip_tests::connect_to(port);
-  constexpr std::size_t kSize = 40'000'000;  // more than the tap keeps
-  const std::string piece(1'000'000, 'x');
-  for (std::size_t n = 0; n < kSize; n += piece.size()) send_all(peer, piece);
+  flood(peer);
   ASSERT_TRUE(tcpip_testing::wait_until(
-      [&] { return session.stats().bytes_received == kSize; }));
-  std::string recorded;
-  std::thread reader([&] { recorded = read_until_stop(disk); });
-  session.close();
-  EXPECT_EQ(::write(disk.get(), "stop\n", 5), 5);
-  reader.join();
+      [&] { return session.stats().bytes_received == kFlood; }));
+  const std::string recorded = close_and_read(session, disk);
   queue_.run_pending();
-  EXPECT_LT(recorded.size(), kSize);
+  EXPECT_LT(recorded.size(), kFlood);
   EXPECT_TRUE(recorded.ends_with(" bytes missing here\nstop\n"))
       << recorded.substr(recorded.size() - 70);
   EXPECT_EQ(faults_.size(), 1u);
 }
 
 TEST_F(MonitorSessionTest, ARecordingOnASlowDiskSaysThatItIsNotComplete) {
-  // A pipe that nobody reads is such a disk.
-  ASSERT_EQ(::mkfifo(path().c_str(), 0600), 0);
-  const tcpip::UniqueFd disk(::open(path().c_str(), O_RDWR | O_CLOEXEC));
-  Options options = server();
-  options.record = path();
-  Session session(options, queue_, events());
+  const tcpip::UniqueFd disk = slow_disk();
+  Session session(recording_to(path()), queue_, events());
   const int port = port_in(session.start());
-  // More than the tap keeps.
-  constexpr std::size_t kSize = 40'000'000;
   {
     const tcpip::UniqueFd peer = tcpip_tests::connect_to(port);
-    const std::string piece(1'000'000, 'x');
-    for (std::size_t n = 0; n < kSize; n += piece.size()) send_all(peer, piece);
+    flood(peer);
     tcpip_tests::half_close(peer);
     EXPECT_EQ(recv_until_eof(peer), "");  // nobody waits for the disk
   }
-  std::string recorded;
-  std::thread reader([&] { recorded = read_until_stop(disk); });
-  session.close();
-  EXPECT_EQ(::write(disk.get(), "stop\n", 5), 5);
-  reader.join();
+  const std::string recorded = close_and_read(session, disk);
   queue_.run_pending();
-  EXPECT_LT(recorded.size(), kSize);
+  EXPECT_LT(recorded.size(), kFlood);
   // Not: "end".
   const std::string end = recorded.substr(recorded.size() - 70);
   EXPECT_TRUE(end.ends_with("is missing\nstop\n") ||

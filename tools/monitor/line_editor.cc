@@ -119,11 +119,10 @@ HistoryFile look_at(const std::string& path) {
   return result;
 }
 
-// The terminal, but a write to it does not wait: a prompt that a terminal at a
-// standstill does not take is lost, and signals still end the program.
+// A prompt that a terminal at a standstill does not take is lost, and signals
+// still end the program.
 std::FILE* open_output() {
-  tcpip::UniqueFd fd(
-      ::open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  tcpip::UniqueFd fd = reopen_terminal();
   std::FILE* const file = fd ? ::fdopen(fd.get(), "w") : nullptr;
   if (file == nullptr) return stdout;
   static_cast<void>(fd.release());

@@ -54,13 +54,16 @@ TerminalGuard::~TerminalGuard() {
   is_saved = false;
 }
 
+tcpip::UniqueFd reopen_terminal() {
+  return tcpip::UniqueFd(
+      ::open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+}
+
 Output::Output(int signal_fd, std::function<void()> on_signal)
     : signal_fd_(signal_fd),
       on_signal_(std::move(on_signal)),
       is_terminal_(is_output_terminal()),
-      own_(is_terminal_ ? ::open("/proc/self/fd/1",
-                                 O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
-                        : -1),
+      own_(is_terminal_ ? reopen_terminal() : tcpip::UniqueFd()),
       fd_(own_ ? own_.get() : STDOUT_FILENO) {}
 
 void Output::write(std::string_view text) {

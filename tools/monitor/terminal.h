@@ -27,6 +27,11 @@ class TerminalGuard {
   TerminalGuard& operator=(const TerminalGuard&) = delete;
 };
 
+// The terminal of the standard output once more, but a write to it does not
+// wait. (To make the standard output itself so would change it for the shell,
+// too.) -1 if that cannot be.
+tcpip::UniqueFd reopen_terminal();
+
 // Writes to the standard output, which may stand still: a pipe that nobody
 // reads, a terminal after Ctrl-S.
 class Output {
@@ -58,9 +63,7 @@ class Output {
   const int signal_fd_;
   const std::function<void()> on_signal_;
   const bool is_terminal_;
-  // The same terminal, but a write to it does not wait. To make the standard
-  // output itself so would change it for the shell, too.
-  const tcpip::UniqueFd own_;
+  const tcpip::UniqueFd own_;  // of a terminal
   const int fd_;
   std::optional<TimePoint> limit_;
   bool is_open_ = true;
